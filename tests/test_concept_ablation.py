@@ -17,13 +17,15 @@ from small_ingest import texts, topk
 from analysis import AblationSettings, ConceptSettings, ablate_concepts, read_words
 from analysis.concepts.causal.measure import (
     NEAR,
+    Effects,
+    LaterProbe,
     TestedWords,
     ablation_effects,
     equal_frequency,
     fit_later,
 )
 from analysis.concepts.causal.study import other_words
-from analysis.concepts.causal.tables import measured_rows, summary_row, verdict_of
+from analysis.concepts.causal.tables import SUMMARY, add_q, measured_rows, summary_row, verdict_of
 from analysis.concepts.causal.word_runs import Ablated, read_word_runs
 from analysis.concepts.probing.splits import grouped_splits
 from analysis.concepts.units.observations import live_columns
@@ -120,7 +122,8 @@ def test_ablations_equal_the_edits_of_the_model(pool):
             changed += not np.array_equal(expected, clean)
             expected = expected[-1] if pool == "last" else expected.mean(axis=0)
             assert found.later[row] == pytest.approx(expected, abs=1e-4)
-        assert found.size > 0
+        assert found.size.max() > 0
+        assert not found.active[found.size == 0].any()
     assert changed > 5
 
 
@@ -131,6 +134,7 @@ def test_only_tokens_of_the_word_are_ablated():
     (found,) = runs.ablated(np.array([0]), [np.arange(8)])
     assert found.later[0] == pytest.approx(np.zeros(WIDTH), abs=1e-6)
     assert found.size == pytest.approx(1)
+    assert found.active.all()
     ids = TOKENIZER(text, add_special_tokens=False)["input_ids"]
     assert len(runs.owner) < len(ids)
 
@@ -164,6 +168,8 @@ LABELS = {"class": lambda n: n % 2 == 1, "other": lambda n: n // 2 % 2 == 1}
 def test_ablating_a_planted_feature_removes_its_concept_and_no_other():
     found, probes = effects(planted(features=32), LABELS, features=32, sets=99)
     row = summary_row("class", found[1], probes)
+    add_q([row])
+    assert row["q"] == row["p"]
     assert row["clean_auc"] > 0.98
     assert row["clean_auc"] - row["fall"] == pytest.approx(0.5, abs=0.1)
     assert abs(row["random_fall"]) < 0.03
@@ -172,6 +178,9 @@ def test_ablating_a_planted_feature_removes_its_concept_and_no_other():
     assert abs(row["others_fall"]) < 0.05
     assert row["most_affected"] == "other"
     assert row["specificity_low"] > 0.3
+    assert abs(row["direction_fall"]) < 0.1
+    assert row["direction_p"] == 1 / 20
+    assert 0 < row["others_active_share"] < 1
     assert row["separation_lost"] == pytest.approx(1, abs=0.1)
     assert row["active_share"] == pytest.approx(row["random_active_share"], abs=0.15)
     measured = list(measured_rows("class", found[1], probes))
@@ -195,10 +204,110 @@ def test_labels_without_any_feature_have_no_effect():
     labels = {"class": lambda n: [random[i] for i in n], "other": LABELS["other"]}
     found, probes = effects(planted(), labels)
     row = summary_row("class", found[1], probes)
+    add_q([row])
     assert abs(row["fall"]) < 0.15
     measured = list(measured_rows("class", found[1], probes))
     (sentence,) = verdict_of("a", SECOND, [row], measured=measured, same=False)
     assert "nothing can be lost" in sentence
+
+
+def planted_effects(falls, *, directions=(0.0,)):
+    """Return effects with exact falls, (concepts, 1 + random sets), in six equal splits, and the probes."""
+    rng = np.random.default_rng(0)
+    labels = {f"c{i}": np.arange(60) % 2 == 0 for i in range(len(falls))}
+    words = words_of(labels, repeats=1, folds=6)
+    zero, splits = np.zeros((6, 2)), len(words.splits.test)
+    clean = 0.9 + 1e-4 * rng.standard_normal((len(falls), splits))
+    probes = [
+        LaterProbe(name, words, zero, zero[0], zero[:, 0], own, np.ones(splits))
+        for name, own in zip(labels, clean, strict=True)
+    ]
+    every = np.array([[*row, *directions] for row in falls])[:, :, None]
+    noise = 1e-4 * rng.standard_normal((*every.shape[:2], splits))
+    sets = len(falls[0])
+    shape = every.shape[1], splits
+    return Effects(
+        1,
+        np.arange(1, sets),
+        np.arange(sets, sets + len(directions)),
+        tuple(labels),
+        clean[:, None] - every - noise,
+        np.ones((len(falls), *shape)),
+        np.full((len(falls), *shape), 0.25),
+        np.full(shape, 0.1),
+        np.full(shape, 0.5),
+    ), probes
+
+
+MANY = (0.0,) * 19
+
+
+@pytest.mark.parametrize(
+    ("falls", "directions", "specificity", "sentence"),
+    [
+        # The other concept falls as much under random features, so its excess is 0.
+        ([[0.2, *MANY], [0.1, *(0.1,) * 19]], MANY, 0.2, "this concept more than for others."),
+        ([[0.2, *MANY], [0.0, *(-0.1,) * 19]], MANY, 0.1, "this concept more than for others."),
+        # Excess is equal, though the falls differ: the concept is fragile under any ablation.
+        ([[0.2, *(0.1,) * 19], [0.1, *MANY]], MANY, 0.0, "not shown to be specific"),
+        # One of two others falls as much.
+        ([[0.2, *MANY], [0.3, *MANY], [-0.2, *MANY]], MANY, 0.15, "but c1 falls as much."),
+        ([[0.2, *MANY], [0.0, *MANY]], (0.2,) * 19, 0.2, "random directions of equal norm"),
+        ([[0.2, *(0.2,) * 19], [0.0, *MANY]], MANY, 0.0, "not shown to exceed that of random feat"),
+        ([[0.2, *MANY]], MANY, None, "later probes need these features"),
+        ([[0.0, *MANY]], MANY, None, "not shown to exceed that of random features"),
+    ],
+)
+def test_conclusions_follow_planted_falls(falls, directions, specificity, sentence):
+    found, probes = planted_effects(falls, directions=directions)
+    row = summary_row("c0", found, probes)
+    add_q([row])
+    assert row.get("specificity") == pytest.approx(specificity, abs=1e-3)
+    assert row["fall"] == pytest.approx(falls[0][0], abs=1e-3)
+    assert row["direction_fall"] == pytest.approx(np.mean(directions), abs=1e-3)
+    full = {**dict.fromkeys(SUMMARY.names), **row}
+    measured = list(measured_rows("c0", found, probes))
+    verdict = verdict_of("a", SECOND, [full], measured=measured, same=False)
+    assert sentence in verdict[-1]
+    assert ("No other concept" in verdict[-1]) == (len(falls) == 1)
+    assert ("active on 25% of their words" in verdict[-1]) == (len(falls) > 1)
+    assert "by 10.0% of their norm" in verdict[1]
+
+
+def test_q_is_that_of_scipy_over_the_concepts_with_one_number_of_features():
+    rows = [{"k": k, "p": p} for k, p in [(1, 0.01), (1, 0.04), (1, 0.5), (5, 0.03), (1, None)]]
+    add_q(rows)
+    assert [row.get("q") for row in rows[:4]] == pytest.approx([0.03, 0.06, 0.5, 0.03])
+    assert "q" not in rows[4]
+
+
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_random_directions_have_the_norm_of_the_ablation(layer_norm):
+    """At the site of the SAE itself, the change can be read: clean - edited."""
+    rng = np.random.default_rng(0)
+    tokens = single_tokens()
+    contexts = [WordContext(i, text, 0, len(text)) for i, (_, text) in enumerate(tokens)]
+    rows = torch.eye(WIDTH)[:8]
+    autoencoder = sae_of(FIRST, rows)
+    if layer_norm:
+        autoencoder.cfg.normalize_activations = "layer_norm"
+        autoencoder = type(autoencoder).from_dict(autoencoder.cfg.to_dict())
+        autoencoder.load_state_dict(sae_of(FIRST, rows).state_dict())
+    runs, _ = runs_of(planted(), open_sae(autoencoder, name="a"), contexts, hook=FIRST)
+    every, features = np.arange(len(contexts)), np.array([0, 5])
+    along = rng.standard_normal((2, WIDTH))
+    along /= np.linalg.norm(along, axis=1, keepdims=True)
+    (own,) = runs.ablated(every, [features])
+    (drawn,) = runs.ablated(every, [features], directions=[along])
+    clean = runs.clean()
+    norms = np.linalg.norm(clean - own.later, axis=1)
+    assert np.linalg.norm(clean - drawn.later, axis=1) == pytest.approx(norms, abs=1e-4)
+    assert own.size == pytest.approx(drawn.size, abs=1e-4)
+    assert own.size == pytest.approx(norms / np.linalg.norm(clean, axis=1), abs=1e-4)
+    assert np.array_equal(own.active, norms > 0)
+    moved = (clean - drawn.later)[norms > 0.1]
+    inside = moved @ np.linalg.pinv(along) @ along
+    assert inside == pytest.approx(moved, abs=1e-4)
 
 
 def test_unedited_scores_equal_scikit_learn_and_rows_have_the_means():
@@ -218,7 +327,7 @@ def test_unedited_scores_equal_scikit_learn_and_rows_have_the_means():
     assert [(r["measured"], r["features"], r["sets"]) for r in rows] == [
         (name, features, sets)
         for name in ("class", "other")
-        for features, sets in (("best", 1), ("random", 2))
+        for features, sets in (("best", 1), ("random", 2), ("directions", 19))
     ]
     best = rows[0]
     assert best["fall"] == pytest.approx(probes[0].auc.mean() - found[1].auc[0, 0].mean())
@@ -240,9 +349,10 @@ def test_features_are_selected_on_training_words():
     asked = []
 
     class Recorded(type(runs)):
-        def ablated(self, contexts, sets):
-            asked.append(sets[0])
-            return super().ablated(contexts, sets)
+        def ablated(self, contexts, sets, *, directions=None):
+            if directions is None:
+                asked.append(sets[0])
+            return super().ablated(contexts, sets, directions=directions)
 
     recorded = Recorded(**{name: getattr(runs, name) for name in runs.__dataclass_fields__})
     list(
@@ -297,12 +407,13 @@ class PlantedRuns:
 
     def __init__(self, clean, labels, amounts):
         self._clean, self._labels, self._amounts = clean, labels, amounts
+        self.read = clean
 
-    def ablated(self, contexts, sets):
+    def ablated(self, contexts, sets, *, directions=None):
         for features in sets:
             later = self._clean[contexts].copy()
             later[:, 0] -= self._amounts[features].sum() * (2.0 * self._labels[contexts] - 1)
-            yield Ablated(later, 0.0)
+            yield Ablated(later, np.zeros(len(contexts)), np.ones(len(contexts), np.bool_))
 
 
 def test_p_is_rarely_small_if_features_differ_but_the_best_are_not_special():

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.concepts.causal.settings import AblationSettings
-from analysis.concepts.causal.word_runs import WordRuns
+from analysis.concepts.causal.word_runs import Ablated, WordRuns
 from analysis.concepts.probing.ridge import nested_ridge, rotated
 from analysis.concepts.probing.sparse import TrainingStatistic, best_units
 from analysis.concepts.probing.splits import Splits
@@ -197,30 +197,40 @@ def equal_frequency(chosen: Ints, counts: Ints, priorities: Floats) -> list[Ints
 
 @dataclass(frozen=True, eq=False)
 class Effects:
-    """Effects of the ablation of the k best features of a concept, and of random sets of k features.
+    """Effects of the ablation of the k best features of a concept, and of its controls.
+
+    The first set has the best features. Sets of k random features follow, and then changes along
+    random directions that have the norm of the ablation of the best features.
 
     Parameters
     ----------
     k
         Number of features.
-    distinct
-        int64. Numbers of the random sets, from 1, without those that equal an earlier one in all splits.
+    random
+        int64. Numbers of the random sets, without those that equal an earlier one in all splits.
+    directed
+        int64. Numbers of the sets of random directions.
     measured
         Names of the measured concepts.
     auc, gap
-        float64, (measured, 1 + sets, splits). AUROC and gap with the features ablated; the first
-        set has the best features.
+        float64, (measured, sets, splits). AUROC and gap with the features ablated.
+    moved
+        float64, (measured, sets, splits). Share of the test words on which a feature of the set is
+        active.
     size
-        float64, (1 + sets, splits). Size of the change; see ``word_runs.Ablated``.
+        float64, (sets, splits). Mean size of the change over the test words of the concept; see
+        ``word_runs.Ablated``.
     active
-        float64, (1 + sets, splits). Mean share of the words on which a feature is active.
+        float64, (sets, splits). Mean share of the words on which a feature is active.
     """
 
     k: int
-    distinct: Ints
+    random: Ints
+    directed: Ints
     measured: tuple[str, ...]
     auc: Floats
     gap: Floats
+    moved: Floats
     size: Floats
     active: Floats
 
@@ -249,7 +259,7 @@ def ablation_effects(
     probes
         Probes of all measured concepts, from ``fit_later``.
     settings, seed
-        Numbers of features and of random sets, and the seed.
+        Numbers of features and of sets, and the seed.
     stage
         Advanced by one for each split.
 
@@ -270,29 +280,64 @@ def ablation_effects(
             for number in range(settings.random_sets)
         ]
     )
-    empty = {}
+    found = {}
     for k in sorted(set(settings.ablated)):
         chosen = _chosen(ranked[:, :k], counts, priorities)
         if chosen is not None and chosen.shape[2] == k:
-            empty[k] = chosen, _empty(k, chosen, probes)
+            found[k] = chosen, _empty(k, chosen, probes, directed=settings.direction_sets)
     for split in range(len(tests)):
         contexts = np.concatenate([one.rows[one.splits.test[split]] for one in every])
-        for chosen, effects in empty.values():
+        for chosen, effects in found.values():
             first, same = _equal_rows(chosen[:, split])
             sets = chosen[first, split]
-            effects.active[:, split] = (counts[sets].mean(axis=1) / len(words.rows))[same]
-            found = list(runs.ablated(contexts, [features.units[units] for units in sets]))
-            effects.size[:, split] = np.array([one.size for one in found])[same]
-            later = np.stack([one.later for one in found])
-            for number, probe in enumerate(probes):
-                rows = probe.words.rows[probe.words.splits.test[split]]
-                at = np.searchsorted(contexts, rows)
-                auc, gap = probe.scores(later[:, at], split)
-                effects.auc[number, :, split] = auc[same]
-                effects.gap[number, :, split] = gap[same]
+            effects.active[:, split] = (counts[sets].mean(axis=1) / len(words.rows))[
+                np.append(same, np.zeros(settings.direction_sets, np.int64))
+            ]
+            units = [features.units[one] for one in sets]
+            along = [
+                _directions(units[0], runs.read.shape[1], seed=seed, number=number)
+                for number in range(settings.direction_sets)
+            ]
+            results = [
+                *runs.ablated(contexts, units),
+                *runs.ablated(contexts, [units[0]] * len(along), directions=along),
+            ]
+            ablated = [results[i] for i in (*same, *range(len(sets), len(results)))]
+            _score(effects, ablated, contexts, probes, concept=concept, split=split)
         stage.advance(1)
-    for _, effects in empty.values():
+    for _, effects in found.values():
         yield effects
+
+
+def _score(
+    effects: Effects,
+    ablated: Sequence[Ablated],
+    contexts: Ints,
+    probes: Sequence[LaterProbe],
+    *,
+    concept: str,
+    split: int,
+) -> None:
+    """Write the scores of all probes in one split, for each set."""
+    later = np.stack([one.later for one in ablated])
+    active = np.stack([one.active for one in ablated])
+    size = np.stack([one.size for one in ablated])
+    for number, probe in enumerate(probes):
+        rows = probe.words.rows[probe.words.splits.test[split]]
+        at = np.searchsorted(contexts, rows)
+        auc, gap = probe.scores(later[:, at], split)
+        effects.auc[number, :, split], effects.gap[number, :, split] = auc, gap
+        effects.moved[number, :, split] = active[:, at].mean(axis=1)
+        if probe.name == concept:
+            effects.size[:, split] = size[:, at].mean(axis=1)
+
+
+def _directions(units: Ints, width: int, *, seed: int, number: int) -> Floats:
+    """Return a random direction for each feature, the same in all splits; (features, width), of norm 1."""
+    drawn = np.stack(
+        [np.random.default_rng([seed, 8, number, int(u)]).standard_normal(width) for u in units]
+    )
+    return np.asarray(drawn / np.linalg.norm(drawn, axis=1, keepdims=True))
 
 
 def _ranked(features: Live, labels: Bools, tests: Bools, *, most: int) -> Ints:
@@ -317,15 +362,18 @@ def _equal_rows(rows: Ints) -> tuple[Ints, Ints]:
     return first[order], np.argsort(order)[group.reshape(-1)]
 
 
-def _empty(k: int, chosen: Ints, probes: Sequence[LaterProbe]) -> Effects:
+def _empty(k: int, chosen: Ints, probes: Sequence[LaterProbe], *, directed: int) -> Effects:
     sets, splits = chosen.shape[:2]
     first, _ = _equal_rows(chosen[1:].reshape(sets - 1, -1))
+    shape = (len(probes), sets + directed, splits)
     return Effects(
         k,
         first + 1,
+        np.arange(sets, sets + directed),
         tuple(probe.name for probe in probes),
-        np.full((len(probes), sets, splits), np.nan),
-        np.full((len(probes), sets, splits), np.nan),
-        np.zeros((sets, splits)),
-        np.zeros((sets, splits)),
+        np.full(shape, np.nan),
+        np.full(shape, np.nan),
+        np.zeros(shape),
+        np.zeros(shape[1:]),
+        np.zeros(shape[1:]),
     )

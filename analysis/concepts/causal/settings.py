@@ -20,9 +20,16 @@ class AblationSettings:
         (1, 5, 20), "With --ablate: numbers of features that are ablated together."
     )
     random_sets: int = setting(
-        19,
+        99,
         "With --ablate: sets of random features of equal frequency; the lowest p is "
         "1 / (1 + sets).",
+        least=1,
+        most=1000,
+    )
+    direction_sets: int = setting(
+        19,
+        "With --ablate: changes of equal norm along random directions, instead of the decoder "
+        "vectors.",
         least=1,
         most=1000,
     )

@@ -13,6 +13,7 @@ from analysis.concepts.causal.settings import AblationSettings, word_settings
 from analysis.concepts.causal.tables import (
     MEASURED,
     SUMMARY,
+    add_q,
     measured_rows,
     summary_row,
     verdict_of,
@@ -53,7 +54,7 @@ class ConceptAblation(Study):
     Parameters
     ----------
     settings
-        Numbers of features and of random sets.
+        Numbers of features and of sets.
     how
         Contexts, folds and the seed, as in the study of concepts.
     words
@@ -77,7 +78,7 @@ class ConceptAblation(Study):
     device: str = "auto"
 
     def tasks(self, at: TaskContext, saes: Sequence[str] | None) -> list[Task]:
-        """Return a task for each SAE whose site is not after the last block."""
+        """Return a task for each SAE."""
         names = list(at.sound.saes) if saes is None else check_saes(at.sound, saes)
         if not names:
             raise BadInput("This atlas has no SAE; `atlas ingest` adds one.")
@@ -112,7 +113,8 @@ class ConceptAblation(Study):
             return Cost(0.0)
         once = timed(lambda: list(opened.runs.ablated(every, [middle] * 3))) / 3
         fits = timed(lambda: fit_later(work, opened.runs.clean()[work.rows], seed=0))
-        sets = (1 + self.settings.random_sets) * len(self.settings.ablated)
+        each = 1 + self.settings.random_sets + self.settings.direction_sets
+        sets = each * len(self.settings.ablated)
         seconds = len(work.labels) * len(work.splits) * sets * once
         return Cost(seconds + fits * len(opened.words), bytes=opened.runs.bytes)
 
@@ -147,6 +149,7 @@ class ConceptAblation(Study):
                 for effects in found:
                     measured += measured_rows(concept, effects, probes)
                     summary.append(summary_row(concept, effects, probes))
+        add_q(summary)
         return Found(
             [
                 ("measured", pa.Table.from_pylist(measured, schema=MEASURED)),
@@ -171,7 +174,7 @@ class ConceptAblation(Study):
                 "concepts": list(dict.fromkeys(row["concept"] for row in rows)),
             },
             verdict=verdict_of(sae, sources["site"], rows, measured=measured, same=sources["same"])
-            or [f"{sae}: too few live features to ablate, compared with random ones."],
+            or [f"{sae}: no concept has enough groups of words, or too few features are live."],
             tables=(part.manifest.tables, part.table),
         )
 
@@ -313,7 +316,7 @@ def ablate_concepts(
     saes
         Names of SAEs. Default: all.
     settings
-        Numbers of features and of random sets, and the other concepts.
+        Numbers of features and of sets, and the other concepts.
     how
         Contexts, folds and the seed, as in ``study_concepts``.
     opened
@@ -326,8 +329,8 @@ def ablate_concepts(
     Returns
     -------
     A result for each SAE. Its table ``summary`` has a row for each concept and number of features:
-    the fall of the AUROC, and its difference from random features of equal frequency and from the
-    fall of other concepts. ``measured`` has a row for each measured concept.
+    the fall of the AUROC, and its difference from random features of equal frequency, from random
+    directions of equal norm and from the fall of other concepts. ``measured`` has a row for each measured concept.
 
     Raises
     ------

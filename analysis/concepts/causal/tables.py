@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from scipy.stats import false_discovery_control
 
 from analysis.concepts.causal.measure import Effects, LaterProbe
 from analysis.concepts.probing.splits import Interval, resampled_interval
 from analysis.statistics.permutation import permutation_p
 
-__all__ = ["MEASURED", "SUMMARY", "measured_rows", "summary_row", "verdict_of"]
+__all__ = ["MEASURED", "SUMMARY", "add_q", "measured_rows", "summary_row", "verdict_of"]
 
 Row = dict[str, Any]
 
@@ -30,7 +31,7 @@ MEASURED = _schema(
 )
 SUMMARY = _schema(
     ("concept", "most_affected"),
-    ("k",),
+    ("k", "sets", "direction_sets"),
     (
         "clean_auc",
         "fall",
@@ -38,16 +39,25 @@ SUMMARY = _schema(
         "fall_high",
         "random_fall",
         "p",
+        "q",
         "excess",
         "excess_low",
         "excess_high",
+        "direction_fall",
+        "direction_p",
+        "direction_excess",
+        "direction_excess_low",
+        "direction_excess_high",
         "others_fall",
+        "others_excess",
+        "others_active_share",
         "specificity",
         "specificity_low",
         "specificity_high",
         "most_affected_fall",
         "separation_lost",
         "random_separation_lost",
+        "direction_separation_lost",
         "others_separation_lost",
         "size",
         "random_size",
@@ -58,10 +68,14 @@ SUMMARY = _schema(
 
 
 def measured_rows(concept: str, effects: Effects, probes: Sequence[LaterProbe]) -> Iterator[Row]:
-    """Yield two rows for each measured concept: of the best features, and the mean of random sets."""
+    """Yield three rows for each measured concept: of the best features, and means of the controls."""
     for number, probe in enumerate(probes):
         clean = resampled_interval(probe.auc, probe.words.splits.ratio)
-        for name, sets in (("best", slice(0, 1)), ("random", effects.distinct)):
+        for name, sets in (
+            ("best", np.array([0])),
+            ("random", effects.random),
+            ("directions", effects.directed),
+        ):
             auc = effects.auc[number, sets].mean(axis=0)
             fall = resampled_interval(probe.auc - auc, probe.words.splits.ratio)
             yield {
@@ -82,47 +96,67 @@ def summary_row(concept: str, effects: Effects, probes: Sequence[LaterProbe]) ->
     """Return the effect on the concept, compared with random features and with other concepts.
 
     Other concepts count if their unedited AUROC is above .5 with its interval; of the others nothing
-    can be lost. Their number of splits is that of the concept, so differences are paired.
+    can be lost. Their number of splits is that of the concept, so differences are paired. The
+    specificity is the excess over random features, minus the mean excess of the other concepts.
     """
     names = [probe.name for probe in probes]
     own = names.index(concept)
     probe = probes[own]
     ratio = probe.words.splits.ratio
     falls = np.stack([p.auc[None] - effects.auc[i] for i, p in enumerate(probes)])
-    best, random = falls[own, 0], falls[own, effects.distinct]
-    mean_random = random.mean(axis=0)
+    best, random, directed = (falls[own, sets] for sets in (0, effects.random, effects.directed))
+    excess = falls[:, 0] - falls[:, effects.random].mean(axis=1)
     row: Row = {
         "concept": concept,
         "k": effects.k,
+        "sets": len(effects.random),
+        "direction_sets": len(effects.directed),
         "clean_auc": _mean(probe.auc),
-        "random_fall": _mean(mean_random),
+        "random_fall": _mean(random.mean(axis=0)),
+        "direction_fall": _mean(directed.mean(axis=0)),
         "separation_lost": _lost(probe, effects.gap[own, 0]),
-        "random_separation_lost": _lost(probe, effects.gap[own, effects.distinct].mean(axis=0)),
+        "random_separation_lost": _lost(probe, effects.gap[own, effects.random].mean(axis=0)),
+        "direction_separation_lost": _lost(probe, effects.gap[own, effects.directed].mean(axis=0)),
         "size": _mean(effects.size[0]),
-        "random_size": _mean(effects.size[effects.distinct]),
+        "random_size": _mean(effects.size[effects.random]),
         "active_share": _mean(effects.active[0]),
-        "random_active_share": _mean(effects.active[effects.distinct]),
+        "random_active_share": _mean(effects.active[effects.random]),
         **_limits("fall", resampled_interval(best, ratio)),
-        **_limits("excess", resampled_interval(best - mean_random, ratio)),
+        **_limits("excess", resampled_interval(excess[own], ratio)),
+        **_limits("direction_excess", resampled_interval(best - directed.mean(axis=0), ratio)),
     }
     known = np.isfinite(best)
     if known.any():
-        row["p"] = permutation_p(float(best[known].mean()), random[:, known].mean(axis=1))
+        seen = float(best[known].mean())
+        row["p"] = permutation_p(seen, random[:, known].mean(axis=1))
+        row["direction_p"] = permutation_p(seen, directed[:, known].mean(axis=1))
     others = [i for i, p in enumerate(probes) if i != own and _above_chance(p)]
     if others:
         with np.errstate(invalid="ignore"):
             mean_others = np.nanmean(falls[others, 0], axis=0)
+            others_excess = np.nanmean(excess[others], axis=0)
         each = {names[i]: _mean(falls[i, 0]) or 0.0 for i in others}
         most = max(each, key=lambda name: each[name])
         lost = [_lost(probes[i], effects.gap[i, 0]) for i in others]
         row |= {
             "others_fall": _mean(mean_others),
+            "others_excess": _mean(others_excess),
+            "others_active_share": _mean(effects.moved[others, 0]),
             "most_affected": most,
             "most_affected_fall": each[most],
             "others_separation_lost": float(np.mean([v for v in lost if v is not None])),
-            **_limits("specificity", resampled_interval(best - mean_others, ratio)),
+            **_limits("specificity", resampled_interval(excess[own] - others_excess, ratio)),
         }
     return row
+
+
+def add_q(rows: Sequence[Row]) -> None:
+    """Add to each row its Benjamini-Hochberg q over the concepts with its number of features."""
+    for k in {row["k"] for row in rows}:
+        own = [row for row in rows if row["k"] == k and row.get("p") is not None]
+        if own:
+            for row, q in zip(own, false_discovery_control([r["p"] for r in own]), strict=True):
+                row["q"] = float(q)
 
 
 def _above_chance(probe: LaterProbe) -> bool:
@@ -196,16 +230,25 @@ def verdict_of(
         found.append(
             f"{sae}, {row['concept']}: without {units}, the held-out AUROC at {site} falls from "
             f"{row['clean_auc']:.3f} by {_interval(row, 'fall')}; without {as_many} of equal frequency by "
-            f"{_shown(row['random_fall'])} (p {row['p']:.2g})."
+            f"{_shown(row['random_fall'])} (p {row['p']:.2g}, q {row['q']:.2g} over the concepts), and by "
+            f"{_shown(row['direction_fall'])} if the change has a random direction and equal norm (p "
+            f"{row['direction_p']:.2g})."
+        )
+        found.append(
+            f"{row['concept']}: {units} change{'s' * (row['k'] == 1)} the activations by {row['size']:.1%} of their norm; "
+            f"{as_many} by {row['random_size']:.1%}."
         )
         if row["others_fall"] is not None:
             found.append(
                 f"Other concepts fall by {_shown(row['others_fall'])} on average, {row['most_affected']} most, by "
-                f"{_shown(row['most_affected_fall'])}. The difference is {_interval(row, 'specificity')}. "
-                f"{_conclusion(row)}"
+                f"{_shown(row['most_affected_fall'])}; an ablated feature is active on "
+                f"{row['others_active_share']:.0%} of their words. The excess over random features, minus that of other "
+                f"concepts, is {_interval(row, 'specificity')}. {_conclusion(row)}"
             )
         else:
-            found.append("No other concept could be compared, so the effect may not be specific.")
+            found.append(
+                f"No other concept could be compared, so the effect may not be specific. {_conclusion(row)}"
+            )
     if found and same:
         found.append(
             f"{sae} reads the site where the effect is measured, so the effect shows what its decoder vectors "
@@ -215,13 +258,26 @@ def verdict_of(
 
 
 def _conclusion(row: Mapping[str, Any]) -> str:
-    beyond = row["excess_low"] is not None and row["excess_low"] > 0 and row["p"] <= 0.05
-    specific = row["specificity_low"] is not None and row["specificity_low"] > 0
-    if beyond and specific:
-        return "So later probes need these features, for this concept more than for others."
-    if beyond:
+    if not (_positive(row, "excess") and row["q"] <= 0.05):
+        return "So the effect is not shown to exceed that of random features."
+    if not (_positive(row, "direction_excess") and row["direction_p"] <= 0.05):
+        return (
+            "So the effect exceeds that of random features, but is not shown to exceed that of random directions "
+            "of equal norm."
+        )
+    if not _positive(row, "specificity"):
         return "So later probes need these features, but the effect is not shown to be specific."
-    return "So the effect is not shown to exceed that of random features."
+    if row["most_affected_fall"] < row["fall"]:
+        return "So later probes need these features, for this concept more than for others."
+    return (
+        "So later probes need these features, for this concept more than for others on average, but "
+        f"{row['most_affected']} falls as much."
+    )
+
+
+def _positive(row: Mapping[str, Any], name: str) -> bool:
+    low = row[f"{name}_low"]
+    return low is not None and low > 0
 
 
 def _interval(row: Mapping[str, Any], name: str) -> str:

@@ -34,11 +34,15 @@ class Ablated:
     later
         float64, (contexts, width). Activations of the words at the later site.
     size
-        Mean over tokens of the norm of the change / the norm of the vector that the SAE reads.
+        float64, (contexts,). Mean over the tokens of a word of the norm of the change / the norm of
+        the vector that the SAE reads.
+    active
+        bool, (contexts,). Whether a feature is active at a token of the word.
     """
 
     later: Floats
-    size: float
+    size: Floats
+    active: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +106,13 @@ class WordRuns:
         rows = sparse.csr_array((values, indices.astype(np.int64), indptr), shape=shape)
         return pool_rows(rows, _ends(self.owner), pool=self.pool)
 
-    def ablated(self, contexts: Ints, sets: Sequence[Ints]) -> Iterator[Ablated]:
+    def ablated(
+        self,
+        contexts: Ints,
+        sets: Sequence[Ints],
+        *,
+        directions: Sequence[Floats] | None = None,
+    ) -> Iterator[Ablated]:
         """Ablate each of several sets of features in some contexts.
 
         Parameters
@@ -111,6 +121,9 @@ class WordRuns:
             int64, sorted. Numbers of the contexts.
         sets
             Indices of the features of each set.
+        directions
+            Of each set, float64, (features, d_in), of norm 1. They replace the directions of the decoder
+            vectors; the change of each token is rescaled to its norm along the decoder vectors.
 
         Yields
         ------
@@ -122,17 +135,28 @@ class WordRuns:
             codes = self.sae.encode(read)
         norms = read.norm(dim=1).clamp(min=1e-12)
         every = torch.arange(len(chosen), device=codes.device)
-        for features in sets:
+        owner = self.owner[chosen]
+        word = np.unique(owner, return_inverse=True)[1]
+        for number, features in enumerate(sets):
+            along = None if directions is None else torch.from_numpy(directions[number]).float()
             with torch.inference_mode():
                 columns = torch.from_numpy(np.asarray(features)).to(codes.device)
-                change = self.sae.change(-codes[:, columns], columns, rows=every)
+                change = self.sae.change(
+                    -codes[:, columns],
+                    columns,
+                    rows=every,
+                    directions=None if along is None else along.to(codes.device),
+                )
             later = self.tokens[chosen].copy()
             moved = change.any(1).cpu().numpy()
             self._run(chosen, change.to(read.device), moved, later)
-            size = (
-                float((change.to(norms.device).norm(dim=1) / norms).mean()) if len(norms) else 0.0
+            size = (change.to(norms.device).norm(dim=1) / norms).double().cpu().numpy()
+            active = (codes[:, columns] != 0).any(1).cpu().numpy()
+            yield Ablated(
+                self._pooled(later, owner),
+                np.bincount(word, size) / np.bincount(word),
+                np.bincount(word, active) > 0,
             )
-            yield Ablated(self._pooled(later, self.owner[chosen]), size)
 
     def _run(
         self,
