@@ -22,7 +22,7 @@ from analysis.state_change.states import (
     sampled_text,
     text_with_features,
 )
-from analysis.state_change.study import compare_states
+from analysis.state_change.study import StateStudy, compare_states
 from analysis.steering.subject import open_subject
 from atlas.cli.main import command
 from atlas.disk.folder import Folder
@@ -439,3 +439,28 @@ def test_the_text_of_an_ablation_is_every_context_with_the_feature_and_no_other(
             BadInput, match=r"active at none of the [\d,]+ tokens of text that were"
         ):
             text_with_features(subject, [silent], search=50, **more)
+
+
+@pytest.mark.parametrize("edit", ["ablate", "clamp"])
+def test_a_forecast_counts_states_neighbours_and_the_search(atlas, tmp_path, monkeypatch, edit):
+    """If each sample takes a second: draws + 2 states, draws + 1 overlaps, and the searched batches."""
+    path, how = atlas
+    folder = Folder.open(path)
+    at = TaskContext(folder, folder.sound(), tmp_path, SILENT)
+    subject = open_subject(at, "middle", **how)
+    ((batch, document), *_) = subject.sampled(1, seed=0)
+    ids, mask, keep = map(torch.from_numpy, (batch.input_ids, batch.attention_mask, batch.keep))
+    read = subject.model.run(ids, mask, hooks=[subject.hook])
+    codes = np.zeros((*batch.keep.shape, subject.sae.info.d_sae))
+    codes[batch.keep] = subject.sae.encode(subject.sae.reads(read, keep, ids)).detach().numpy()
+    feature = int((codes > 0).any(axis=1).sum(axis=0).argmax())
+    share = batch.keep[(codes[..., feature] > 0).any(axis=1)].sum() / len(document)
+    monkeypatch.setattr("analysis.state_change.study.timed", lambda work: (work(), 1.0)[1])
+    settings = StateSettings(edit=edit, tokens=1000, draws=4, neighbours=2)
+    study = StateStudy(settings, (feature,), ("middle",), **how)
+    (task,) = study.tasks(at, ["middle"])
+    batches = (6 + 5) * 1000 / len(document)
+    if edit == "ablate":
+        batches += np.ceil(1000 / share) / len(document)
+    assert share > 0
+    assert study.forecast(task, at).seconds == pytest.approx(batches)

@@ -19,6 +19,7 @@ from ingest.text.tokenization import Batch
 __all__ = [
     "State",
     "TextSample",
+    "contexts_with",
     "reached_tokens",
     "read_state",
     "sampled_text",
@@ -87,17 +88,8 @@ def text_with_features(
     found = searched = 0
     with progress.stage("Contexts with the features", total=search, unit="tokens") as stage:
         for batch, document in subject.sampled(search, seed=seed):
-            ids, mask, keep = map(
-                torch.from_numpy, (batch.input_ids, batch.attention_mask, batch.keep)
-            )
-            read = subject.model.run(ids, mask, hooks=subject.sae.info.hooks)
-            codes = subject.sae.codes(subject.sae.reads(read, keep, ids))
-            token = np.repeat(np.arange(len(document)), np.diff(codes.indptr))
-            there = token[np.isin(codes.indices, features)]
-            context = batch.keep.nonzero()[0]
-            some = np.unique(context[there])
+            some, inside = contexts_with(subject, batch, features)
             if len(some):
-                inside = np.isin(context, some)
                 batches.append(
                     Batch(
                         batch.input_ids[some],
@@ -119,6 +111,36 @@ def text_with_features(
             "searched. Search more with --search."
         )
     return TextSample(tuple(batches), np.concatenate(documents))
+
+
+def contexts_with(
+    subject: Subject, batch: Batch, features: Sequence[int]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the contexts of a batch in which one of some features is active.
+
+    Parameters
+    ----------
+    subject
+        The SAE and its model, which is run up to the site.
+    batch
+        The batch.
+    features
+        The features.
+
+    Returns
+    -------
+    contexts
+        int64. Row of each of these contexts in the batch, ascending.
+    inside
+        bool, (tokens,). Whether each counted token is in one of them.
+    """
+    ids, mask, keep = map(torch.from_numpy, (batch.input_ids, batch.attention_mask, batch.keep))
+    read = subject.model.run(ids, mask, hooks=subject.sae.info.hooks)
+    codes = subject.sae.codes(subject.sae.reads(read, keep, ids))
+    context = batch.keep.nonzero()[0]
+    token = np.repeat(np.arange(len(context)), np.diff(codes.indptr))
+    some = np.unique(context[token[np.isin(codes.indices, features)]])
+    return some, np.isin(context, some)
 
 
 @dataclass(frozen=True, eq=False)

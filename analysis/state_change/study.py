@@ -1,5 +1,6 @@
 """The study of state changes: all features before and after an edit, at its site and at later ones."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -21,6 +22,7 @@ from analysis.state_change.settings import StateSettings
 from analysis.state_change.states import (
     State,
     TextSample,
+    contexts_with,
     reached_tokens,
     read_state,
     sampled_text,
@@ -106,19 +108,46 @@ class StateStudy(Study):
         ]
 
     def forecast(self, task: Task, at: TaskContext) -> Cost:
-        """Return the cost, from the state of the first batch."""
+        """Return the cost, from the search, the state and the neighbours in the first batch."""
         subject = self._subject(task.saes[0], at)
         text = sampled_text(subject, 1, seed=self.settings.seed)
         saes = self._saes(at, subject, task)
-        once = timed(
-            lambda: read_state(
-                subject.complete, saes, text, hook=subject.hook, edits=[], progress=SILENT
+        found: list[State] = []
+
+        def state() -> None:
+            found.append(
+                read_state(
+                    subject.complete, saes, text, hook=subject.hook, edits=[], progress=SILENT
+                )
             )
-        )
-        states = self.settings.draws + 2
+
+        def overlaps() -> None:
+            for codes in found[0].codes.values():
+                neighbour_overlap(codes, codes, neighbours=self.settings.neighbours)
+
+        once = timed(state) * (self.settings.draws + 2)
+        once += timed(overlaps) * (self.settings.draws + 1)
         tokens = self.settings.tokens
         size = 4 * tokens * sum(sae.info.d_sae for sae in saes)
-        return Cost(once / max(len(text.document), 1) * tokens * states, bytes=size)
+        seconds = once / max(len(text.document), 1) * tokens + self._search(subject, text)
+        return Cost(seconds, bytes=size)
+
+    def _search(self, subject: Subject, text: TextSample) -> float:
+        """Return the seconds of the search for contexts with the features, from the first batch."""
+        if not _searches(self.settings):
+            return 0.0
+        inside: list[int] = []
+
+        def search() -> None:
+            _, there = contexts_with(subject, text.batches[0], self.features)
+            inside.append(int(there.sum()))
+
+        once = timed(search)
+        batch = max(len(text.document), 1)
+        searched = self.settings.search
+        if inside[0]:
+            searched = min(searched, math.ceil(self.settings.tokens * batch / inside[0]))
+        return once / batch * searched
 
     def run(self, task: Task, at: TaskContext) -> Found:
         """Compute the changes of all features."""
@@ -367,11 +396,15 @@ class _Compared:
         }
 
 
+def _searches(settings: StateSettings) -> bool:
+    return settings.search > 0 and settings.edit in _OF_ACTIVE
+
+
 def _text(
     subject: Subject, features: Sequence[int], settings: StateSettings, progress: Progress
 ) -> TextSample:
     """Return the text that is compared: for edits of active features, contexts in which one is active."""
-    if settings.search and settings.edit in _OF_ACTIVE:
+    if _searches(settings):
         return text_with_features(
             subject,
             features,
