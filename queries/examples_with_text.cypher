@@ -6,7 +6,7 @@
 // param limit (int64, default 20): number of rows at most
 // column feature (string): the feature
 // column rank (int64): rank among the feature's examples, 0 for its highest activation
-// column activation (double): the activation at the peak
+// column activation (double): the activation on the sampled token
 // column text (string): the example
 // column top_token (string): the token the feature is active on most often
 MATCH (s:SAE)<-[:IN_SAE]-(f:Feature)-[:SHOWN_BY]->(e:Example)

@@ -4,13 +4,13 @@
 // param feature (feature, such as 'tiny-a-l1-s0/7'): the feature, as `sae/index`
 // param limit (int64, default 50): number of rows at most
 // column kind (string): 'fifth 1' (weakest) … 'fifth 5' of the activation range
-// column activation (double): the activation at the peak
-// column text (string): the text around the peak
+// column activation (double): the activation on the sampled token
+// column text (string): the text around the sampled token
 // column tokens (string[]): the same as tokens
 // column activations (double[]): the feature's activation on each token
-// column peak (int64): which of the tokens the example is about, from 0
+// column peak (int64): index of the sampled token in `tokens`, from 0
 // column document (int64): which document of the corpus, from 0
-// column start (int64): where the peak token begins in the document, in characters
+// column start (int64): where the sampled token begins in the document, in characters
 MATCH (f:Feature {id: 'tiny-a-l1-s0/7' /* $feature */})-[:SHOWN_BY]->(e:Example)
 WHERE e.kind <> 'top'
 RETURN e.kind AS kind, e.activation AS activation, e.text AS text, e.tokens AS tokens,

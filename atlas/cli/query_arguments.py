@@ -1,4 +1,4 @@
-"""Parse the arguments of ``atlas query``, list and search the named queries, and mark peak tokens."""
+"""Parse the arguments of ``atlas query``, list and search the named queries, and mark sampled tokens."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ def marked(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row of an answer in a readable form.
 
     In a row that is an example (with ``text``, ``tokens`` and ``peak``), the text has the
-    peak token in ``[[ ]]``, and the columns by token are dropped. Other rows are unchanged.
+    sampled token in ``[[ ]]``, and the columns by token are dropped. Other rows are unchanged.
     """
     if not row.keys() >= _NEEDED or row["tokens"] is None:
         return dict(row)

@@ -186,7 +186,7 @@ class Example:
     activations
         Activation of the feature on each token.
     peak
-        Index of the token with which the example was selected.
+        Index of the sampled token, with which the example was selected. Others may be more active.
     """
 
     kind: str
@@ -196,7 +196,7 @@ class Example:
 
     @property
     def activation(self) -> float:
-        """The activation on the peak token."""
+        """The activation on the sampled token."""
         return self.activations[self.peak]
 
 

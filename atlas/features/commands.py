@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["show_feature"]
 
-# Characters of an example around its peak on a terminal.
+# Characters of an example around its sampled token on a terminal.
 _AROUND = 32
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
@@ -95,7 +95,7 @@ def _print(card: "FeatureCard", limit: int) -> None:
         echo(f"\nActivations from {first['lower']:.3g} to {last['upper']:.3g}:  {bars}")
     shown = {"top": limit}
     if card.examples:
-        echo("\nExamples, with the peak in brackets:")
+        echo("\nExamples, with the sampled token in brackets, and its activation:")
     for one in card.examples:
         if shown.setdefault(one.kind, 1):
             shown[one.kind] -= 1
@@ -113,7 +113,7 @@ def _print(card: "FeatureCard", limit: int) -> None:
 
 
 def _passage(example: "Example") -> str:
-    """Return the text around the peak on one line, with the peak in brackets."""
+    """Return the text around the sampled token on one line, with that token in brackets."""
     before = "".join(example.tokens[: example.peak]).replace("\n", "⏎")
     after = "".join(example.tokens[example.peak + 1 :]).replace("\n", "⏎")
     peak = example.tokens[example.peak].replace("\n", "⏎")

@@ -58,7 +58,8 @@ def _values(card: Any) -> dict[str, Any]:
 def _groups(
     card: Any, highest: float
 ) -> list[tuple[str, list[tuple[float, list[tuple[str, float, int, bool]]]]]]:
-    """Return the examples by kind: activation, and text, activation, shade and peak of each token."""
+    """Return the examples by kind: activation of the sampled token, and of
+    each token its text, activation, shade, and whether it is the sampled one."""
     groups: dict[str, list[tuple[float, list[tuple[str, float, int, bool]]]]] = {}
     for one in card.examples:
         groups.setdefault(one.kind, []).append((one.activation, _shaded(one, highest)))
