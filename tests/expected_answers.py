@@ -845,10 +845,10 @@ def similarity_of_saes(w):
 def comparisons_of_saes(w):
     rows = sorted(w.COMPARED_WITH, key=lambda e: (e["source"], e["target"]))
     columns = (
-        "source target alignment tokens matches mutual one_to_one significant beyond_token undecided "
-        "best_ab null_best_ab token_null_best_ab token_document_null_best_ab best_ba null_best_ba "
-        "token_null_best_ba token_document_null_best_ba null_threshold token_null_threshold "
-        "token_document_null_threshold draws p_floor draws_needed"
+        "source target one_to_one beyond_token undecided best_ab token_document_null_best_ab "
+        "significant mutual matches null_best_ab token_null_best_ab best_ba "
+        "token_document_null_best_ba null_best_ba token_null_best_ba null_threshold "
+        "token_null_threshold token_document_null_threshold draws p_floor draws_needed tokens alignment"
     )
     return pick(rows, *columns.split())
 
