@@ -463,7 +463,9 @@ def world(tmp_path_factory):
 
 
 def test_study_command_and_stored_result(world):
-    settings = AblationSettings(ablated=(1, 30), random_sets=3, others=(str(world / "more.csv"),))
+    settings = AblationSettings(
+        ablated=(1, 30), random_sets=3, direction_sets=2, others=(str(world / "more.csv"),)
+    )
     how = ConceptSettings(repeats=1, draws=19, probe_draws=0, subsets=0)
     (found,) = ablate_concepts(world / "a.atlas", world / "words.csv", settings=settings, how=how)
     assert found["site"] == "blocks.2.hook_resid_post"
@@ -475,7 +477,7 @@ def test_study_command_and_stored_result(world):
     assert {r["measured"] for r in found.table("measured").to_pylist()} == {"words/cat", "more/day"}
     arguments = ["concepts", str(world / "words.csv"), "-q", "-a", str(world / "a.atlas")]
     options = ["--repeats", "1", "--draws", "19", "--probe-draws", "0", "--subsets", "0"]
-    own = ["--ablated", "1", "--ablated", "30", "--random-sets", "3"]
+    own = ["--ablated", "1", "--ablated", "30", "--random-sets", "3", "--direction-sets", "2"]
     own += ["--others", str(world / "more.csv")]
     done = CliRunner().invoke(command(), [*arguments, *options, "--ablate", *own, "--json"])
     assert done.exit_code == 0, done.output
@@ -491,6 +493,7 @@ def test_study_command_and_stored_result(world):
     assert "4. Do later probes need these features?" in text
     assert text.count("<figure>") == 2  # the ablations, and the SAE
     assert "--ablated 1 --ablated 30 --random-sets 3" in text
+    assert f"--page {page} -a {world / 'a.atlas'}" in text
     assert "http" not in text.replace("http-equiv", "")  # nothing is loaded
     asked[-1] = str(world / "page.png")
     refused = CliRunner().invoke(command(), asked)
@@ -501,7 +504,9 @@ def test_study_command_and_stored_result(world):
 
 
 def test_plot_has_the_falls_of_the_summary(world):
-    settings = AblationSettings(ablated=(1, 2), random_sets=2, others=(str(world / "more.csv"),))
+    settings = AblationSettings(
+        ablated=(1, 2), random_sets=2, direction_sets=2, others=(str(world / "more.csv"),)
+    )
     (found,) = ablate_concepts(world / "a.atlas", world / "words.csv", settings=settings)
     rows = {row["k"]: row for row in found.table("summary").to_pylist()}
     drawn = [row for mark in marks(found.plot()) for row in mark.rows if "of" in row]

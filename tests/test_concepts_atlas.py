@@ -182,6 +182,19 @@ def test_the_page_lists_arms_of_the_model_once_and_escapes_names(results):
     units = text[text.index("1. Are features") : text.index("2. What is lost")]
     assert units.count(">layer<") == 1  # all read one site
     assert units.count(">features<") == len(results)
+    assert "(at blocks.1.hook_resid_post)" in units
+
+
+def test_the_page_lists_two_saes_with_equal_rows(results):
+    """Two SAEs without live features have equal rows; both are listed."""
+    one = results[0]
+    other = copy(one)
+    other.summary = {**one.summary, "sae": "another"}
+    text = concept_page([one, other], command="atlas concepts")
+    units = text[text.index("1. Are features") : text.index("2. What is lost")]
+    assert units.count(">layer<") == 1
+    assert units.count(">features<") == 2
+    assert ">another<" in units
 
 
 def test_bad_words_get_messages_and_the_rest_continues(world, tmp_path):

@@ -62,9 +62,11 @@ _ABLATED = (
     "fall",
     "random features",
     "p",
+    "q",
+    "equal norm",
     "other concepts",
     "most affected",
-    "specificity",
+    "excess minus others' excess",
 )
 
 
@@ -152,7 +154,8 @@ def concepts(
             f"{', '.join(flags_for(AblationSettings, chosen)[::2])} was passed without --ablate; add --ablate."
         )
     ablation = AblationSettings(**chosen)
-    folder = folder_of(which_atlas(where))
+    path = which_atlas(where)
+    folder = folder_of(path)
     how: dict[str, Any] = {
         "replace": replace,
         "workers": workers,
@@ -197,8 +200,11 @@ def concepts(
         from analysis.concepts.report import concept_page
         from atlas.disk.atomic_files import atomic_file
 
-        words_of = _command(words, saes, settings=settings, ablation=ablation, found=found)
-        html = concept_page(results, rank=found["rank"], ablated=ablated, command=words_of)
+        line = [
+            *_command(words, saes, settings=settings, ablation=ablation, found=found),
+            *("--page", str(page), "-a", path),
+        ]
+        html = concept_page(results, rank=found["rank"], ablated=ablated, command=shlex.join(line))
         with atomic_file(page) as temporary:
             temporary.write_text(html, "utf-8")
         found["written"].append(str(page))
@@ -212,13 +218,13 @@ def _command(
     settings: ConceptSettings,
     ablation: AblationSettings,
     found: Mapping[str, Any],
-) -> str:
-    """Return the command that computed some results."""
+) -> list[str]:
+    """Return the words of the command that computed some results, without files and atlas."""
     parts = ["atlas", "concepts", words, *saes, *flags_for(ConceptSettings, asdict(settings))]
     parts += ["--rank"] if found["rank"] else []
     if found["ablated"]:
         parts += ["--ablate", *flags_for(AblationSettings, asdict(ablation))]
-    return shlex.join(parts)
+    return parts
 
 
 def _show(found: Mapping[str, Any]) -> None:
@@ -259,9 +265,11 @@ def _ablated(row: Mapping[str, Any]) -> dict[str, Any]:
         "fall": _with_interval(row, "fall"),
         "random features": _rounded(row["random_fall"]),
         "p": _rounded(row["p"]),
+        "q": _rounded(row["q"]),
+        "equal norm": _rounded(row["direction_fall"]),
         "other concepts": _rounded(row["others_fall"]),
         "most affected": most and f"{most} {row['most_affected_fall']:.2f}",
-        "specificity": _with_interval(row, "specificity"),
+        "excess minus others' excess": _with_interval(row, "specificity"),
     }
 
 

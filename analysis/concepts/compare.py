@@ -134,6 +134,7 @@ class ConceptWork:
         raw: Mapping[str, NDArray[Any]],
         *,
         role: str | None = None,
+        site: str | None = None,
     ) -> Found:
         """Compare the arms of one SAE.
 
@@ -147,6 +148,8 @@ class ConceptWork:
             By arm, activations of further sites.
         role
             Role of the SAE, as people read it; None if it is not recorded.
+        site
+            The site that is the layer; None if the layer is not a site of the model.
         """
         how = self.settings
         arms = list(sae_arms(activations, raw, subsets=how.subsets, seed=how.seed))
@@ -163,7 +166,9 @@ class ConceptWork:
                     collected.add(concept, question, arm, scored=scored, layer=layer)
                     stage.advance(1)
                 collected.end(concept)
-        return Found(collected.tables(), sources={"contexts": len(self.items), "role": role})
+        return Found(
+            collected.tables(), sources={"contexts": len(self.items), "role": role, "site": site}
+        )
 
     def _scored(
         self, concept: Concept, question: Question, arm: Arm, *, shared: Sequence[str]

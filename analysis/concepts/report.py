@@ -1,12 +1,13 @@
 """Report on concepts: one self-contained HTML page with verdicts, tables, controls and figures."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from markupsafe import Markup
 
 from analysis.concepts.causal.plots import draw as draw_ablation
 from analysis.concepts.plots import draw, draw_front
+from analysis.concepts.settings import RawArm
 from analysis.plot_style import Chart
 from analysis.residual.report import html_page
 from analysis.residual.report.arm_difference import Mean
@@ -17,6 +18,9 @@ __all__ = ["concept_page"]
 
 _MOST = 6
 """SAEs that are drawn one by one."""
+
+_OF_MODEL = ("layer", *get_args(RawArm))
+"""Arms that have no part of an SAE."""
 
 _UNITS = {
     "sae": "SAE",
@@ -82,10 +86,14 @@ _ABLATED = {
     "fall_mean": "fall",
     "random_fall": "random features",
     "p": "p",
+    "q": "q",
+    "direction_fall": "random directions of equal norm",
+    "direction_p": "their p",
     "others_fall": "other concepts",
     "most_affected": "most affected",
     "most_affected_fall": "its fall",
-    "specificity_mean": "concept - others",
+    "others_active_share": "their words with an active feature",
+    "specificity_mean": "excess minus others' excess",
     "size": "size of the change",
     "random_size": "of random features",
 }
@@ -139,7 +147,7 @@ def _localisation(arms: Sequence[Mapping[str, Any]]) -> Iterator[Markup]:
         _UNITS,
         caption="Units that separate the classes, next to their mean number under permuted labels. q and family-wise p "
         "are corrected for the number of live units. Units that never vary on these words are not live. Arms of the model, such "
-        "as the layer, are listed once for all SAEs of a site.",
+        "as the layer, are listed once for all SAEs of a site, with the site.",
     )
 
 
@@ -189,7 +197,9 @@ def _causal(ablated: Sequence[Result]) -> Iterator[Markup]:
         [_named(one, row) for one in ablated for row in one.table("summary").to_pylist()],
         _ABLATED,
         caption="Fall of the held-out AUROC of probes at the output of the last block, if the best features are ablated "
-        "at the tokens of the word. Random features are active as often. p compares with sets of them.",
+        "at the tokens of the word. Random features are active as often. p compares with sets of them, and q corrects it for the number of "
+        "concepts. The change of equal norm replaces each decoder vector by a random direction. The excess is the fall - "
+        "that of random features.",
     )
     for number, one in enumerate(ablated[:_MOST]):
         caption = f"What probes lose without features of {one['sae']}."
@@ -206,14 +216,20 @@ def _pictures(results: Sequence[Result]) -> Iterator[Markup]:
 
 
 def _once(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the rows without those that equal an earlier one of another SAE: arms of the model."""
+    """Return the rows with each arm of the model once for all SAEs at its site, named by the site.
+
+    Rows of arms of an SAE all remain: those of two SAEs without live features are equal.
+    """
     found: list[Mapping[str, Any]] = []
     seen = set()
     for row in rows:
+        if row["arm"] not in _OF_MODEL or not row["site"]:
+            found.append(row)
+            continue
         key = repr({name: value for name, value in row.items() if name != "sae"})
         if key not in seen:
             seen.add(key)
-            found.append(row)
+            found.append({**row, "sae": f"(at {row['site']})"})
     return found
 
 
@@ -238,7 +254,7 @@ def _figure(make: Any, name: str, caption: str) -> Iterator[Markup]:
 
 def _named(one: Result, row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row with the SAE, and each value with limits as a mean with its interval."""
-    found = {"sae": one["sae"], **row}
+    found = {"sae": one["sae"], "site": one.summary.get("site"), **row}
     for name in row:
         if f"{name}_low" in row and name != "k90":
             found[f"{name}_mean"] = _mean(row, name, low=f"{name}_low", high=f"{name}_high")

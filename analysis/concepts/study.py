@@ -145,6 +145,8 @@ class ConceptStudy(Study):
                     found.saes[record.name],
                     _sites(found, named),
                     role=role_shown(record.row),
+                    # The layer of a residual SAE is the site minus a prediction of its own.
+                    site=None if record.row.get("less") else str(record.row["hook"]),
                 ),
             )
 
@@ -178,6 +180,7 @@ class ConceptStudy(Study):
         summary: dict[str, Any] = {
             "sae": sae,
             "role": part.manifest.sources.get("role"),
+            "site": part.manifest.sources.get("site"),
             "words": part.manifest.settings["words"],
             "concepts": [row["concept"] for row in own],
         }
