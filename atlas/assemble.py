@@ -5,7 +5,7 @@ key. Nodes that several SAEs share (their model, the corpus, tokens) occur once.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,12 +34,16 @@ __all__ = [
 
 
 def fingerprints(sound: Sound) -> dict[str, str]:
-    """Return, for each SAE, a hash of all its sound parts that fill tables of the graph."""
+    """Return, for each SAE, a hash of all its sound parts that fill tables of the graph.
+
+    It changes when the schema gives a stored column a new meaning, so that values of the old
+    meaning are removed from a store.
+    """
     touching: dict[str, list[str]] = {name: [] for name in sound.saes}
     for key, part in sorted(sound.parts.items()):
         if _fills_graph(part):
             for name in part.manifest.saes:
-                touching.setdefault(name, []).append(f"{key} {part.manifest.hash}")
+                touching.setdefault(name, []).append(_content(key, part, TABLES))
     return {
         name: hashlib.sha256("\n".join(keys).encode()).hexdigest()
         for name, keys in touching.items()
@@ -51,15 +55,30 @@ def _fills_graph(part: Part) -> bool:
     return any(not name[0].islower() for name in part.manifest.tables)
 
 
+def _content(key: str, part: Part, tables: Sequence[Node | Edge]) -> str:
+    """Return a line that identifies what a part adds to some tables of the graph."""
+    outdated = [
+        f"{spec.name}.{name}"
+        for spec in tables
+        if spec.name in part.manifest.tables
+        for name in sorted(_outdated(spec, part))
+    ]
+    return " ".join([key, part.manifest.hash, *outdated])
+
+
+def _outdated(spec: Node | Edge, part: Part) -> set[str]:
+    """Return the columns that a part fills and whose current meaning is newer than the part."""
+    filled = schema.arrow_schema(spec.name, part.manifest.kind).names
+    return {p.name for p in spec.properties if p.since > part.manifest.version} & set(filled)
+
+
 def graph_fingerprint(sound: Sound) -> str:
     """Return one hash, 16 hex digits, of everything that a view of the atlas is built from.
 
     The hash also covers parts that touch no SAE, because they add shared nodes and edges.
     """
     lines = [f"{name} {hash}" for name, hash in sorted(fingerprints(sound).items())]
-    lines += [
-        f"{k} {p.manifest.hash}" for k, p in sorted(sound.parts.items()) if not p.manifest.saes
-    ]
+    lines += [_content(k, p, TABLES) for k, p in sorted(sound.parts.items()) if not p.manifest.saes]
     core = "\n".join(lines)
     tables = "\n".join(str(schema.arrow_schema(t.name)) for t in TABLES)
     return hashlib.sha256(f"{core}\n{tables}".encode()).hexdigest()[:16]
@@ -123,7 +142,7 @@ def table_sources(sound: Sound) -> dict[str, str]:
             named = part.manifest.kind in kinds and spec.name in part.manifest.tables
             describes = spec.name == "Model" and DESCRIBED in part.manifest.tables
             if named or describes:
-                lines.append(f"{key} {part.manifest.hash}")
+                lines.append(_content(key, part, [spec]))
         found[spec.name] = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
     return found
 
@@ -204,8 +223,7 @@ def _tables_of(sound: Sound, spec: Node | Edge, kind: str) -> "list[pa.Table]":
     for part in sound.of(kind):
         if spec.name in part.manifest.tables:
             data = part.table(spec.name)
-            changed = {p.name for p in spec.properties if p.since > part.manifest.version}
-            data = data.drop_columns(sorted(changed & set(data.column_names)))
+            data = data.drop_columns(sorted(_outdated(spec, part) & set(data.column_names)))
             for field in schema.arrow_schema(spec.name, kind):
                 if field.name not in data.column_names:
                     data = data.append_column(field.name, pa.nulls(data.num_rows, field.type))

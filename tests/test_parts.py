@@ -11,7 +11,14 @@ from small_parts import filled, small_atlas, write_sae, write_statistics
 
 from atlas import schema
 from atlas.api import Atlas
-from atlas.assemble import assemble, assemble_table, fingerprints, graph_fingerprint, rows_of
+from atlas.assemble import (
+    assemble,
+    assemble_table,
+    fingerprints,
+    graph_fingerprint,
+    rows_of,
+    table_sources,
+)
 from atlas.disk.folder import Folder
 from atlas.disk.parts import Manifest, read_manifest, write_part
 from atlas.disk.remove import remove_saes
@@ -212,6 +219,28 @@ def test_a_fingerprint_changes_with_the_parts_that_touch_its_sae_only(folder):
     assert before["one"] != after["one"]
     assert before["two"] == after["two"]
     assert graph_fingerprint(folder.sound()) != whole
+
+
+def test_a_new_meaning_of_a_stored_column_changes_what_is_built_from_it(folder, monkeypatch):
+    def hashes():
+        sound = folder.sound()
+        return fingerprints(sound), graph_fingerprint(sound), table_sources(sound)
+
+    def with_since(spec):
+        newer = (replace(p, since=2) if p.name == "active_tokens" else p for p in spec.properties)
+        return replace(spec, properties=tuple(newer)) if spec.name == "Feature" else spec
+
+    saes, graph, tables = hashes()
+    newer = [with_since(spec) for spec in schema.TABLES]
+    monkeypatch.setattr(schema, "_BY_NAME", {t.name: t for t in newer})
+    monkeypatch.setattr("atlas.assemble.TABLES", newer)
+    found = assemble(folder).tables["Feature"]
+    assert found["active_tokens"].null_count == found.num_rows
+    now_saes, now_graph, now_tables = hashes()
+    assert now_graph != graph
+    # Only SAE one has statistics.
+    assert {name for name in saes if saes[name] != now_saes[name]} == {"one"}
+    assert {name for name in tables if tables[name] != now_tables[name]} == {"Feature"}
 
 
 def test_a_part_without_a_table_of_the_graph_changes_no_fingerprint(folder):

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["FORMAT", "Builder", "builder", "check_space", "seconds"]
 
 FORMAT = 2  # views of format 1 may have zeros in lists of numbers; see NODE_GROUP
+"""Raise it when ``atlas.assemble`` joins the same parts to other tables: older views are built again."""
 BASE_BYTES, BYTES_PER_BYTE = 32 << 20, 3.0
 """Disk space of a build; measured are 12 MiB plus 2.2 to 3.0 times the bytes of the tables."""
 SECONDS_A_BYTE = 0.085e-6
