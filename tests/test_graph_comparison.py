@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import random
+import tracemalloc
 from collections import Counter
 from dataclasses import replace
 from shutil import rmtree
@@ -40,7 +41,14 @@ from analysis.graph_comparison.settings import ComparisonSettings
 from analysis.graph_comparison.study import compare_graphs, comparison_of
 from analysis.graph_comparison.subjects import ComparedGraph, read_subjects
 from analysis.statistics.document_splits import document_subset, halve
-from analysis.statistics.nulls import movable, permuted_within, rewired, rewired_edges, strata
+from analysis.statistics.nulls import (
+    movable,
+    permuted_within,
+    rewired,
+    rewired_bytes,
+    rewired_edges,
+    strata,
+)
 from analysis.statistics.permutation import exceedance_p, permutation_p
 from atlas.api import Atlas
 from atlas.disk.folder import Folder
@@ -372,6 +380,33 @@ def test_rewired_edges_are_simple_with_the_same_degrees(monkeypatch, marked):
     assert np.array_equal(a.pairs, before)
     for few in ([], [(0, 1)]):
         assert next(drawn_edges(np.array(few).reshape(-1, 2), 3)).tolist() == list(map(list, few))
+
+
+def test_an_open_chain_holds_the_bytes_of_its_forecast():
+    nodes = 2000
+    ends = np.array([[0, 1], [2, 3]])
+    next(rewired_edges(ends, nodes=nodes, seed=0))  # compiled
+    tracemalloc.start()
+    chain = rewired_edges(ends, nodes=nodes, seed=0)
+    next(chain)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert rewired_bytes(nodes) <= held < 1.01 * rewired_bytes(nodes)
+    assert rewired_bytes(8193) == 0  # by igraph
+
+
+def test_the_forecast_of_a_pair_counts_a_chain_for_each_halving(path):
+    from analysis.graph_comparison.forecast import comparison_cost
+    from atlas.disk.folder import Folder
+
+    partners = Partners(np.arange(8), np.arange(8), np.ones(8))
+    how = {"tokens": 200, "min_count": 1}
+    settings = ComparisonSettings(halves=3, draws=3, null_graphs=1, leiden_runs=1)
+    pair = ("one", "two")
+    _, cost = comparison_cost(Folder.open(path), pair, settings, partners=partners, **how)
+    assert cost.bytes == 3 * 8 * 8
+    _, cost = comparison_cost(Folder.open(path), pair, settings, partners=None, **how)
+    assert cost.bytes == 0
 
 
 def test_rewired_edges_are_uniform():

@@ -13,6 +13,7 @@ from analysis.graph_comparison.matched_features import Partners
 from analysis.graph_comparison.metrics import conserved_rows, distance_rows
 from analysis.graph_comparison.settings import ComparisonSettings
 from analysis.graph_comparison.subjects import ComparedGraph
+from analysis.statistics.nulls import rewired_bytes
 from atlas.disk.folder import Folder
 from atlas.studies.forecast import Cost, timed
 
@@ -34,7 +35,7 @@ def comparison_cost(
     tokens: int,
     min_count: int,
 ) -> tuple[Cost, Cost]:
-    """Return the cost of the graphs of one SAE, and of the comparison of one pair.
+    """Return the cost of the graphs of one SAE, and of the comparison of one pair without them.
 
     Parameters
     ----------
@@ -53,8 +54,9 @@ def comparison_cost(
     one = np.mean([side.graphs for side in sides])
     two = sum(side.communities for side in sides) if partners else 0.0
     two += _pair(sides[0], sides[1], partners, settings)
-    size = max(side.bytes for side in sides)
-    return Cost(float(one), size), Cost(float(two), size)
+    # All halvings swap edges at the same time.
+    marks = settings.halves * rewired_bytes(len(partners)) if partners else 0
+    return Cost(float(one), max(side.bytes for side in sides)), Cost(float(two), marks)
 
 
 @dataclass(frozen=True, eq=False)

@@ -88,7 +88,7 @@ class GraphComparisonStudy(Study):
         graphs, one = comparison_cost(
             at.folder, pair, s, partners=partners, tokens=tokens, min_count=min_count
         )
-        size = len(names) * one.bytes
+        size = len(names) * graphs.bytes + one.bytes
         costs = [Cost(one.seconds, size) for _ in tasks]
         costs[0] = Cost(len(names) * graphs.seconds + one.seconds, size)
         return costs

@@ -26,6 +26,7 @@ __all__ = [
     "movable",
     "permuted_within",
     "rewired",
+    "rewired_bytes",
     "rewired_edges",
     "strata",
     "swapped",
@@ -168,6 +169,22 @@ def rewired_edges(ends: Ints, *, nodes: int, seed: int) -> Iterator[Ints]:
             _swap_edges(rng, current, joined, swaps * len(current))
         yield current.copy()
         swaps = _NEXT_SWAPS
+
+
+def rewired_bytes(nodes: int) -> int:
+    """Return the bytes of the marks of ``rewired_edges``, which it holds until it is closed.
+
+    Parameters
+    ----------
+    nodes
+        Number of nodes.
+
+    Examples
+    --------
+    >>> rewired_bytes(1000)
+    1000000
+    """
+    return nodes**2 if nodes <= _MARKED else 0
 
 
 def strata(frequency: Ints, degree: Ints, *, frequency_bins: int, degree_bins: int) -> Ints:
