@@ -7,7 +7,11 @@ import pytest
 
 from atlas.errors import QueryFailed
 from atlas.stores.kuzu_engine import engine
-from atlas.stores.kuzu_faults import check_aggregates, with_compared_conditions
+from atlas.stores.kuzu_faults import (
+    check_aggregates,
+    check_conditions,
+    with_compared_conditions,
+)
 
 ROWS = [(i % 3, i % 4, i) for i in range(23)]
 WITH = "UNWIND range(0, 22) AS x WITH x % 3 AS k, x % 4 AS d, x "
@@ -214,3 +218,91 @@ def test_a_bare_condition_is_wrong_without_rewriting(bools):
 )
 def test_what_is_rewritten(query, rewritten):
     assert with_compared_conditions(f"RETURN {query} AS a") == f"RETURN {rewritten} AS a"
+
+
+ALONE = {
+    "$p": {"p": False},
+    "NOT $p": {"p": True},
+    "$p = 'x'": {"p": "y"},
+    "($p > 3 OR $p < 0)": {"p": 1},
+    "$p IS NULL": {"p": 1},
+    "$p IN [1, 2]": {"p": 5},
+    "'a' IN $p": {"p": ["b"]},
+    "size($p) > 3": {"p": "a"},
+    "coalesce($p, false)": {"p": False},
+    "$p STARTS WITH 'x'": {"p": "y"},
+}
+MATCHES = [
+    ("MATCH (f:N) WHERE ", " RETURN count(f)"),
+    ("MATCH (f:N)-[e:E]->(g:N) WHERE f.id >= 0 AND ", " RETURN count(f)"),
+    ("MATCH (f:N)-[e:E]->(g:N) WHERE (f.id >= 0 AND (", ")) AND g.id >= 0 RETURN count(f)"),
+    ("MATCH (f:N) OPTIONAL MATCH (f)-[e:E]->(g:N) WHERE ", " RETURN count(g)"),
+    ("MATCH (f:N) WHERE EXISTS { MATCH (f)-[e:E]->(g:N) WHERE ", " } RETURN count(f)"),
+]
+
+
+@pytest.mark.parametrize("condition", ALONE)
+@pytest.mark.parametrize(("before", "after"), MATCHES)
+def test_a_false_condition_of_parameters_is_refused(bools, condition, before, after):
+    query = before + condition + after
+    with pytest.raises(QueryFailed, match="because it has no variable"):
+        check_conditions(query)
+    ((found,),) = bools[0].execute(query, ALONE[condition]).get_all()
+    # If this fails, the engine has been mended: ``check_conditions`` can be deleted.
+    assert found > 0
+
+
+@pytest.mark.parametrize("condition", ALONE)
+def test_a_condition_of_parameters_is_right_after_with(bools, condition):
+    query = f"MATCH (f:N)-[e:E]->(g:N) WITH * WHERE {condition} RETURN count(f)"
+    check_conditions(query)
+    assert bools[0].execute(query, ALONE[condition]).get_all() == [[0]]
+
+
+@pytest.mark.parametrize(
+    ("condition", "p", "expected"),
+    [
+        ("($p OR f.b)", False, lambda b: b is True),
+        ("NOT ($p OR f.b)", False, lambda b: b is False),
+        ("(CASE WHEN f.b AND $p THEN true END)", False, lambda b: False),
+        ("f.b AND $p OR f.b", False, lambda b: b is True),
+        ("f.b XOR $p", True, lambda b: b is False),
+        ("`f`.b = $p", True, lambda b: b is True),
+    ],
+)
+def test_conditions_with_a_variable(bools, condition, p, expected):
+    connection, _ = bools
+    known = [b for (b,) in connection.execute("MATCH (f:N) RETURN f.b").get_all()]
+    query = f"MATCH (f:N) WHERE {condition} RETURN count(f)"
+    check_conditions(query)
+    ((found,),) = connection.execute(with_compared_conditions(query), {"p": p}).get_all()
+    assert found == sum(map(expected, known)), query
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "MATCH (f) WHERE any(x IN $list WHERE x > 3) RETURN f.sae",
+        "MATCH (f) WHERE f.a STARTS WITH 'a' AND $p STARTS WITH 'a' RETURN f.sae",
+        "MATCH (f) WHERE f.b WITH f MATCH (f)-->(g) WHERE (f.c) AND (($p)) RETURN f.sae",
+        "MATCH (f) WHERE COUNT { (f)--(g) WHERE $p } > 1 RETURN f.sae",
+    ],
+)
+def test_refused_conditions(query):
+    with pytest.raises(QueryFailed, match="WITH \\* WHERE"):
+        check_conditions(query)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "MATCH (f) WITH f WHERE $p AND f.b RETURN f",
+        "MATCH (f) WHERE f.s STARTS WITH $p RETURN f",
+        "MATCH (f) WHERE f.b WITH f WHERE $p RETURN f",
+        "MATCH (f) WHERE f.b AND $p OR f.c RETURN f",
+        "MATCH (f) WHERE any(x IN f.list WHERE x = $p) RETURN f",
+        "MATCH (f) WHERE toLower($p) = toLower(f.s) RETURN any(x IN $q WHERE $p)",
+    ],
+)
+def test_accepted_conditions(query):
+    check_conditions(query)

@@ -1,9 +1,10 @@
 """Faults of the embedded engine that give wrong answers: queries are refused or rewritten.
 
-kuzu 0.11.3 has two of them. In a grouped ``WITH`` or ``RETURN``, an aggregate that follows one with
+kuzu 0.11.3 has three of them. In a grouped ``WITH`` or ``RETURN``, an aggregate that follows one with
 ``DISTINCT`` is not computed: counts are 0, and other values are null. And ``CASE WHEN x THEN``
 is wrong for most rows where ``x`` is a variable, property or ``CASE``; ``x = true`` is right.
-``tests/test_kuzu_faults.py`` shows both, and fails when the engine has been mended.
+In ``MATCH … WHERE``, a condition of parameters and constants alone is ignored.
+``tests/test_kuzu_faults.py`` shows them, and fails when the engine has been mended.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,13 +13,37 @@ from itertools import pairwise
 from atlas.errors import QueryFailed
 from atlas.stores.cypher import Token, tokens_of
 
-__all__ = ["check_aggregates", "with_compared_conditions"]
+__all__ = ["check_aggregates", "check_conditions", "with_compared_conditions"]
 
 _AGGREGATES = frozenset(["COUNT", "SUM", "AVG", "MIN", "MAX", "COLLECT", "STDEV", "STDEVP"])
 _PROJECTIONS = frozenset(["WITH", "RETURN"])
 _OTHER_CLAUSES = frozenset(["MATCH", "OPTIONAL", "UNWIND", "CALL", "UNION", "WHERE"])
 _AFTER_ITEMS = frozenset(["ORDER", "SKIP", "LIMIT"])
 _OPEN, _CLOSE = frozenset("([{"), frozenset(")]}")
+_NO_VARIABLES = frozenset(
+    [
+        "AND",
+        "OR",
+        "XOR",
+        "NOT",
+        "IN",
+        "IS",
+        "NULL",
+        "TRUE",
+        "FALSE",
+        "STARTS",
+        "ENDS",
+        "WITH",
+        "CONTAINS",
+        "CASE",
+        "WHEN",
+        "THEN",
+        "ELSE",
+        "END",
+        "WHERE",
+    ]
+)
+_LIST_PREDICATES = frozenset(["ANY", "ALL", "NONE", "SINGLE"])
 
 
 def check_aggregates(cypher: str) -> None:
@@ -53,6 +78,34 @@ def check_aggregates(cypher: str) -> None:
             )
 
 
+def check_conditions(cypher: str) -> None:
+    """Refuse a query whose ``MATCH … WHERE`` has a condition of parameters alone.
+
+    Parameters
+    ----------
+    cypher
+        The query.
+
+    Raises
+    ------
+    QueryFailed
+        If it has such a condition. The message states what works.
+
+    Examples
+    --------
+    >>> check_conditions("MATCH (f:Feature) WHERE $sae IN ['', f.sae] RETURN count(f)")
+    """
+    for condition in _conditions_of_matches(list(tokens_of(cypher))):
+        for term in _terms(condition):
+            if any(t.kind == "parameter" for t in term) and not _has_variable(term):
+                first, last = term[0].start, term[-1].start + len(term[-1].text)
+                text = cypher.replace("\r\n", "\n")[first:last]
+                raise QueryFailed(
+                    f"The embedded store ignores the condition {text[:60]} of a MATCH, because it has no variable. "
+                    f"Write it after the MATCH: WITH * WHERE {text[:60]}"
+                )
+
+
 def with_compared_conditions(cypher: str) -> str:
     """Write each condition of ``CASE WHEN`` as ``(condition) = true``, which selects the same rows.
 
@@ -84,6 +137,80 @@ def _comparisons(tokens: Sequence[Token]) -> Iterator[tuple[int, str]]:
             yield following.start, "("
         if following.word == "THEN" and searched[-1:] == [True]:
             yield token.start + len(token.text), ") = true"
+
+
+def _conditions_of_matches(tokens: Sequence[Token]) -> Iterator[list[Token]]:
+    """Yield the condition of each ``MATCH … WHERE``, at any depth."""
+    clauses = [""]  # at each depth, the last clause before the token
+    for at, token in enumerate(tokens):
+        if token.text in _OPEN:
+            clauses.append("MATCH" if token.text == "{" else "")  # EXISTS { (a)-->(b) WHERE … }
+        elif token.text in _CLOSE and len(clauses) > 1:
+            clauses.pop()
+        elif token.word in _PROJECTIONS | {"MATCH", "UNWIND", "CALL"}:
+            if token.word != "WITH" or tokens[at - 1].word not in ("STARTS", "ENDS"):
+                clauses[-1] = token.word
+        elif token.word == "WHERE" and clauses[-1] == "MATCH":
+            yield _condition(tokens[at + 1 :])
+
+
+def _condition(tokens: Sequence[Token]) -> list[Token]:
+    """Return the tokens up to the next clause of the same depth."""
+    depth, condition = 0, list[Token]()
+    for before, token in zip([None, *tokens], tokens, strict=False):
+        depth += (token.text in _OPEN) - (token.text in _CLOSE)
+        is_operator = before is not None and before.word in ("STARTS", "ENDS")
+        is_clause = token.word in _PROJECTIONS | _OTHER_CLAUSES and not is_operator
+        if depth < 0 or (not depth and is_clause):
+            break
+        condition.append(token)
+    return condition
+
+
+def _terms(condition: Sequence[Token]) -> Iterator[list[Token]]:
+    """Split a conjunction at each ``AND``, also inside parentheses around it."""
+    depth, term, terms = 0, list[Token](), list[list[Token]]()
+    is_conjunction = True
+    for token in condition:
+        depth += token.text in _OPEN or token.word == "CASE"
+        depth -= token.text in _CLOSE or token.word == "END"
+        is_conjunction &= bool(depth) or token.word not in ("OR", "XOR")
+        if not depth and token.word == "AND":
+            terms.append(term)
+            term = []
+        else:
+            term.append(token)
+    for each in [*terms, term] if is_conjunction else [list(condition)]:
+        if len(each) > 1 and each[0].text == "(" and _closing(each) == len(each) - 1:
+            yield from _terms(each[1:-1])
+        elif each:
+            yield each
+
+
+def _closing(tokens: Sequence[Token]) -> int:
+    """Return the position of the bracket that closes the first one."""
+    depth = 0
+    for at, token in enumerate(tokens):
+        depth += (token.text in _OPEN) - (token.text in _CLOSE)
+        if not depth:
+            return at
+    return -1
+
+
+def _has_variable(term: Sequence[Token]) -> bool:
+    """Return whether an expression uses a variable other than those of its list predicates."""
+    texts = ["", "", *(t.text for t in term), ""]
+    own = {
+        texts[at + 2]
+        for at in range(len(term))
+        if texts[at + 1] == "(" and texts[at].upper() in _LIST_PREDICATES
+    }
+    return any(
+        token.kind == "quoted"
+        or (token.kind == "word" and token.word not in _NO_VARIABLES and texts[at + 3] != "(")
+        for at, token in enumerate(term)
+        if token.text not in own and texts[at + 1] != "."
+    )
 
 
 def _projections(tokens: Sequence[Token]) -> Iterator[list[Token]]:
