@@ -663,6 +663,7 @@ def counterparts_of_feature(w, feature, sae, limit):
             e["q"],
             e["token_q"],
             e["token_document_q"],
+            e["token_document_null_pearson"],
             g["top_token"],
             rank,
             back,

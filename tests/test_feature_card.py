@@ -11,7 +11,8 @@ from test_safe_output import Scripts
 from atlas import Atlas
 from atlas.cli.main import main
 from atlas.errors import UnknownName
-from atlas.features.card import feature_card
+from atlas.features import card as card_module
+from atlas.features.card import CardTable, feature_card
 from atlas.features.numbers import feature_numbers
 from ingest.forward.run import ingest
 from ingest.sae.autoencoder import open_sae
@@ -214,6 +215,45 @@ def test_numbers_stand_next_to_their_controls_and_ranks(opened):
     assert numbers["degree"].share_below is None  # the atlas has no degrees
     page = feature_card(opened, row["id"]).to_html()
     assert f"above {100 * smaller / len(alive):.0f}%" in page
+
+
+def test_the_command_prints_the_numbers_next_to_their_ranks(opened, run):
+    row = live(opened)[0]
+    _, out, _ = run("show", row["id"])
+    alive = [r["max_activation"] for r in opened.features("a").to_pylist() if not r["dead"]]
+    rank = round(100 * sum(value < row["max_activation"] for value in alive) / len(alive))
+    assert f"max activation {row['max_activation']:.3g} (above {rank}%)" in out
+
+
+@pytest.mark.parametrize(
+    ("runs", "shown"),
+    [
+        ([], []),
+        (["document/active/l2=1"], ["document"]),
+        (["document/active/l2=1", "document/amount/l2=1"], ["document/active", "document/amount"]),
+        (["a/b/c", "a/b/d"], ["a/b/c", "a/b/d"]),
+        (["a/b/c", "a"], ["a/b", "a"]),
+    ],
+)
+def test_shown_runs_stay_distinct(runs, shown):
+    table = CardTable("", [{"run": run, "verdict": None} for run in runs])
+    assert [row["run"] for row in table.shown_rows()] == shown
+
+
+@pytest.mark.parametrize(
+    ("q", "by_token", "expected"),
+    [
+        (0.001, 0.93, ", significantly more than shared tokens explain (0.93, within documents)."),
+        (0.2, 0.95, ", which shared tokens explain (0.95, within documents)."),
+        (0.001, None, ", significantly more than shared tokens explain."),
+    ],
+)
+def test_the_verdict_on_a_match_has_the_size_that_tokens_explain(q, by_token, expected):
+    match = {"counterpart": "b/1", "pearson": 0.96, "q": 0.001, "token_q": 0.001}
+    match |= {"token_document_q": q, "by_token_in_document": by_token}
+    assert (
+        card_module._about_match(match) == f"Its best counterpart is b/1 (Pearson 0.96){expected}"
+    )
 
 
 def test_tables_without_rows_are_computed_or_not(opened):

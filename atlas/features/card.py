@@ -45,14 +45,16 @@ _SECTIONS = (
             "counterpart",
             "top_token",
             "pearson",
-            "one_to_one",
+            "by_token_in_document",
             "q",
             "token_q",
             "token_document_q",
+            "one_to_one",
             "decoder_cosine",
         ),
         "q: null of shifted documents. token_q, token_document_q: nulls that shuffle occurrences of "
-        "the same token, everywhere or within documents. If one is large, shared tokens explain the match.",
+        "the same token, everywhere or within documents. If one is large, shared tokens explain the match. "
+        "by_token_in_document: the part of pearson that shared tokens within documents explain.",
         kind="match",
         command="atlas match {sae}",
         largest="pearson",
@@ -76,7 +78,7 @@ _SECTIONS = (
     _Section(
         "Predicted from sites of the model",
         "probes_of_feature",
-        ("site", "balanced_accuracy", "token_table", "token_ceiling", "control", "verdict", "run"),
+        ("site", "run", "verdict", "balanced_accuracy", "token_table", "token_ceiling", "control"),
         "token_table, token_ceiling: scores from the token id alone. control: random labels of "
         "token ids. Chance is 0.5.",
         kind="probe",
@@ -171,6 +173,22 @@ class CardTable:
     title: str
     rows: Sequence[Mapping[str, Any]]
     note: str = ""
+
+    def shown_rows(self) -> Sequence[Mapping[str, Any]]:
+        """Return the rows for a screen: names of probe runs are cut as long as they stay distinct.
+
+        Examples
+        --------
+        >>> runs = ("document/active/l2=0.001", "type/active/l2=0.001")
+        >>> [row["run"] for row in CardTable("Probes", [{"run": run} for run in runs]).shown_rows()]
+        ['document', 'type']
+        """
+        names = {row["run"] for row in self.rows if "run" in row}
+        for parts in range(1, max((name.count("/") for name in names), default=0) + 1):
+            short = {name: "/".join(name.split("/")[:parts]) for name in names}
+            if len(set(short.values())) == len(names):
+                return [{**row, "run": short[row["run"]]} for row in self.rows]
+        return self.rows
 
 
 @dataclass(frozen=True)
@@ -424,6 +442,8 @@ def _about_match(match: Mapping[str, Any]) -> str:
     token = [match[name] for name in ("token_q", "token_document_q") if match[name] is not None]
     if len(token) < 2:
         return f"{sentence}, better than under the null of shifted documents."
+    by_token = match["by_token_in_document"]
+    size = "" if by_token is None else f" ({by_token:.2f}, within documents)"
     if max(token) > 0.05:
-        return f"{sentence}, which shared tokens explain."
-    return f"{sentence}, more than shared tokens explain."
+        return f"{sentence}, which shared tokens explain{size}."
+    return f"{sentence}, significantly more than shared tokens explain{size}."

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from atlas.amounts import cell_text
 from atlas.cli.output import (
     atlas_option,
     echo,
@@ -13,15 +14,21 @@ from atlas.cli.output import (
     print_table,
     shared_options,
     which_atlas,
+    wrap,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from atlas.features.card import Example, FeatureCard
+    from atlas.features.numbers import FeatureNumber
 
 __all__ = ["show_feature"]
 
 # Characters of an example around its sampled token on a terminal.
 _AROUND = 32
+# Numbers that the first sentence of the verdict states.
+_IN_VERDICT = ("active_tokens", "frequency")
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
 
@@ -88,6 +95,7 @@ def _print(card: "FeatureCard", limit: int) -> None:
         echo(sentence)
     if card.neuronpedia:
         echo(card.neuronpedia)
+    _print_numbers(card.numbers)
     if card.histogram:
         first, last = card.histogram[0], card.histogram[-1]
         most = max(row["count"] for row in card.histogram)
@@ -103,13 +111,30 @@ def _print(card: "FeatureCard", limit: int) -> None:
     for table in card.tables:
         echo()
         more = f" ({limit} of {len(table.rows)})" if len(table.rows) > limit else ""
-        print_table(table.rows[:limit], title=f"{table.title}{more}")
+        print_table(table.shown_rows()[:limit], title=f"{table.title}{more}")
     if card.none:
         echo(f"\nComputed, without a row of this feature: {'; '.join(card.none)}.")
     if card.empty:
         echo("\nNot computed:")
         for title, command in card.empty.items():
             echo(f"  {title} ({command})")
+
+
+def _print_numbers(numbers: "Sequence[FeatureNumber]") -> None:
+    """Print the numbers on a few lines, each with its controls and its rank."""
+    shown = []
+    for one in numbers:
+        if one.name in _IN_VERDICT:
+            continue
+        controls = [f"{what} {cell_text(value)}" for what, value in one.controls.items()]
+        if one.share_below is not None:
+            controls.append(f"above {one.share_below:.0%}")
+        notes = f" ({'; '.join(controls)})" if controls else ""
+        shown.append(f"{one.name.replace('_', ' ')} {cell_text(one.value, one.name)}{notes}")
+    if shown:
+        echo(
+            f"\n{wrap('Numbers (above N%: of the live features of the SAE): ' + ', '.join(shown))}"
+        )
 
 
 def _passage(example: "Example") -> str:
