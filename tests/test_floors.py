@@ -211,8 +211,21 @@ def test_one_seed_has_no_interval(path):
     assert (row["auc_low"], row["trained_seeds"], row["floor_seeds"]) == (None, 1, 1)
     assert row["auc"] > 0.9
     assert separated(result.table("statistics").to_pylist(), "untrained") == []
-    assert "one trained seed" in result.verdict[0]
+    assert "No interval: there is one trained seed." in result.verdict[0]
+    assert "excludes" not in result.verdict[0]
     assert by_statistic(result, "untrained", of="SAE")["fvu"]["auc"] is None
+
+
+def test_a_trained_sae_without_a_floor_is_counted_and_named(tmp_path):
+    path, lm = tmp_path / "a.atlas", model()
+    trained = [sae(f"t{s}", s, scale=8.0) for s in range(2)]
+    ingest(path, saes=trained, text=texts(5), model=lm, match=None).close()
+    floor = Settings(role="untrained", floor_of="t0")
+    ingest(path, saes=[sae("f0", 10)], model=lm, settings=floor, match=None).close()
+    shown = CliRunner().invoke(command(), ["floors", "-a", str(path)])
+    assert "1 trained (of 2), 1 untrained" in shown.stdout
+    assert "1 of 2 trained SAEs has this floor. Train a floor of t1" in shown.stdout
+    assert "excludes" not in shown.stdout
 
 
 def test_dead_features_and_saes_without_floors(path, tmp_path):

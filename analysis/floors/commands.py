@@ -1,6 +1,6 @@
 """The command `atlas floors`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -16,6 +16,7 @@ from atlas.cli.output import (
     print_table,
     shared_options,
     which_atlas,
+    wrap,
 )
 
 __all__ = ["floors"]
@@ -58,16 +59,30 @@ def floors(
         progress=make_progress(quiet=quiet),
     )
     rows = [dict(one) | {"rows": one.table("statistics").to_pylist()} for one in results]
+    compared = [_compared(one.table("areas").to_pylist()) for one in results]
 
     def show() -> None:
         for sentence in results.verdict:
-            echo(sentence)
-        for row in rows:
+            echo(wrap(sentence))
+        for row, saes in zip(rows, compared, strict=True):
             for role, names in row["floors"].items():
-                title = f"\n{row['family']}: {len(row['trained'])} trained, {len(names)} {role}"
-                print_table([_shown(r) for r in row["rows"] if r["role"] == role], title=title)
+                number, trained = len(saes.get(role, ())), len(row["trained"])
+                of = "" if number == trained else f" (of {trained})"
+                echo()
+                print_table(
+                    [_shown(r) for r in row["rows"] if r["role"] == role],
+                    title=f"{row['family']}: {number} trained{of}, {len(names)} {role}",
+                )
 
     emit(rows, as_json=as_json, show=show)
+
+
+def _compared(areas: Sequence[Mapping[str, Any]]) -> dict[str, set[str]]:
+    """Return by role the trained SAEs that are compared with a floor."""
+    found: dict[str, set[str]] = {}
+    for row in areas:
+        found.setdefault(row["role"], set()).add(row["sae"])
+    return found
 
 
 def _shown(row: Mapping[str, Any]) -> dict[str, Any]:

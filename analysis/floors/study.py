@@ -134,7 +134,7 @@ class FloorStudy(Study):
             self.kind,
             part.manifest.name,
             summary,
-            verdict=_verdict(summary, rows),
+            verdict=_verdict(summary, rows, stored["floors"]),
             tables=(part.manifest.tables, part.table),
         )
 
@@ -359,9 +359,14 @@ def _row(
     }
 
 
-def _verdict(summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _verdict(
+    summary: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    floors: Mapping[str, Mapping[str, Sequence[str]]],
+) -> list[str]:
+    """Return sentences for each role; ``floors`` has by role the floors of each trained SAE."""
     sentences = []
-    for role in summary["floors"]:
+    for role, by_sae in floors.items():
         of = [
             r for r in rows if r["role"] == role and r["of"] == "features" and r["auc"] is not None
         ]
@@ -369,17 +374,33 @@ def _verdict(summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> l
         if not of:
             sentences.append(f"{title}: no statistic of features is stored for both.")
             continue
+        nearest = min(of, key=lambda row: abs(row["auc"] - 0.5))
         if max(row["trained_seeds"] for row in of) < 2:
+            farthest = max(of, key=lambda row: abs(row["auc"] - 0.5))
             sentences.append(
-                f"{title}: one trained seed, so no interval over seeds. Train another with "
-                "`atlas train --seed`."
+                f"{title}: the AUC farthest from 0.5 is that of {farthest['statistic']} ({farthest['auc']:.2f}), the "
+                f"nearest that of {nearest['statistic']} ({nearest['auc']:.2f}). No interval: "
+                f"{_one_seed(summary['trained'], by_sae)}"
             )
+            continue
         clear = separated(rows, role)
         named = ", ".join(f"{row['statistic']} ({row['auc']:.2f})" for row in clear[:_SHOWN])
-        nearest = min(of, key=lambda row: abs(row["auc"] - 0.5))
         sentences.append(
             f"{title}: {len(clear)} of {len(of)} statistics of features have an AUC whose interval excludes "
             f"0.5{': ' + named if named else ''}. The AUC nearest 0.5 is that of {nearest['statistic']} "
             f"({nearest['auc']:.2f})."
         )
     return sentences
+
+
+def _one_seed(trained: Sequence[str], by_sae: Mapping[str, Sequence[str]]) -> str:
+    """Return why one seed is compared, and what to do."""
+    without = [sae for sae in trained if sae not in by_sae]
+    if not without and len(trained) > 1:
+        return "each statistic is stored for one trained SAE."
+    if not without:
+        return "there is one trained seed. Train another with `atlas train --seed`, and its floor."
+    return (
+        f"{len(by_sae)} of {len(trained)} trained SAEs has this floor. Train a floor of {without[0]} with "
+        "`atlas train --baseline`."
+    )

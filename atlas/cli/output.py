@@ -307,7 +307,12 @@ def wrap(text: str, *, indent: str = "") -> str:
 
     width = shutil.get_terminal_size().columns if on_terminal() else 10_000
     return textwrap.fill(
-        shown(text), max(width, 40), initial_indent=indent, subsequent_indent=indent
+        shown(text),
+        max(width, 40),
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_on_hyphens=False,  # names of SAEs have hyphens
+        break_long_words=False,
     )
 
 
