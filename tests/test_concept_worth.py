@@ -168,6 +168,37 @@ def test_sparse_probes_that_stop_early_are_reported(monkeypatch):
     assert not any("fits" in one for one in verdict_of("s", rows, skipped=[], probes=[]))
 
 
+@pytest.mark.parametrize(
+    ("own", "random", "conclusion"),
+    [
+        ((0.5, 0.7), (0.2, 0.4), "are more localised"),
+        ((0.3, 0.7), (0.2, 0.4), "are not shown to be more localised"),
+        ((0.1, 0.2), (0.3, 0.4), "are less localised"),
+        ((None, None), (0.3, 0.4), "are not shown to be more localised"),
+    ],
+)
+def test_localisation_is_compared_with_random_directions(own, random, conclusion):
+    row = dict.fromkeys((field.name for field in ARMS), None) | {
+        "concept": "g/f",
+        "max_t_units": 0,
+        "live": 20,
+        "units": 20,
+        "auc": 0.8,
+        "converged": 1.0,
+        "retained": 0.9,
+        "area": 0.5,
+        "k90": 7,
+    }
+    rows = [
+        row | {"arm": "features", "area_low": own[0], "area_high": own[1]},
+        row | {"arm": "layer"},
+        row | {"arm": "random", "area_low": random[0], "area_high": random[1]},
+    ]
+    sentences = " ".join(verdict_of("s", rows, skipped=[], probes=[]))
+    assert f"So the features {conclusion} than random directions." in sentences
+    assert "7 of 20 live features reach 90%" in sentences
+
+
 # ------------------------------------------------------------------ arms
 
 

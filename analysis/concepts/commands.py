@@ -20,6 +20,7 @@ from atlas.cli.output import (
     print_table,
     shared_options,
     which_atlas,
+    wrap,
 )
 from atlas.errors import BadInput
 from atlas.studies.results import Results
@@ -31,14 +32,14 @@ _UNITS = (
     "arm",
     "units",
     "live",
+    "family-wise",
     "p<1e-5",
     "expected (1e-5)",
     "p<.01",
     "expected (.01)",
     "q<=.05",
-    "family-wise",
 )
-_WORTH = ("concept", "arm", "AUROC", "permuted", "R", "k90", "effective", "area", "bits")
+_WORTH = ("concept", "arm", "AUROC", "permuted", "R", "area", "k90", "effective", "bits")
 _BRIEF = ("reconstruction", "error", "subset")
 """Arms that the screen omits if there are several concepts or SAEs."""
 
@@ -229,14 +230,16 @@ def _command(
 
 def _show(found: Mapping[str, Any]) -> None:
     for sentence in found["verdict"]:
-        echo(sentence)
+        echo(wrap(sentence))
     brief = len(found["results"]) > 1 or any(len(one["concepts"]) > 1 for one in found["results"])
     for one in found["results"]:
         rows: Sequence[Mapping[str, Any]] = [
             row for row in one["arms"] if not (brief and row["arm"].split(" ")[0] in _BRIEF)
         ]
         tested = [_units(row) for row in rows if row["p01_units"] is not None]
+        echo()
         print_table(tested, columns=_UNITS, title=f"{one['sae']}: units that separate the classes")
+        echo()
         print_table(
             [_worth(row) for row in rows],
             columns=_WORTH,
@@ -290,12 +293,12 @@ def _worth(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "concept": row["concept"],
         "arm": row["arm"],
-        "AUROC": _with_interval(row, "auc"),
+        "AUROC": _plus_minus(row, "auc"),
         "permuted": _rounded(row["permuted_auc"]),
-        "R": _with_interval(row, "retained"),
+        "R": _plus_minus(row, "retained"),
         "k90": row["k90"],
         "effective": _rounded(row["effective"]),
-        "area": _with_interval(row, "area"),
+        "area": _plus_minus(row, "area"),
         "bits": None if row["bits"] is None else f"{row['bits']:.0f} of {row['bits_base']:.0f}",
     }
 
@@ -310,3 +313,13 @@ def _with_interval(row: Mapping[str, Any], name: str) -> str | None:
     if row[f"{name}_low"] is None:
         return f"{row[name]:.2f}"
     return f"{row[name]:.2f} ({row[f'{name}_low']:.2f} to {row[f'{name}_high']:.2f})"
+
+
+def _plus_minus(row: Mapping[str, Any], name: str) -> str | None:
+    """Return a value and half of its symmetric interval, in one word that a table does not break."""
+    value, low, high = row[name], row[f"{name}_low"], row[f"{name}_high"]
+    if value is None or low is None:
+        return _with_interval(row, name)
+    if abs((high - value) - (value - low)) > 0.005:
+        return f"{value:.2f}({low:.2f}…{high:.2f})"
+    return f"{value:.2f}±{(high - low) / 2:.2f}"

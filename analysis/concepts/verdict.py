@@ -66,21 +66,41 @@ def _localisation(of: Mapping[str, Row]) -> Iterator[str]:
     if own["retained"] is None:
         yield "The layer does not separate the classes, so no share of its information is defined."
         return
-    k90 = "all together do not" if own["k90"] is None else f"{own['k90']:,} of them"
+    k90 = (
+        f"all {own['live']:,} live features together do not reach 90%"
+        if own["k90"] is None
+        else f"{own['k90']:,} of {own['live']:,} live features reach 90%"
+    )
     effective = (
         "undefined, because no feature alone matters"
         if own["effective"] is None
         else f"{own['effective']:.1f} features"
     )
     yield (
-        f"Retained information R of all features {_interval(own, 'retained')}; {k90} reach 90%; effective "
+        f"Retained information R of all features {_interval(own, 'retained')}; {k90}; effective "
         f"number: {effective}; area under R over log k {_interval(own, 'area')}."
     )
     if random is not None and random["area"] is not None:
         yield (
             f"Random directions that are active as often: R {_interval(random, 'retained')}, area "
-            f"{_interval(random, 'area')}."
+            f"{_interval(random, 'area')}. {_more_localised(own, random)}"
         )
+
+
+def _more_localised(own: Row, random: Row) -> str:
+    """Return whether fewer features than random directions retain the information.
+
+    A larger area means fewer features. Intervals that do not overlap are a stricter rule than an
+    interval of the difference that excludes 0.
+    """
+    known = [own["area_low"], own["area_high"], random["area_low"], random["area_high"]]
+    if None not in known:
+        own_low, own_high, random_low, random_high = known
+        if own_low > random_high:
+            return "So the features are more localised than random directions."
+        if own_high < random_low:
+            return "So the features are less localised than random directions."
+    return "So the features are not shown to be more localised than random directions."
 
 
 def _probes(rows: Sequence[Row]) -> Iterator[str]:
