@@ -77,6 +77,7 @@ class Bars:
         from rich.console import Console
 
         self._console = Console(stderr=True, markup=False)
+        self._remarks: set[str] = set()
 
     @contextmanager
     def stage(self, title: str, *, total: float | None = None, unit: str = "") -> Iterator[Stage]:
@@ -110,7 +111,10 @@ class Bars:
             yield _Bar(bars, bars.add_task(title, total=total))
 
     def report(self, sentence: str) -> None:
-        """Print a line above the bars."""
+        """Print a line above the bars, once if it is repeated."""
+        if sentence in self._remarks:
+            return
+        self._remarks.add(sentence)
         self._console.print(shown(sentence), highlight=False, soft_wrap=True)
 
 

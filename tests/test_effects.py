@@ -565,3 +565,32 @@ def test_source_has_the_row_of_each_occurrence():
     )
     source = Source(np.array([4, 7]), every, every, every, torch.zeros(8, 3))
     assert source.row.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("edges", "expected"),
+    [
+        (0, None),
+        (1, "no AUC of edges, since fewer than 10 were found"),
+        (10, "AUC of the 10 edges among candidates: phi 0.75"),
+    ],
+)
+def test_the_auc_of_few_edges_is_omitted(edges, expected):
+    names = "kl_other rank_correlation additivity_targets virtual_correlation random_phi_correlation virtual_auc"
+    numbers = {
+        "sae": "a",
+        "on": "b",
+        "features": 5,
+        "kl": 0.1,
+        "kl_random": 0.1,
+        "tokens_with_other": 0.5,
+        "features_above_random": 1,
+        "edges": edges,
+        "sources_with_edges": min(edges, 2),
+        "phi_correlation": 0.5,
+        "phi_auc": 0.75,
+    }
+    sentences = verdict(dict.fromkeys(names.split()) | numbers)
+    assert ("AUC" in sentences[-1]) == (expected is not None)
+    assert expected is None or expected in sentences[-1]
+    assert ("1 edge from 1 feature to b exceeds" in sentences[1]) == (edges == 1)

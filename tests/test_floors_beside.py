@@ -114,3 +114,13 @@ def test_parts_are_compared_only_with_the_same_result(path):
     # A floor that an older version of the study measured is missing.
     newer = replace(parts[0].manifest, version=parts[0].manifest.version + 1)
     assert floor_parts(sound, [replace(parts[0], manifest=newer)], rows) == ({}, ["floor"])
+
+
+def test_floors_of_targets_are_not_compared(path):
+    sound = Folder.open(path).sound()
+    rows = [{"name": "one"}, {"name": "floor", "role": "untrained", "floor_of": "one"}]
+    part = sound.parts["statistics/one"]
+    for saes, missing in ((("one", "two"), ["floor"]), (("two", "one"), [])):
+        pair = replace(part, manifest=replace(part.manifest, saes=saes))
+        assert floor_parts(sound, [pair], rows, first_only=True)[1] == missing
+        assert floor_parts(sound, [pair], rows)[1] == ["floor"]

@@ -1,6 +1,7 @@
 """States before and after an edit: changes by brute force, reach, one map, controls, bad input."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from analysis.state_change.states import (
     sampled_text,
     text_with_features,
 )
-from analysis.state_change.study import StateStudy, compare_states
+from analysis.state_change.study import StateStudy, _conclusion, compare_states
 from analysis.steering.subject import open_subject
 from atlas.cli.main import command
 from atlas.disk.folder import Folder
@@ -310,6 +311,7 @@ def test_the_edited_feature_moves_and_its_numbers_are_stored(result):
     assert set(frame["sae"]) == {"last"}  # the other SAE reads an earlier site
     assert "only these are compared" in result.verdict[0]
     assert result["reached"] <= result["tokens"]
+    assert "no more features" not in result.verdict[1]
     assert {"last_moved", "last_moved_by_random", "last_overlap"} <= set(result)
     drawn = json.dumps(result.plot().to_dict())
     assert "one map" in drawn
@@ -464,3 +466,17 @@ def test_a_forecast_counts_states_neighbours_and_the_search(atlas, tmp_path, mon
         batches += np.ceil(1000 / share) / len(document)
     assert share > 0
     assert study.forecast(task, at).seconds == pytest.approx(batches)
+
+
+@pytest.mark.parametrize(
+    ("moved_features", "conclusion"),
+    [
+        (10, "no more features than a random direction does"),
+        (12, "not more than every random direction: no evidence"),
+        (20, "not more than every random direction"),
+        (21, r"more features than each of 9 random directions \(p <= 0.1\)"),
+    ],
+)
+def test_the_number_of_moved_features_has_a_conclusion(moved_features, conclusion):
+    row = {"moved": moved_features, "moved_by_random": 10.0, "moved_by_random_most": 20}
+    assert re.search(conclusion, _conclusion(row, draws=9))

@@ -15,6 +15,7 @@ from atlas.cli.output import (
     print_table,
     shared_options,
     which_atlas,
+    wrap,
 )
 
 __all__ = ["effects"]
@@ -66,7 +67,8 @@ def effects(saes: tuple[str, ...], on: tuple[str, ...], **options: Any) -> None:
 
     Measured are the change of the loss, KL, and the change of the features of SAEs at later sites,
     at the token and at later ones. Random directions of equal norm and other active features are
-    the controls. The results are properties effect_* of features and edges AFFECTS.
+    the controls. The results are properties effect_* of features and edges AFFECTS. For one
+    feature: `atlas changes SAE/INDEX`.
 
     \b
     Examples:
@@ -87,7 +89,7 @@ def effects(saes: tuple[str, ...], on: tuple[str, ...], **options: Any) -> None:
 
     def show() -> None:
         for sentence in results.verdict:
-            echo(sentence)
+            echo(wrap(sentence))
         print_table(results.rows, columns=_SHOWN)
 
     emit(results.rows, as_json=options["as_json"], show=show)

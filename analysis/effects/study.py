@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -40,6 +40,9 @@ _BACKWARD = 2.0
 #: Additivity below which a verdict warns that single effects do not add up.
 _ADDITIVE = 0.8
 
+#: Edges below which a verdict has no AUC of edges.
+_LEAST_EDGES = 10
+
 
 @dataclass(frozen=True)
 class EffectStudy(Study):
@@ -68,6 +71,11 @@ class EffectStudy(Study):
     tokenizer: Any = None
     opened: Sequence[Autoencoder] = ()
     device: str = "auto"
+
+    @property
+    def floors(self) -> Literal["first"]:
+        """The floors of the measured SAE."""
+        return "first"
 
     def tasks(self, at: TaskContext, saes: Sequence[str] | None) -> list[Task]:
         """Return a task for each SAE."""
@@ -268,8 +276,8 @@ def verdict(summary: dict[str, Any]) -> list[str]:
     ]
     if summary["on"]:
         found.append(
-            f"{summary['edges']:,} edges from {summary['sources_with_edges']:,} features to {summary['on']} exceed "
-            "both controls."
+            f"{_count(summary['edges'], 'edge')} from {_count(summary['sources_with_edges'], 'feature')} to "
+            f"{summary['on']} {'exceeds' if summary['edges'] == 1 else 'exceed'} both controls."
         )
     if summary["rank_correlation"] is not None:
         found.append(
@@ -288,13 +296,21 @@ def verdict(summary: dict[str, Any]) -> list[str]:
     return found
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def _explained(summary: dict[str, Any]) -> str:
     """Compare the measures of pairs that predict the size of an effect."""
     phi, random = summary["phi_correlation"], summary["random_phi_correlation"]
-    aucs = [(n, summary[f"{n}_auc"]) for n in ("phi", "virtual")]
+    edges_found = summary["edges"]
+    enough = edges_found >= _LEAST_EDGES
+    aucs = [(n, summary[f"{n}_auc"]) for n in ("phi", "virtual") if enough]
     edges = ", ".join(f"{n} {v:.2f}" for n, v in aucs if v is not None)
     virtual = summary["virtual_correlation"]
     weights = "" if virtual is None else f", with the virtual weight {virtual:.2f}"
     control = "" if random is None else f" (random directions: {random:.2f})"
-    auc = f"; AUC of edges among candidates: {edges}" if edges else ""
+    auc = f"; AUC of the {edges_found:,} edges among candidates: {edges}" if edges else ""
+    if not enough and edges_found:
+        auc = f"; no AUC of edges, since fewer than {_LEAST_EDGES} were found"
     return f"The size of an effect has a rank correlation of {phi:.2f} with co-activation{control}{weights}{auc}."

@@ -15,6 +15,7 @@ from atlas.cli.output import (
     print_table,
     shared_options,
     which_atlas,
+    wrap,
 )
 
 __all__ = ["changes"]
@@ -22,16 +23,16 @@ __all__ = ["changes"]
 _COLUMNS = (
     "feature",
     "edited",
-    "mean_before",
-    "mean_after",
     "change",
-    "low",
-    "high",
-    "rate_before",
-    "rate_after",
-    "q",
     "control_largest",
     "moved",
+    "q",
+    "low",
+    "high",
+    "mean_before",
+    "mean_after",
+    "rate_before",
+    "rate_after",
 )
 
 
@@ -45,7 +46,7 @@ _COLUMNS = (
 )
 @settings_options(StateSettings)
 @click.option(
-    "--rows", default=20, show_default=True, type=click.IntRange(0), metavar="N",
+    "--rows", default=5, show_default=True, type=click.IntRange(0), metavar="N",
     help="Largest changes of each SAE that are printed.",
 )  # fmt: skip
 @click.option(
@@ -73,7 +74,9 @@ def changes(
     Features of the same site and of later sites are compared.
 
     Features change their mean activation and their rate, token by token. The control are edits
-    along random directions of equal norm. Only tokens that the edit can reach are compared.
+    along random directions of equal norm. A feature moves if q <= 0.05 and its change is larger
+    than under every random direction (control_largest). Only tokens that the edit can reach are
+    compared.
 
     \b
     Examples:
@@ -96,7 +99,9 @@ def changes(
     saes = one.table("saes").to_pylist()
 
     def show() -> None:
-        echo("\n".join(one.verdict))
+        for sentence in one.verdict:
+            echo(wrap(sentence))
+        echo()
         print_table(saes)
         for row in saes:
             own = [each for each in found if each["sae"] == row["sae"]]

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +34,7 @@ from atlas.disk.folder import Folder
 from atlas.disk.parts import Part
 from atlas.errors import BadInput
 from atlas.progress import SILENT, Progress
+from atlas.studies.floors import is_floor
 from atlas.studies.forecast import Cost, timed
 from atlas.studies.results import Result, Results
 from atlas.studies.runner import run_study
@@ -56,6 +57,9 @@ __all__ = ["StateStudy", "compare_states"]
 #: Rows of the table ``moved`` that a verdict names.
 _NAMED = 3
 
+#: Numbers of each SAE in the summary.
+_COUNTS = ("moved", "moved_by_random", "moved_by_random_most", "overlap", "overlap_by_random")
+
 #: Edits that change a feature where it is active alone.
 _OF_ACTIVE = ("ablate", "scale")
 
@@ -77,7 +81,7 @@ class StateStudy(Study):
     """
 
     kind: ClassVar[str] = "state_change"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     settings: StateSettings
     features: tuple[int, ...] = ()
@@ -86,6 +90,11 @@ class StateStudy(Study):
     model: Any = None
     tokenizer: Any = None
     device: str = "auto"
+
+    @property
+    def floors(self) -> Literal["none"]:
+        """None: the features of a floor are others."""
+        return "none"
 
     def tasks(self, at: TaskContext, saes: Sequence[str] | None) -> list[Task]:
         """Return the task of the edited SAE."""
@@ -102,7 +111,13 @@ class StateStudy(Study):
                     f"statistics/{name}",
                     *(f"sae/{one}" for one in dict.fromkeys([name, *targets])),
                 ),
-                recorded={"features": list(self.features), "on": targets},
+                recorded={
+                    "features": list(self.features),
+                    "on": targets,
+                    "floors": [
+                        one for one in targets if is_floor(open_sae_record(at.sound, one).row)
+                    ],
+                },
                 label=", ".join(f"{name}/{feature}" for feature in self.features),
             )
         ]
@@ -216,13 +231,19 @@ class StateStudy(Study):
             "reached": saes[0]["reached"],
         }
         for row in saes:
-            for key in ("moved", "moved_by_random", "overlap", "overlap_by_random"):
+            for key in _COUNTS:
                 summary[f"{row['sae']}_{key}"] = row[key]
         return Result(
             self.kind,
             part.manifest.name,
             summary,
-            verdict=_verdict(summary, saes, part.table("changes").to_pylist()),
+            verdict=_verdict(
+                summary,
+                saes,
+                part.table("changes").to_pylist(),
+                draws=stored["draws"],
+                floors=stored["floors"],
+            ),
             tables=(part.manifest.tables, part.table),
         )
 
@@ -379,14 +400,16 @@ class _Compared:
     def summary(self, hook: str, reached: np.ndarray[Any, Any]) -> dict[str, Any]:
         """Return the row of the SAE."""
         overlaps = [value for value in self.overlap_by_random if value is not None]
+        by_random = moved_by_random(self.own, self.controls)
         return {
             "sae": self.sae,
+            "moved": int(moved(self.own, self.controls).sum()),
+            "moved_by_random": float(np.mean(by_random)),
+            "moved_by_random_most": max(by_random),
+            "features": int((self.own.rate_before + self.own.rate_after > 0).sum()),
             "site": hook,
             "tokens": len(reached),
             "reached": int(reached.sum()),
-            "features": int((self.own.rate_before + self.own.rate_after > 0).sum()),
-            "moved": int(moved(self.own, self.controls).sum()),
-            "moved_by_random": float(np.mean(moved_by_random(self.own, self.controls))),
             "total_change": float(np.abs(self.own.change).sum()),
             "total_change_by_random": float(
                 np.mean([np.abs(one.change).sum() for one in self.controls])
@@ -431,6 +454,9 @@ def _verdict(
     summary: Mapping[str, Any],
     saes: Sequence[Mapping[str, Any]],
     changes: Sequence[Mapping[str, Any]],
+    *,
+    draws: int,
+    floors: Sequence[str],
 ) -> list[str]:
     share = summary["reached"] / summary["tokens"] if summary["tokens"] else 0.0
     sentences = [
@@ -443,12 +469,33 @@ def _verdict(
             for one in changes
             if one["sae"] == row["sae"] and one["moved"] and not one["edited"]
         ][:_NAMED]
-        most = f", most {', '.join(names)}" if names else ""
+        most = f" The moved features with the largest changes: {', '.join(names)}." if names else ""
+        floor = " (a floor)" if row["sae"] in floors else ""
         sentences.append(
-            f"{row['sae']} at {row['site']}: {row['moved']:,} of {row['features']:,} features change more than under every "
-            f"random direction (q <= 0.05); by a random direction itself, {row['moved_by_random']:.1f}{most}."
+            f"{row['sae']}{floor}: {row['moved']:,} of {row['features']:,} features move, that is, change more than "
+            f"under every random direction (q <= 0.05). A random direction moves {row['moved_by_random']:.1f}, "
+            f"at most {row['moved_by_random_most']:,}. {_conclusion(row, draws=draws)}{most}"
         )
+    for one in changes:
+        if one["edited"] and summary["edit"] == "ablate" and one["mean_after"] > 0:
+            sentences.append(
+                f"{one['feature']} has the mean {one['mean_after']:.3g} after its ablation, not 0: the SAE reads the "
+                "edited activations again, and its encoder is not the inverse of its decoder."
+            )
     return sentences
+
+
+def _conclusion(row: Mapping[str, Any], *, draws: int) -> str:
+    """Return whether the edit moves more features than random directions.
+
+    Under the null that the edit is one more random direction, its number exceeds those of all
+    draws with a probability of at most 1 / (draws + 1).
+    """
+    if row["moved"] <= row["moved_by_random"]:
+        return "So the edit moves no more features than a random direction does."
+    if row["moved"] <= row["moved_by_random_most"]:
+        return "So the edit moves more than the mean, but not more than every random direction: no evidence."
+    return f"So the edit moves more features than each of {draws} random directions (p <= {1 / (draws + 1):.2g})."
 
 
 _CHANGES = pa.schema(
@@ -471,12 +518,19 @@ _CHANGES = pa.schema(
     + [("moved", pa.bool_())]
 )
 _SAES = pa.schema(
-    [("sae", pa.string()), ("site", pa.string())]
-    + [(name, pa.int64()) for name in ("tokens", "reached", "features", "moved")]
+    [
+        ("sae", pa.string()),
+        ("moved", pa.int64()),
+        ("moved_by_random", pa.float64()),
+        ("moved_by_random_most", pa.int64()),
+        ("features", pa.int64()),
+        ("site", pa.string()),
+        ("tokens", pa.int64()),
+        ("reached", pa.int64()),
+    ]
     + [
         (name, pa.float64())
         for name in (
-            "moved_by_random",
             "total_change",
             "total_change_by_random",
             "overlap",

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -54,6 +54,11 @@ class SteeringStudy(Study):
     model: Any = None
     tokenizer: Any = None
     device: str = "auto"
+
+    @property
+    def floors(self) -> Literal["all", "none"]:
+        """The floors of the SAE, unless features are named: those of a floor are others."""
+        return "none" if self.features else "all"
 
     def tasks(self, at: TaskContext, saes: Sequence[str] | None) -> list[Task]:
         """Return a task for each SAE."""

@@ -90,7 +90,11 @@ def stored_floors(sound: Sound) -> list[dict[str, Any]]:
 
 
 def floor_parts(
-    sound: Sound, parts: Sequence[Part], rows: Sequence[Mapping[str, Any]]
+    sound: Sound,
+    parts: Sequence[Part],
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    first_only: bool = False,
 ) -> tuple[dict[str, Part], list[str]]:
     """Find the parts that are the same results for the floors of their SAEs.
 
@@ -102,6 +106,8 @@ def floor_parts(
         Parts of one kind. Parts about more than two SAEs have no counterparts.
     rows
         Rows of the table SAE.
+    first_only
+        Replace only the first SAE of a part by its floors.
 
     Returns
     -------
@@ -118,7 +124,10 @@ def floor_parts(
         saes = part.manifest.saes
         if len(saes) > 2:  # about a family, floors included
             continue
-        choices = [(sae, *floors_of(rows, sae)) for sae in saes]
+        choices = [
+            (sae, *(floors_of(rows, sae) if i == 0 or not first_only else ()))
+            for i, sae in enumerate(saes)
+        ]
         floors |= {name for choice in choices for name in choice[1:]}
         wanted = {frozenset(names) for names in product(*choices)} - {frozenset(saes)}
         for other in sound.of(part.manifest.kind) if wanted else ():

@@ -322,9 +322,11 @@ def _stored(
 
 def _floors(study: Study, parts: Sequence[Part], at: TaskContext) -> Iterator[Result]:
     """Yield the stored results for the floors of the SAEs; report floors that have none."""
-    rows = stored_floors(at.sound) if parts else []
+    rows = stored_floors(at.sound) if parts and study.floors != "none" else []
     by_name = {row["name"]: row for row in rows}
-    found, missing = floor_parts(at.sound, parts, rows) if rows else ({}, [])
+    if not rows:
+        return
+    found, missing = floor_parts(at.sound, parts, rows, first_only=study.floors == "first")
     if missing:
         at.progress.report(
             f"The atlas has floors without this result: {', '.join(missing)}. Run the same command on them "

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from atlas.disk.folder import Folder, Sound
 from atlas.disk.parts import Part
@@ -235,6 +235,15 @@ class Study(ABC):
         at
             The atlas.
         """
+
+    @property
+    def floors(self) -> Literal["all", "first", "none"]:
+        """Of which SAEs of a task the floors are compared.
+
+        ``first``: of the measured SAE only, since the others are its targets. ``none``: a feature of
+        a floor is not the feature of the same index, so a study of single features has no floor.
+        """
+        return "all"
 
     def unavailable(self, tasks: Sequence[Task], at: TaskContext) -> Mapping[str, AtlasError]:
         """Return the tasks that cannot be computed, by name, with the reason.
