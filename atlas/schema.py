@@ -443,7 +443,7 @@ EDGES: tuple[Edge, ...] = (
         P("matches_needed", "int64", "number of matches at the lowest possible `p_pooled` needed to reach q <= 0.05 in each null with these draws; null if no number suffices", "edges"),
         *_similarities(),
     )),
-    Edge("SPLITS_INTO", "Feature", "Feature", "The source, a feature of an SAE, is a parent of the target, a feature of a wider SAE at the same site: decoder cosine and joint tokens both exceed their nulls, and the source is active on most tokens of the target.", "splitting", (
+    Edge("SPLITS_INTO", "Feature", "Feature", "The source, a feature of an SAE, is a parent of the target, a feature of a wider SAE at the same site. Decoder cosine and joint tokens both exceed their nulls, and the source is active on most tokens of the target.", "splitting", (
         P("decoder_cosine", "double", "cosine of the decoder vectors"),
         P("cosine_null", "double", "95% quantile of the highest cosine with any parent, over rotated children of similar frequency"),
         P("joint_count", "int64", "tokens on which both are active", "tokens"),
@@ -494,7 +494,7 @@ EDGES: tuple[Edge, ...] = (
         P("area_high", "double", "upper limit of that interval"),
         P("random_area", "double", "`area` of random directions that are active on as many words as the features"),
     )),
-    Edge("AFFECTS", "Feature", "Feature", "Ablating the source at a token changes the target, a feature of an SAE at a later site, more than random directions of equal norm and other active features do; only the strongest targets of each source are stored.", "effects", (
+    Edge("AFFECTS", "Feature", "Feature", "Ablating the source at a token changes the target, a feature of an SAE at a later site, more than random directions of equal norm and other active features do. Only the strongest targets of each source are stored.", "effects", (
         P("mean", "double", "mean change of the target's activation, summed over the token and later ones of the context; below 0 if the source raises the target", "activation"),
         P("here", "double", "the same at the token alone", "activation"),
         P("low", "double", "lower limit of the 95% interval of `mean`, by a bootstrap over documents", "activation"),

@@ -28,12 +28,12 @@ def section(of: Node | Edge) -> str:
         for p in columns(of)
         if not (isinstance(of, Edge) and p.name in of.keys)
     ]
-    table = ["| property | type | unit | says | filled by |", "|---|---|---|---|---|", *rows]
+    table = ["| property | type | unit | meaning | filled by |", "|---|---|---|---|---|", *rows]
     return "\n".join([title, "", of.meaning, "", *(table if rows else ["No properties."]), ""])
 
 
 def page() -> str:
-    """Return the whole page."""
+    """Return the complete page."""
     return HEAD + "\n".join(section(of) for of in TABLES)
 
 

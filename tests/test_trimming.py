@@ -72,7 +72,7 @@ def test_only_what_is_shown_otherwise_has_another_fingerprint():
 
 
 def test_a_negative_number_is_refused():
-    with pytest.raises(BadInput, match="--edges-per-feature is -1; give 0 or more"):
+    with pytest.raises(BadInput, match="--edges-per-feature is -1; expected 0 or more"):
         trimmed(edge_graph({"a1": "v1"}), -1)
 
 

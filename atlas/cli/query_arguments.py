@@ -43,7 +43,7 @@ def remarks(atlas: "Atlas", question: Question, rows: int) -> list[str]:
     atlas
         The atlas, still open.
     question
-        What was asked.
+        The question.
     rows
         Number of rows of the answer.
     """

@@ -3,9 +3,9 @@
 The file is built under a temporary name and then renamed. A reader never sees an
 incomplete file, and an open reader continues to read the old one. A file is never
 modified, because kuzu erases tables when a transaction with a COPY is rolled back; after a
-study, a copy of the older file is updated instead of a complete build. A child process writes it, because a full disk may end
-that process. The contents (SAE, atlas, fingerprint) are stored in
-the comment of the table ``SAE``, which queries do not see.
+study, a copy of the older file is updated instead of a complete build. A child process writes
+it, because a full disk may end that process. The contents (SAE, atlas, fingerprint) are stored
+in the comment of the table ``SAE``, which queries do not see.
 
 kuzu's pages have no checksum, so a changed byte can change an answer without an error.
 The SHA-256 of the file is therefore stored next to it (``graph-….kuzu.sum``). Opening

@@ -197,8 +197,9 @@ class Autoencoder:
     def decode(self, z: torch.Tensor) -> torch.Tensor:
         """Return the reconstruction from dense codes: float32, shape (tokens, d_out).
 
-        It does not contain the part of a skip transcoder that skips the codes. If the SAE reads centred vectors, the reconstruction is centred too. If it
-        normalises each vector, the codes must be those it encoded last.
+        It does not contain the part of a skip transcoder that skips the codes. If the SAE reads
+        centred vectors, the reconstruction is centred too. If it normalises each vector, the codes
+        must be those it encoded last.
         """
         with self._computing(f"decoding {len(z)} tokens"):
             decoded: torch.Tensor = self.sae.decode(z.to(self.device, torch.float32))
