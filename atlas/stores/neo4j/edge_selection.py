@@ -276,8 +276,8 @@ def _key(name: str, edges: "pa.Table", graph: Graph) -> NDArray[np.float64]:
         )
         if name == "example.kind":  # "top" and the fifths of the range, highest first
             kinds = column.to_pylist()
-            order = {kind: i for i, kind in enumerate(sorted(set(kinds), reverse=True))}
-            return np.array([order[kind] for kind in kinds], dtype=np.float64)
+            order = {kind: i for i, kind in enumerate(sorted({*kinds} - {None}, reverse=True))}
+            return np.array([order.get(kind, np.inf) for kind in kinds], dtype=np.float64)
         return np.asarray(column.to_numpy(), dtype=np.float64)
     values = np.asarray(edges[name.strip("-|")].to_numpy(), dtype=np.float64)
     values = -values if name.startswith("-") else -np.abs(values) if "|" in name else values
