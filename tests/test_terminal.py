@@ -87,6 +87,22 @@ def test_columns_that_do_not_fit_are_named_and_printed_on_request(show):
     assert remark == ""
 
 
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_ids_are_not_broken(show, width):
+    """An id can be copied: columns after it are omitted instead."""
+    ids = [f"a-release-of-many-saes:blocks.{n}/width_16k/average_l0_13{n}" for n in range(3)]
+    rows = [{"sae": name, "model": "m" * 30, "page": name[::-1]} for name in ids]
+    out, _ = show(rows, width=width)
+    assert all(any(line.startswith(name) for line in out) for name in ids)
+    out, _ = show(rows, width=width, columns=["model", "page"], unbroken=("page",))
+    assert all((name[::-1] in "\n".join(out)) == (width > 80) for name in ids)
+
+
+def test_a_long_text_does_not_widen_a_table_without_limit(show):
+    out, _ = show([{"text": "x" * 5000, "n": 1}] * 2)
+    assert max(map(len, out)) <= 200
+
+
 def test_one_screen_of_rows_and_all_on_request(show):
     lines, remark = show(ROWS)
     assert len(lines) == 41

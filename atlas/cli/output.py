@@ -40,6 +40,9 @@ _SCREEN = 40
 # Characters of a text that are never broken in a table.
 _MIN_TEXT = 24
 
+# Characters of an id that are never broken in a table.
+_MAX_ID = 200
+
 
 def shared_options(function: F) -> F:
     """Add ``--json``, ``--quiet``, ``--wide`` and ``--full`` to a command."""
@@ -146,13 +149,19 @@ def emit(result: Any, *, as_json: bool, show: Callable[[], None], ok: bool = Tru
 
 
 def print_table(
-    rows: Sequence[Mapping[str, Any]], *, title: str = "", columns: Sequence[str] | None = None
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    title: str = "",
+    columns: Sequence[str] | None = None,
+    unbroken: Sequence[str] = (),
 ) -> None:
     """Print rows as a table on stdout; print nothing without rows.
 
     One row is printed as lines of name and value. On a terminal, columns that do not fit are
-    omitted from the end and named on stderr, words longer than a third of the width are broken, and at most 40 rows are printed; ``--wide`` and
-    ``--full`` print all. Output to a pipe has all columns and rows, and no colour.
+    omitted from the end and named on stderr, words longer than a third of the width are broken, and
+    at most 40 rows are printed; ``--wide`` and ``--full`` print all. Words of the first column and of
+    the columns ``unbroken`` are not broken, so that ids can be copied. Output to a pipe has all
+    columns and rows, and no colour.
     """
     if not rows:
         return
@@ -176,7 +185,7 @@ def print_table(
         name: [cell_text(name), *(cell_text(row.get(name), name) for row in listed)]
         for name in names
     }
-    words = _least_widths(listed, texts, width=console.width)
+    words = _least_widths(listed, texts, width=console.width, unbroken=(names[0], *unbroken))
     fitting = _fitting(console.width, words)
     console.width = max(sum(words[n] for n in fitting) + 2 * (len(fitting) - 1), console.width)
     least = {name: words[name] for name in fitting}
@@ -216,12 +225,16 @@ def _is_numeric(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
 
 
 def _least_widths(
-    rows: Sequence[Mapping[str, Any]], texts: Mapping[str, Sequence[str]], *, width: int
+    rows: Sequence[Mapping[str, Any]],
+    texts: Mapping[str, Sequence[str]],
+    *,
+    width: int,
+    unbroken: Sequence[str],
 ) -> dict[str, int]:
     """Return the least width of each column: its longest word.
 
-    If the columns do not fit, words of texts, such as ids of runs, may be broken at a third of the
-    width. Numbers and headers are never broken.
+    If the columns do not fit, words of texts, such as names of runs, may be broken at a third of the
+    width; those of the columns ``unbroken``, only at 200 characters. Numbers and headers are never broken.
     """
     least = {name: _longest_word(own) for name, own in texts.items()}
     if sum(least.values()) + 2 * (len(least) - 1) <= width:
@@ -230,7 +243,7 @@ def _least_widths(
     return {
         name: size
         if _is_numeric(rows, name)
-        else min(size, max(most, _longest_word(texts[name][:1])))
+        else min(size, max(_MAX_ID if name in unbroken else most, _longest_word(texts[name][:1])))
         for name, size in least.items()
     }
 

@@ -39,7 +39,8 @@ def saes_command(search: tuple[str, ...], cached: bool, as_json: bool, quiet: bo
     rows = search_saes(" ".join(search), short=short_names(), cached=cached)
 
     def show() -> None:
-        print_table([_shown(row) for row in rows])
+        shown = [_shown(row) for row in rows]
+        print_table(shown, unbroken=("sae", "name", "neuronpedia"))
         if not quiet:
             echo(f"{len(rows):,} SAE{'' if len(rows) == 1 else 's'}", err=True)
             if not rows and not cached:
@@ -61,7 +62,8 @@ def _show_releases(rows: list[dict[str, Any]], *, quiet: bool) -> None:
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
-    """Show the short name instead of the long one where there is one."""
+    """Return a row with the short name first, where there is one, and None for unknown values."""
+    columns = ("l0", "width", "model", "name", "neuronpedia", "cached")
     return {"sae": row["short"] or row["name"]} | {
-        column: row[column] for column in ("l0", "width", "model", "neuronpedia", "cached")
+        column: None if row[column] == "" else row[column] for column in columns
     }
