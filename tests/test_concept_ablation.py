@@ -515,6 +515,8 @@ def test_plot_has_the_falls_of_the_summary(world):
     for k, row in rows.items():
         assert falls[k, "the concept"] == pytest.approx(row["fall"])
         assert falls[k, "the concept, random features"] == pytest.approx(row["random_fall"])
+        directed = falls[k, "the concept, random directions of equal norm"]
+        assert directed == pytest.approx(row["direction_fall"])
 
 
 def test_too_few_words_and_wrong_settings(world, tmp_path):

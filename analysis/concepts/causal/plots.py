@@ -15,6 +15,7 @@ __all__ = ["draw"]
 _COLOURS = {
     "the concept": "#4c78a8",
     "the concept, random features": "#b0b0b0",
+    "the concept, random directions of equal norm": "#54a24b",
     "other concepts": "#e08a3c",
     "most affected other concept": "#eeca3b",
 }
@@ -38,7 +39,7 @@ def draw(result: Result) -> Chart:
     colour = alt.Color(
         "of:N",
         scale=alt.Scale(domain=names, range=list(_COLOURS.values())),
-        legend=alt.Legend(orient="bottom", title=None, columns=2),
+        legend=alt.Legend(orient="bottom", title=None, columns=2, labelLimit=300),
     )
     base = alt.Chart(frame, width=260, height=200)
     x = alt.X("k:O", title="ablated features", axis=alt.Axis(labelAngle=0))
@@ -76,6 +77,7 @@ def _points(row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for of, name, limits in (
         ("the concept", "fall", True),
         ("the concept, random features", "random_fall", False),
+        ("the concept, random directions of equal norm", "direction_fall", False),
         ("other concepts", "others_fall", False),
         ("most affected other concept", "most_affected_fall", False),
     ):
