@@ -18,6 +18,7 @@ COMMANDS = {
     "effects": "atlas effects A",
     "feature_map": "atlas map",
     "graph": "atlas communities A",
+    "interpretability": "atlas describe A",
     "logits": "atlas logits A",
     "match": "atlas match A B",
     "near_direction": "atlas directions A",

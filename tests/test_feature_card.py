@@ -199,16 +199,24 @@ def test_numbers_stand_next_to_their_controls_and_ranks(opened):
         "effect_kl_later": 2.0,
         "effect_kl_random": 0.75,
         "effect_q": 0.04,
+        "example_agreement": 0.5,
+        "example_agreement_control": 0.1,
+        "detection": 0.8,
+        "detection_control": 0.6,
     }
     numbers = {one.name: one for one in feature_numbers(opened, "a", {**row, **stored})}
     assert numbers["degree"].controls == {"null graphs": 9.5}
     assert numbers["logit_agreement"].controls == {"other features": 0.25}
+    assert numbers["example_agreement"].controls == {"other features": 0.1}
+    assert numbers["detection"].controls == {"other features": 0.6}
     assert numbers["effect_kl_with_later"].value == 3.0
     assert numbers["effect_kl_with_later"].controls == {
         "random directions": 0.75,
         "q, random directions": 0.04,
     }
-    assert not {"partners_expected", "effect_q", "dead", "idx", "sae"} & set(numbers)
+    assert not {"partners_expected", "detection_control", "effect_q", "dead", "idx", "sae"} & set(
+        numbers
+    )
     alive = [r["frequency"] for r in opened.features("a").to_pylist() if not r["dead"]]
     smaller = sum(value < row["frequency"] for value in alive)
     assert numbers["frequency"].share_below == pytest.approx(smaller / len(alive))

@@ -11,6 +11,7 @@ import queries
 from atlas import schema
 from atlas.cli.main import command
 from atlas.cli.query_command import example_of
+from atlas.features.card import _SECTIONS
 from atlas.missing_studies import COMMANDS, missing_studies
 from atlas.stores.cypher_names import names_in
 from atlas.stores.kuzu import KuzuStore
@@ -157,6 +158,9 @@ def test_every_kind_that_fills_the_graph_has_a_command():
     assert kinds - by_ingest == set(COMMANDS)
     names = command().commands
     assert {each.split()[1] for each in COMMANDS.values()} <= set(names)
+    for section in _SECTIONS:
+        if section.kind:
+            assert section.command.split()[1] == COMMANDS[section.kind].split()[1]
 
 
 def completed(words, incomplete=""):

@@ -14,6 +14,8 @@ __all__ = ["FeatureNumber", "feature_numbers"]
 #: Numbers that have controls: the properties that hold them, each with what it is measured on.
 _CONTROLS: Mapping[str, Mapping[str, str]] = {
     "degree": {"partners_expected": "null graphs"},
+    "example_agreement": {"example_agreement_control": "other features"},
+    "detection": {"detection_control": "other features"},
     "logit_agreement": {
         "logit_agreement_control": "other features",
         "logit_agreement_p": "p, other features",

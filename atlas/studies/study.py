@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from atlas.disk.folder import Folder, Sound
 from atlas.disk.parts import Part
 from atlas.errors import AtlasError, BadInput, Missing, RequestError, UnknownName
+from atlas.missing_studies import COMMANDS
 from atlas.progress import Progress
 from atlas.studies.forecast import Cost
 from atlas.studies.results import Result
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from atlas.api import Atlas
 
 __all__ = [
-    "INPUTS",
     "Found",
     "Study",
     "Task",
@@ -36,15 +36,6 @@ __all__ = [
     "selected_saes",
     "usable_saes",
 ]
-
-INPUTS = {
-    "codes": "`atlas ingest --keep-codes --replace` stores them",
-    "match": "`atlas match` computes it",
-    "graph": "`atlas communities` computes it",
-    "probe": "`atlas probe` computes it",
-}
-"""Command that computes each kind of part; parts of other kinds are written by every ingest."""
-
 
 #: Changed settings that a message names, and characters of a value.
 _NAMED, _SHORT = 3, 40
@@ -443,7 +434,11 @@ def _without_transcoders(names: Sequence[str], at: TaskContext, *, what: str) ->
 
 def _remedy(kind: str) -> str:
     """Return how a missing part of a kind is computed, as a clause."""
-    return INPUTS.get(kind, "`atlas ingest --replace` computes it")
+    if kind == "codes":
+        return "`atlas ingest --keep-codes --replace` stores them"
+    if kind not in COMMANDS:
+        return "`atlas ingest --replace` computes it"
+    return f"`{' '.join(COMMANDS[kind].split()[:2])}` computes it"  # without names of SAEs
 
 
 def _as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
