@@ -34,7 +34,12 @@ from atlas.stores.cypher import checked
 from atlas.stores.cypher_names import check_names
 from atlas.stores.kuzu_build import FORMAT, Builder, builder, check_space, seconds
 from atlas.stores.kuzu_engine import engine, open_database, translation
-from atlas.stores.kuzu_faults import check_aggregates, check_conditions, with_compared_conditions
+from atlas.stores.kuzu_faults import (
+    check_aggregates,
+    check_conditions,
+    check_list_predicates,
+    with_compared_conditions,
+)
 from atlas.stores.kuzu_files import (
     discard_database,
     discard_unfinished,
@@ -241,6 +246,7 @@ class KuzuStore:
         check_names(cypher)
         check_aggregates(cypher)
         check_conditions(cypher)
+        check_list_predicates(cypher)
         if limits is not None:
             if self._database is None:
                 raise StoreError(f"{self.url} is closed; open it again.")

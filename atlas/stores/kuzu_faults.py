@@ -1,9 +1,10 @@
 """Faults of the embedded engine that give wrong answers: queries are refused or rewritten.
 
-kuzu 0.11.3 has three of them. In a grouped ``WITH`` or ``RETURN``, an aggregate that follows one with
+kuzu 0.11.3 has four of them. In a grouped ``WITH`` or ``RETURN``, an aggregate that follows one with
 ``DISTINCT`` is not computed: counts are 0, and other values are null. And ``CASE WHEN x THEN``
 is wrong for most rows where ``x`` is a variable, property or ``CASE``; ``x = true`` is right.
-In ``MATCH … WHERE``, a condition of parameters and constants alone is ignored.
+In ``MATCH … WHERE``, a condition of parameters and constants alone is ignored. The condition of
+``any``, ``all``, ``none`` and ``single`` is wrong if it uses another variable than its own.
 ``tests/test_kuzu_faults.py`` shows them, and fails when the engine has been mended.
 """
 
@@ -13,7 +14,12 @@ from itertools import pairwise
 from atlas.errors import QueryFailed
 from atlas.stores.cypher import Token, tokens_of
 
-__all__ = ["check_aggregates", "check_conditions", "with_compared_conditions"]
+__all__ = [
+    "check_aggregates",
+    "check_conditions",
+    "check_list_predicates",
+    "with_compared_conditions",
+]
 
 _AGGREGATES = frozenset(["COUNT", "SUM", "AVG", "MIN", "MAX", "COLLECT", "STDEV", "STDEVP"])
 _PROJECTIONS = frozenset(["WITH", "RETURN"])
@@ -44,6 +50,7 @@ _NO_VARIABLES = frozenset(
     ]
 )
 _LIST_PREDICATES = frozenset(["ANY", "ALL", "NONE", "SINGLE"])
+_LIST_FUNCTIONS = frozenset(["LIST_FILTER", "LIST_TRANSFORM"])
 
 
 def check_aggregates(cypher: str) -> None:
@@ -104,6 +111,38 @@ def check_conditions(cypher: str) -> None:
                     f"The embedded store ignores the condition {text[:60]} of a MATCH, because it has no variable. "
                     f"Write it after the MATCH: WITH * WHERE {text[:60]}"
                 )
+
+
+def check_list_predicates(cypher: str) -> None:
+    """Refuse a list predicate whose condition uses another variable than its own, or none.
+
+    Parameters
+    ----------
+    cypher
+        The query.
+
+    Raises
+    ------
+    QueryFailed
+        If it has such a condition. The message states what works.
+
+    Examples
+    --------
+    >>> check_list_predicates("MATCH (t:Token) WHERE any(x IN ['a', 'b'] WHERE x = 'a') RETURN count(t)")
+    """
+    tokens = list(tokens_of(cypher))
+    for at, token in enumerate(tokens[:-3]):
+        if token.word not in _LIST_PREDICATES | _LIST_FUNCTIONS or tokens[at + 1].text != "(":
+            continue
+        call = tokens[at + 1 :]
+        call = call[: _closing(call) + 1]
+        own, condition = _lambda(call)
+        names = {t.text for t in _variables(condition)}
+        if condition and names != {own}:
+            raise QueryFailed(
+                f"The embedded store computes {token.text}(…) wrongly if its condition does not use its own variable "
+                f"{own} alone. Write UNWIND list AS {own} WITH DISTINCT … WHERE … instead."
+            )
 
 
 def with_compared_conditions(cypher: str) -> str:
@@ -199,18 +238,38 @@ def _closing(tokens: Sequence[Token]) -> int:
 
 def _has_variable(term: Sequence[Token]) -> bool:
     """Return whether an expression uses a variable other than those of its list predicates."""
-    texts = ["", "", *(t.text for t in term), ""]
     own = {
-        texts[at + 2]
-        for at in range(len(term))
-        if texts[at + 1] == "(" and texts[at].upper() in _LIST_PREDICATES
+        term[at + 2].text
+        for at in range(len(term) - 2)
+        if term[at].word in _LIST_PREDICATES and term[at + 1].text == "("
     }
-    return any(
-        token.kind == "quoted"
-        or (token.kind == "word" and token.word not in _NO_VARIABLES and texts[at + 3] != "(")
-        for at, token in enumerate(term)
-        if token.text not in own and texts[at + 1] != "."
-    )
+    return any(token.text not in own for token in _variables(term))
+
+
+def _variables(expression: Sequence[Token]) -> Iterator[Token]:
+    """Yield each token that names a variable."""
+    for before, token, after in zip(
+        [None, *expression], expression, [*expression[1:], None], strict=False
+    ):
+        if before is not None and before.text == ".":
+            continue
+        is_function = after is not None and after.text == "("
+        if token.kind == "quoted" or (
+            token.kind == "word" and token.word not in _NO_VARIABLES and not is_function
+        ):
+            yield token
+
+
+def _lambda(call: Sequence[Token]) -> tuple[str, list[Token]]:
+    """Return the variable and the condition of ``(x IN list WHERE condition)`` or ``(list, x -> condition)``."""
+    depth = 0
+    for at, token in enumerate(call):
+        depth += (token.text in _OPEN) - (token.text in _CLOSE)
+        if depth == 1 and token.word == "WHERE":
+            return call[1].text, list(call[at + 1 : -1])
+        if depth == 1 and token.text == "-" and call[at + 1].text == ">":
+            return call[at - 1].text, list(call[at + 2 : -1])
+    return "", []
 
 
 def _projections(tokens: Sequence[Token]) -> Iterator[list[Token]]:
