@@ -110,8 +110,8 @@ def search(words: str = "") -> list[Query]:
     Parameters
     ----------
     words
-        Words separated by spaces, sought in the name, title, question and topic. Case does not
-        matter. All queries if empty.
+        Words separated by spaces, sought in the name, title, question and topic; if none has
+        them all, also in the columns and parameters, with their meanings and examples. Case does not matter. All queries if empty.
 
     Examples
     --------
@@ -120,11 +120,18 @@ def search(words: str = "") -> list[Query]:
     """
     wanted = words.lower().split()
 
-    def matches(query: Query) -> bool:
-        text = f"{query.name} {query.title} {query.question} {query.topic}".lower()
-        return all(word in text for word in wanted)
+    def text(query: Query, *, columns: bool) -> str:
+        about = f"{query.name} {query.title} {query.question} {query.topic}"
+        if not columns:
+            return about.lower()
+        named = [f"{one.name} {one.meaning}" for one in query.columns]
+        named += [f"{one.name} {one.meaning} {one.example}" for one in query.parameters]
+        return f"{about} {' '.join(named)}".lower()
 
-    found = [query for query in every() if matches(query)]
+    for columns in (False, True):
+        found = [q for q in every() if all(word in text(q, columns=columns) for word in wanted)]
+        if found:
+            break
     return sorted(found, key=lambda q: (TOPICS.index(q.topic), q.name))
 
 

@@ -10,7 +10,9 @@ from small_graph import small_graph
 import queries
 from atlas import schema
 from atlas.cli.main import command
+from atlas.cli.query_arguments import list_questions
 from atlas.cli.query_command import example_of
+from atlas.errors import UnknownName
 from atlas.features.card import _SECTIONS
 from atlas.missing_studies import COMMANDS, missing_studies
 from atlas.stores.cypher_names import names_in
@@ -196,3 +198,13 @@ def test_completion_without_an_atlas_is_empty(tmp_path, monkeypatch):
     monkeypatch.delenv("ATLAS", raising=False)
     assert completed(("query", "dead_features", "--sae")) == []
     assert os.listdir(tmp_path) == []
+
+
+def test_a_search_also_finds_columns_and_examples():
+    assert [q.name for q in queries.search("gender")] == ["features_of_concept"]
+    columns = {q.name for q in queries.every() if any("floor" in c.meaning for c in q.columns)}
+    assert columns <= {q.name for q in queries.search("floor")}
+    with pytest.raises(UnknownName, match="Topics: SAEs and sites"):
+        list_questions("qqqqqq", as_json=False)
+    with pytest.raises(UnknownName, match=r"Nearest: feature_card, .*\. `atlas query WORD`"):
+        list_questions("feture_card", as_json=False)

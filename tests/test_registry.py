@@ -16,6 +16,7 @@ from ingest.sae.registry import (
     by_neuronpedia,
     check_in_reach,
     known_saes,
+    near_words,
     releases,
     same_family,
     search_saes,
@@ -49,6 +50,9 @@ def test_search_equals_a_loop_and_takes_all_words():
     assert {row["name"] for row in rows} == expected
     assert {row["short"] for row in rows} >= {"gpt2-res-l0", "gpt2-res-l11"}
     assert search_saes("no such sae", short={}) == []
+    assert near_words("gtp2 resid_pre", short={}) == ["gpt2"]
+    assert near_words("gpt2", short={}) == []
+    assert near_words("qqqqqqqq \x1b[2J", short={}) == []
     assert len(search_saes(short={})) == len(known_saes())
 
 

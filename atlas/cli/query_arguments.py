@@ -1,5 +1,6 @@
 """Parse the arguments of ``atlas query``, list and search the named queries, and mark sampled tokens."""
 
+import difflib
 import json
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -117,8 +118,13 @@ def list_questions(words: str = "", *, as_json: bool) -> None:
     """
     found = queries.search(words)
     if not found:
-        hint = "`atlas query` lists all queries, and `atlas query WORD` those with a word."
-        raise UnknownName("query", words, known=queries.names(), hint=hint)
+        near = difflib.get_close_matches(words, queries.names(), n=5, cutoff=0.5)
+        topics = "" if near else f"Topics: {', '.join(queries.TOPICS)}. "
+        hint = (
+            f"{topics}`atlas query WORD` lists the queries with a word in their text, and "
+            "`atlas query` all."
+        )
+        raise UnknownName("query", words, known=near, hint=hint)
     rows = [
         {
             "name": q.name,

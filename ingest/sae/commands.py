@@ -30,7 +30,7 @@ def saes_command(search: tuple[str, ...], cached: bool, as_json: bool, quiet: bo
       atlas saes --cached
     """
     from ingest.sae.loading import PATTERNS, short_names
-    from ingest.sae.registry import releases, search_saes
+    from ingest.sae.registry import near_words, releases, search_saes
 
     if not search and not cached:
         found = releases(short={pattern.release: pattern.name for pattern in reversed(PATTERNS)})
@@ -44,7 +44,10 @@ def saes_command(search: tuple[str, ...], cached: bool, as_json: bool, quiet: bo
         if not quiet:
             echo(f"{len(rows):,} SAE{'' if len(rows) == 1 else 's'}", err=True)
             if not rows and not cached:
-                echo("No name has all these words; `atlas saes` lists the releases.", err=True)
+                near = near_words(" ".join(search), short=short_names())
+                nearest = f" Nearest: {', '.join(near)}." if near else ""
+                remark = f"No name has all these words.{nearest} `atlas saes` lists the releases."
+                echo(remark, err=True)
 
     emit(rows, as_json=as_json, show=show)
 

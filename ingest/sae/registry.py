@@ -5,7 +5,7 @@ import os
 import re
 import socket
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -21,6 +21,7 @@ __all__ = [
     "check_in_reach",
     "check_known",
     "known_saes",
+    "near_words",
     "releases",
     "same_family",
     "search_saes",
@@ -150,6 +151,29 @@ def search_saes(
         if all(word in text for word in wanted) and (row["cached"] or not cached):
             rows.append(row)
     return rows
+
+
+def near_words(words: str, *, short: Iterable[str]) -> list[str]:
+    """Return the words of names of SAEs that are nearest to the words that no name has.
+
+    Parameters
+    ----------
+    words
+        Words separated by spaces.
+    short
+        The short names.
+    """
+    names = {
+        text.lower() for one in known_saes() for text in (one.name, one.model, one.neuronpedia)
+    }
+    names |= {name.lower() for name in short}
+    known = sorted({part for name in names for part in re.split(r"[-_/:.]", name) if part})
+    return [
+        near
+        for word in words.lower().split()
+        if not any(word in name for name in names)
+        for near in difflib.get_close_matches(word, known, n=3, cutoff=0.6)
+    ]
 
 
 def releases(*, short: Mapping[str, str]) -> list[dict[str, Any]]:
