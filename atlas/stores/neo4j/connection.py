@@ -53,6 +53,8 @@ TRIES = 5
 SWAP_WAIT = 60.0
 """Seconds that a query waits for a swap to end; see ``staged_swap``."""
 SWAP_POLL = 0.05
+MIN_TIMEOUT = 0.001
+"""Smallest time limit in seconds that is sent to the server, which takes 0 for no limit."""
 UNCHANGING = "RETURN false"
 """The query whose answer never changes."""
 LATENESS = 2.0
@@ -150,7 +152,7 @@ class Bolt:
         cypher, params
             The query.
         timeout
-            Time limit in seconds.
+            Time limit in seconds, for the wait for a swap and all tries of the query together.
         steady
             A query whose answer must be equal before and after. If it is not, the query
             runs again, because Neo4j shows a long query what is committed meanwhile. It
@@ -171,6 +173,11 @@ class Bolt:
             If the contents of the server change during every try.
         """
 
+        end = None if timeout is None else time.monotonic() + timeout
+
+        def remaining() -> float | None:
+            return None if end is None else max(MIN_TIMEOUT, end - time.monotonic())
+
         def ask() -> Answer:
             with (
                 self._translated(timeout, query=(cypher, len(_EXPLAIN) if strict else 0)),
@@ -178,8 +185,10 @@ class Bolt:
             ):
                 for _ in range(TRIES):
                     if steady != UNCHANGING:
-                        self._await_swap(session, steady, wait=min(SWAP_WAIT, timeout or SWAP_WAIT))
-                    with session.begin_transaction(timeout=timeout) as transaction:
+                        self._await_swap(
+                            session, steady, wait=min(SWAP_WAIT, remaining() or SWAP_WAIT)
+                        )
+                    with session.begin_transaction(timeout=remaining()) as transaction:
                         if strict:
                             plan = transaction.run(f"{_EXPLAIN}{cypher}", dict(params or {}))
                             _check_plan(plan.consume())
@@ -214,8 +223,8 @@ class Bolt:
         while session.run(steady).values()[0][-1]:
             if time.monotonic() > end:
                 raise Locked(
-                    f"{self.url} is replacing an SAE for more than {wait:.0f} seconds, or a push was killed "
-                    "meanwhile. Run the query again later; if no push runs, run `atlas push` again."
+                    f"{self.url} has been replacing an SAE for more than {wait:.0f} seconds, or a push was "
+                    "killed during it. Run the query again later; if no push runs, run `atlas push` again."
                 )
             time.sleep(SWAP_POLL)
 
