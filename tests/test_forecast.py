@@ -64,7 +64,9 @@ def test_the_runner_reports_the_forecast_before_the_work(path):
     recorded = RecordingProgress()
     costs = (Cost(30, 2**20), Cost(10, 3 * 2**20), Cost(0.4, 0))
     run_study(FixedStudy(costs), path, progress=recorded)
-    assert recorded.messages == ["fixed: about 40 seconds and 3 MiB of memory for 3 tasks."]
+    assert recorded.messages == [
+        "fixed: about 40 seconds and 3 MiB of memory beyond the program for 3 tasks."
+    ]
     recorded = RecordingProgress()
     run_study(FixedStudy((Cost(30), None)), path, replace=True, progress=recorded)
     assert recorded.messages == []
@@ -81,7 +83,8 @@ def test_the_forecast_is_corrected_as_tasks_finish():
     forecast = Forecast("f", costs, groups=3, progress=recorded, clock=clock)
     forecast.begin()
     assert (
-        recorded.messages.pop() == "f: about 3 minutes and less than 1 MiB of memory for 3 tasks."
+        recorded.messages.pop()
+        == "f: about 3 minutes and less than 1 MiB of memory beyond the program for 3 tasks."
     )
     clock.now += 180  # three times the forecast
     forecast.task_done(0, 0)
@@ -121,7 +124,7 @@ def test_groups_beyond_the_budget_count_as_the_mean_of_the_measured():
     forecast.begin()
     # (40 + 40 + 20) / 2
     assert recorded.messages == [
-        "f: about 50 seconds and less than 1 MiB of memory for 5 tasks in 2 processes."
+        "f: about 50 seconds and less than 1 MiB of memory beyond the program for 5 tasks in 2 processes."
     ]
 
 
@@ -131,7 +134,7 @@ def test_workers_correct_the_forecast_group_by_group():
     forecast = Forecast("f", costs, groups=4, processes=8, progress=recorded, clock=clock)
     forecast.begin()
     assert recorded.messages == [
-        "f: about 60 seconds and less than 1 MiB of memory for 4 tasks in 4 processes."
+        "f: about 60 seconds and less than 1 MiB of memory beyond the program for 4 tasks in 4 processes."
     ]
 
 

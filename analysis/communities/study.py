@@ -60,6 +60,7 @@ class CommunityStudy(Study):
     """
 
     kind: ClassVar[str] = "graph"
+    command: ClassVar[str] = "communities"
     version: ClassVar[int] = 4
     codes_removable: ClassVar[bool] = True
 

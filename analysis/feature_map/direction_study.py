@@ -67,6 +67,7 @@ class DirectionStudy(Study):
     """
 
     kind: ClassVar[str] = "near_direction"
+    command: ClassVar[str] = "directions"
     version: ClassVar[int] = 2
 
     settings: DirectionSettings

@@ -100,6 +100,7 @@ class MapStudy(Study):
     """
 
     kind: ClassVar[str] = "feature_map"
+    command: ClassVar[str] = "map"
     version: ClassVar[int] = 1
 
     settings: MapSettings

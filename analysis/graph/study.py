@@ -88,6 +88,7 @@ class GraphStatisticsStudy(Study):
     """
 
     kind: ClassVar[str] = "graph_statistics"
+    command: ClassVar[str] = "graph-stats"
     version: ClassVar[int] = 1
     codes_removable: ClassVar[bool] = True
     optional_part: ClassVar[bool] = True

@@ -46,6 +46,7 @@ class GraphComparisonStudy(Study):
     """
 
     kind: ClassVar[str] = "graph_comparison"
+    command: ClassVar[str] = "compare-graphs"
     version: ClassVar[int] = 2
     optional_part: ClassVar[bool] = True
 

@@ -145,6 +145,7 @@ class GraphMatchingStudy(Study):
     """
 
     kind: ClassVar[str] = "graph_matching"
+    command: ClassVar[str] = "match-graphs"
     version: ClassVar[int] = 1
     optional_part: ClassVar[bool] = True
 

@@ -56,6 +56,7 @@ class GroundTruthStudy(Study):
     """Compare SAEs of a synthetic model with its true features."""
 
     kind: ClassVar[str] = "ground_truth"
+    command: ClassVar[str] = "truth"
     version: ClassVar[int] = 1
 
     settings: GroundTruthSettings

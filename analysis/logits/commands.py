@@ -51,7 +51,8 @@ def logits(
     Direct logits are the decoder row of a feature through final norm and unembedding, without
     the later blocks. A sample of features is ablated where they are active. The measured change
     of all log-probabilities is compared with the direct logits of the same and of other
-    features. The results are edges PROMOTES and SUPPRESSES.
+    features. The results are edges PROMOTES and SUPPRESSES. Features outside the sample have no
+    measured change; --features N with the width of the SAE ablates all live features.
 
     \b
     Examples:

@@ -57,6 +57,9 @@ __all__ = ["StateStudy", "compare_states"]
 #: Rows of the table ``moved`` that a verdict names.
 _NAMED = 3
 
+#: Random directions with which p can be 0.05.
+_CLEAR = 19
+
 #: Numbers of each SAE in the summary.
 _COUNTS = ("moved", "moved_by_random", "moved_by_random_most", "overlap", "overlap_by_random")
 
@@ -81,6 +84,7 @@ class StateStudy(Study):
     """
 
     kind: ClassVar[str] = "state_change"
+    command: ClassVar[str] = "changes"
     version: ClassVar[int] = 4
 
     settings: StateSettings
@@ -461,7 +465,8 @@ def _verdict(
     share = summary["reached"] / summary["tokens"] if summary["tokens"] else 0.0
     sentences = [
         f"{', '.join(summary['features'])}, {summary['edit']}: the edit reaches {summary['reached']:,} of "
-        f"{summary['tokens']:,} tokens ({share:.0%}); only these are compared."
+        f"{summary['tokens']:,} tokens ({share:.0%}); only these are compared. "
+        "A feature moves if q <= 0.05 and its change is larger than under every random direction."
     ]
     for row in saes:
         names = [
@@ -469,12 +474,11 @@ def _verdict(
             for one in changes
             if one["sae"] == row["sae"] and one["moved"] and not one["edited"]
         ][:_NAMED]
-        most = f" The moved features with the largest changes: {', '.join(names)}." if names else ""
+        most = f" Largest changes of moved features: {', '.join(names)}." if names else ""
         floor = " (a floor)" if row["sae"] in floors else ""
         sentences.append(
-            f"{row['sae']}{floor}: {row['moved']:,} of {row['features']:,} features move, that is, change more than "
-            f"under every random direction (q <= 0.05). A random direction moves {row['moved_by_random']:.1f}, "
-            f"at most {row['moved_by_random_most']:,}. {_conclusion(row, draws=draws)}{most}"
+            f"{row['sae']}{floor}: {row['moved']:,} of {row['features']:,} features move; under a random direction "
+            f"{row['moved_by_random']:.1f}, at most {row['moved_by_random_most']:,}. {_conclusion(row, draws=draws)}{most}"
         )
     for one in changes:
         if one["edited"] and summary["edit"] == "ablate" and one["mean_after"] > 0:
@@ -495,7 +499,11 @@ def _conclusion(row: Mapping[str, Any], *, draws: int) -> str:
         return "So the edit moves no more features than a random direction does."
     if row["moved"] <= row["moved_by_random_most"]:
         return "So the edit moves more than the mean, but not more than every random direction: no evidence."
-    return f"So the edit moves more features than each of {draws} random directions (p <= {1 / (draws + 1):.2g})."
+    more = "; more --draws can give a lower p" if draws < _CLEAR else ""
+    return (
+        f"So the edit moves more features than each of {draws} random directions (p <= "
+        f"{1 / (draws + 1):.2g}{more})."
+    )
 
 
 _CHANGES = pa.schema(

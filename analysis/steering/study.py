@@ -45,6 +45,7 @@ class SteeringStudy(Study):
     """
 
     kind: ClassVar[str] = "steering"
+    command: ClassVar[str] = "steer"
     version: ClassVar[int] = 2
 
     settings: SteeringSettings

@@ -147,8 +147,8 @@ class Forecast:
         self._pace = Pace({self._kind: seconds}, progress=self._progress, clock=self._clock)
         shared = f" in {self._processes} processes" if self._processes > 1 else ""
         self._progress.report(
-            f"{self._kind}: about {duration(seconds)} and {byte_size(cost.bytes)} of memory for "
-            f"{tasks} task{'s' if tasks != 1 else ''}{shared}."
+            f"{self._kind}: about {duration(seconds)} and {byte_size(cost.bytes)} of memory beyond the program "
+            f"for {tasks} task{'s' if tasks != 1 else ''}{shared}."
         )
 
     def task_done(self, group: int, task: int) -> None:

@@ -173,7 +173,9 @@ def computed(
     forecast: Forecast | None = None,
 ) -> "Iterator[tuple[Task, Found]]":
     """Yield each task with its result, computed in this process or by workers."""
-    forecast = forecast or Forecast(study.kind, None, groups=len(groups), progress=at.progress)
+    forecast = forecast or Forecast(
+        study.command or study.kind, None, groups=len(groups), progress=at.progress
+    )
     forecast.begin()
     if len(groups) > 1 and (workers or ray is not None):
         done: Iterable[Iterable[tuple[Task, Found]]] = _computed_by_workers(
@@ -195,7 +197,7 @@ def _forecast(
     if not groups or at.on_server or at.progress is SILENT:
         return None
     return Forecast.measured(
-        study.kind,
+        study.command or study.kind,
         lambda number: study.forecast_group(groups[number], at),
         sizes=[len(group) for group in groups],
         processes=processes,
@@ -217,7 +219,9 @@ def _computed_by_workers(
     writes parts, so they do not depend on the worker. The study must be picklable.
     """
     work = [(study, list(group), at.folder.path) for group in groups]
-    with at.progress.stage(f"{study.kind} on workers", total=len(work), unit="groups") as stage:
+    with at.progress.stage(
+        f"{study.command or study.kind} on workers", total=len(work), unit="groups"
+    ) as stage:
         if ray is not None:
             yield from _on_ray(work, ray, stage)
             return
@@ -296,7 +300,7 @@ def _tasks(study: Study, at: TaskContext, saes: Sequence[str] | None) -> list[Ta
         return [replace(task, made_from=(), reads=()) for task in tasks]
     for task in tasks:
         keys = [*task.made_from, *task.reads]
-        check_inputs(keys, at.sound, what=f"The {study.kind} of {task.title}")
+        check_inputs(keys, at.sound, what=f"The {study.kind.replace('_', ' ')} of {task.title}")
     return tasks
 
 

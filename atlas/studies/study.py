@@ -179,6 +179,8 @@ class Study(ABC):
 
     kind: ClassVar[str]
     """Kind of the parts that store its results."""
+    command: ClassVar[str] = ""
+    """Name of its command, if it is not its kind; messages about the work have this name."""
     version: ClassVar[int]
     """Version of the computation; increase it when the same inputs give other tables."""
     optional_part: ClassVar[bool] = False

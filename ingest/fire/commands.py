@@ -17,6 +17,7 @@ from atlas.cli.output import (
     requested,
     shared_options,
     which_atlas,
+    wrap,
 )
 
 __all__ = ["fire_command"]
@@ -83,8 +84,9 @@ def fire_command(
     from atlas.api import Atlas
     from atlas.disk.atomic_files import atomic_file
     from atlas.errors import BadInput
-    from ingest.fire.text_features import FireSettings, fire
+    from ingest.fire.text_features import FireSettings, check_text, fire
 
+    check_text(text)
     if html is not None and not html.parent.is_dir():
         raise BadInput(f"There is no folder {str(html.parent)!r}; create it, or name another file.")
     settings = FireSettings(saes=saes, top=top, device=device)
@@ -98,7 +100,7 @@ def fire_command(
         if not found.rows:
             echo("No feature is active on this text.")
             return
-        echo(_verdict(found.rows))
+        echo(wrap(_verdict(found.rows)))
         if saes or requested("full"):
             _show_by_sae(found.rows)
         else:
@@ -124,8 +126,15 @@ def _verdict(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the sentence about the strongest feature of the text."""
     best = max(rows, key=_order)
     saes = {row["sae"] for row in rows}
-    tokens = {(row["model"], row["position"]) for row in rows}
-    size = f"{counted(len(saes), 'SAE')}, {counted(len(tokens), 'token')} with active features."
+    tokens: dict[str, set[int]] = {}
+    for row in rows:
+        tokens.setdefault(row["model"], set()).add(row["position"])
+    several = len(tokens) > 1
+    each = [
+        counted(len(at), "token") + (f" of {model}" if several else "")
+        for model, at in tokens.items()
+    ]
+    size = f"{counted(len(saes), 'SAE')}; {' and '.join(each)} with active features."
     token = f"on the token {best['token']!r}"
     if best["quantile"] is None:
         return f"{size} The strongest feature is {best['feature']}, {token}."
@@ -145,6 +154,8 @@ def _show_strongest(rows: Sequence[Mapping[str, Any]]) -> None:
             if row["model"] == model and (at not in found or _order(row) > _order(found[at])):
                 found[at] = row
         shown = [{c: row[c] for c in ("token", *_COLUMNS)} for _, row in sorted(found.items())]
+        if len(models) > 1:
+            echo()
         print_table(shown, title=f"Model {model}" if len(models) > 1 else "")
 
 
@@ -159,4 +170,5 @@ def _show_by_sae(rows: Sequence[Mapping[str, Any]]) -> None:
             shown.append(
                 {"token": "" if repeated else row["token"], **{c: row[c] for c in _COLUMNS}}
             )
+        echo()
         print_table(shown, title=name)

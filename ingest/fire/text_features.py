@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ingest.sae.autoencoder import Autoencoder
     from ingest.sae.record import SaeRecord
 
-__all__ = ["FireSettings", "TextFeatures", "fire"]
+__all__ = ["FireSettings", "TextFeatures", "check_text", "fire"]
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,7 @@ def fire(
     >>> fire(Atlas.open("demo.atlas"), "Once upon a time").to_pandas()
     """
     settings = settings or FireSettings()
+    check_text(text)
     if atlas.folder is None:
         raise RequestError(
             f"{atlas.url} is a server, which stores no SAEs; open the folder of the atlas instead."
@@ -135,6 +136,12 @@ def fire(
         # Stable: SAEs and ranks remain in order.
         rows += sorted(own, key=lambda row: int(row["position"]))
     return TextFeatures(text, rows, tokens)
+
+
+def check_text(text: str) -> None:
+    """Raise an error if a text is empty, before anything is loaded."""
+    if not text:
+        raise BadInput("The text '' has no tokens; pass a text with words.")
 
 
 def _by_run(records: "Sequence[SaeRecord]") -> "list[list[SaeRecord]]":

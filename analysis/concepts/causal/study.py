@@ -66,6 +66,7 @@ class ConceptAblation(Study):
     """
 
     kind: ClassVar[str] = "concept_ablation"
+    command: ClassVar[str] = "concepts --ablate"
     version: ClassVar[int] = 2
 
     settings: AblationSettings

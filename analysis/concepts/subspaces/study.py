@@ -88,6 +88,7 @@ class SubspaceStudy(Study):
     """
 
     kind: ClassVar[str] = "concept_subspaces"
+    command: ClassVar[str] = "subspaces"
     version: ClassVar[int] = 1
 
     settings: SubspaceSettings
