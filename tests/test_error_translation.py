@@ -164,7 +164,7 @@ def test_every_step_of_a_batch_translates_and_the_next_works(
 
     def run() -> object:
         read = sae.reads({sae.info.hook: x[None]}, keep, ids)
-        return encode_batch(sae, read, batch, states=empty_states(sae), shard=0)
+        return encode_batch(sae, (read, read), batch, states=empty_states(sae), shard=0)
 
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, fail)

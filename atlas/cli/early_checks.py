@@ -16,6 +16,7 @@ __all__ = ["check_names_early"]
 
 # Commands whose arguments are no names of SAEs of the atlas alone.
 _OTHERS = frozenset({"rm"})
+_MARK = "checks_names_early"
 
 
 def check_names_early(command: click.Command) -> None:
@@ -26,7 +27,8 @@ def check_names_early(command: click.Command) -> None:
         return
     arguments = {p.name for p in command.params if isinstance(p, click.Argument)}
     options = {p.name for p in command.params}
-    if "saes" in arguments and "where" in options and command.name not in _OTHERS:
+    named = "saes" in arguments and "where" in options and command.name not in _OTHERS
+    if named and not hasattr(command.callback, _MARK):  # the same command may be added twice
         command.callback = _checked(command.callback)
 
 
@@ -38,6 +40,7 @@ def _checked(callback: Callable[..., Any] | None) -> Callable[..., Any]:
         _check(options["saes"], options["where"])
         return callback(*args, **options)
 
+    setattr(checked, _MARK, True)
     return checked
 
 
