@@ -118,7 +118,7 @@ CASES = {
     "spectra": [["spectra", ONE, "--draws", "20"], ["spectra", NAME]],
     "topology": [["topology", ONE], ["topology", NAME]],
     "concepts": [
-        ["concepts", "gender", ONE, "--ablate"],
+        ["concepts", "gender", ONE, "--ablate", "--random-sets", "3", "--direction-sets", "2"],
         ["concepts", NAME],
         ["concepts", "gender", NAME],
         ["concepts", "gender", ONE, "--ablate", "--others", NAME],
