@@ -387,3 +387,9 @@ def test_fault_baseline_from_the_unit_interval():
     for name, one in every(x, uniform, draws=99).items():
         assert one.p > 0.01, name
         assert one.value == pytest.approx(one.null, abs=4 * one.draws.std()), name
+
+
+def test_no_pairs_have_no_similarity_and_no_warning():
+    none = np.zeros((0, 4))
+    for one in subspace_similarities(none, none, shuffles(0, 3, seed=0)):
+        assert one.value is None

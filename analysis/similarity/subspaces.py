@@ -76,7 +76,7 @@ class Subspace:
         """
         exact = points.toarray() if is_sparse(points) else points
         exact = np.asarray(exact, dtype=np.float64)
-        mean = exact.mean(axis=0)
+        mean = exact.sum(axis=0) / max(len(exact), 1)
         centred, least = exact - mean, _negligible(exact)
         if not is_sparse(points):
             basis, scale, right = np.linalg.svd(centred, full_matrices=False)
