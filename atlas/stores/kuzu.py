@@ -38,6 +38,7 @@ from atlas.stores.kuzu_faults import (
     check_aggregates,
     check_conditions,
     check_list_predicates,
+    check_subqueries,
     with_compared_conditions,
 )
 from atlas.stores.kuzu_files import (
@@ -247,6 +248,7 @@ class KuzuStore:
         check_aggregates(cypher)
         check_conditions(cypher)
         check_list_predicates(cypher)
+        check_subqueries(cypher)
         if limits is not None:
             if self._database is None:
                 raise StoreError(f"{self.url} is closed; open it again.")

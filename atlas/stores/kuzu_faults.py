@@ -1,10 +1,11 @@
 """Faults of the embedded engine that give wrong answers: queries are refused or rewritten.
 
-kuzu 0.11.3 has four of them. In a grouped ``WITH`` or ``RETURN``, an aggregate that follows one with
+kuzu 0.11.3 has five of them. In a grouped ``WITH`` or ``RETURN``, an aggregate that follows one with
 ``DISTINCT`` is not computed: counts are 0, and other values are null. And ``CASE WHEN x THEN``
 is wrong for most rows where ``x`` is a variable, property or ``CASE``; ``x = true`` is right.
 In ``MATCH … WHERE``, a condition of parameters and constants alone is ignored. The condition of
-``any``, ``all``, ``none`` and ``single`` is wrong if it uses another variable than its own.
+``any``, ``all``, ``none`` and ``single`` is wrong if it uses another variable than its own. Rows are
+wrong where the ``WHERE`` of ``NOT EXISTS {…}`` or ``COUNT {…}`` uses a variable from outside.
 ``tests/test_kuzu_faults.py`` shows them, and fails when the engine has been mended.
 """
 
@@ -18,6 +19,7 @@ __all__ = [
     "check_aggregates",
     "check_conditions",
     "check_list_predicates",
+    "check_subqueries",
     "with_compared_conditions",
 ]
 
@@ -142,6 +144,40 @@ def check_list_predicates(cypher: str) -> None:
             raise QueryFailed(
                 f"The embedded store computes {token.text}(…) wrongly if its condition does not use its own variable "
                 f"{own} alone. Write UNWIND list AS {own} WITH DISTINCT … WHERE … instead."
+            )
+
+
+def check_subqueries(cypher: str) -> None:
+    """Refuse ``NOT EXISTS`` and ``COUNT`` subqueries whose condition uses a variable from outside.
+
+    ``EXISTS`` as a term of a conjunction in ``WHERE`` is right, and accepted.
+
+    Parameters
+    ----------
+    cypher
+        The query.
+
+    Raises
+    ------
+    QueryFailed
+        If it has such a subquery. The message states what works.
+
+    Examples
+    --------
+    >>> check_subqueries("MATCH (f:Feature) WHERE EXISTS { MATCH (f)-->(g) WHERE g.sae = f.sae } RETURN f.id")
+    """
+    tokens = list(tokens_of(cypher))
+    right = {term[0].start for term in _exists_terms(tokens)}
+    for at, (token, brace) in enumerate(pairwise(tokens)):
+        if token.word not in ("EXISTS", "COUNT") or brace.text != "{" or token.start in right:
+            continue
+        body = tokens[at + 1 :]
+        body = body[: _closing(body) + 1]
+        outside = {t.text for t in _variables(_without_subqueries(tokens[:at]))}
+        if found := [n for n in _names_in_conditions(body) if n in outside]:
+            raise QueryFailed(
+                f"The embedded store computes this {token.word} {{…}} wrongly, because its condition uses {found[0]}, "
+                "which is defined outside of it. Write OPTIONAL MATCH … WHERE …, then count the matches in WITH."
             )
 
 
@@ -270,6 +306,43 @@ def _lambda(call: Sequence[Token]) -> tuple[str, list[Token]]:
         if depth == 1 and token.text == "-" and call[at + 1].text == ">":
             return call[at - 1].text, list(call[at + 2 : -1])
     return "", []
+
+
+def _exists_terms(tokens: Sequence[Token]) -> Iterator[list[Token]]:
+    """Yield each ``EXISTS {…}`` that is a term of a ``WHERE``."""
+    parts = [
+        term
+        for at, token in enumerate(tokens)
+        if token.word == "WHERE"
+        for term in _terms(_condition(tokens[at + 1 :]))
+    ]
+    for part in parts:
+        is_exists = len(part) > 1 and part[0].word == "EXISTS" and part[1].text == "{"
+        if is_exists and _closing(part[1:]) == len(part) - 2:
+            yield part
+
+
+def _names_in_conditions(body: Sequence[Token]) -> Iterator[str]:
+    """Yield the variables that the conditions and the maps of a subquery use."""
+    for at, token in enumerate(body):
+        if token.word == "WHERE":
+            yield from (t.text for t in _variables(_condition(body[at + 1 :])))
+        elif token.text == "{" and at and body[at - 1].word not in ("EXISTS", "COUNT"):
+            inside = body[at : at + _closing(body[at:])]  # {name: value} in a pattern
+            yield from (value.text for colon, value in pairwise(inside) if colon.text == ":")
+
+
+def _without_subqueries(tokens: Sequence[Token]) -> list[Token]:
+    """Return the tokens without the subqueries that end in them."""
+    found, at = list[Token](), 0
+    while at < len(tokens):
+        closing = _closing(tokens[at:]) if tokens[at].text == "{" else -1
+        if closing > 0:
+            at += closing
+        else:
+            found.append(tokens[at])
+        at += 1
+    return found
 
 
 def _projections(tokens: Sequence[Token]) -> Iterator[list[Token]]:
