@@ -1,5 +1,6 @@
 // title: Community of a feature
 // question: To which community does this feature belong, and is that community stable?
+// topic: Co-activation
 // param feature (feature, such as 'tiny-a-l1-s0/7'): the feature, as `sae/index`
 // column community (int64): number of the community; 0 is the largest
 // column tokens (string[]): tokens that distinguish it from other communities

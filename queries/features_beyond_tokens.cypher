@@ -1,5 +1,6 @@
 // title: Features that tokens do not describe
 // question: Which features of an SAE depend most on the context of their tokens?
+// topic: Features of an SAE
 // param sae (SAE, such as 'tiny-a-l1-s0'): the SAE
 // param limit (int64, default 20): number of rows at most
 // column feature (string): the feature

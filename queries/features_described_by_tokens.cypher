@@ -1,5 +1,6 @@
 // title: Features that a few tokens describe
 // question: Which features of an SAE does a list of a few tokens detect best on other documents?
+// topic: Features of an SAE
 // param sae (SAE, such as 'tiny-a-l1-s0'): the SAE
 // param limit (int64, default 20): number of rows at most
 // column feature (string): the feature

@@ -15,7 +15,14 @@ from atlas.features.sae_view import SaeView
 NOT_RUN = {"compare_with_truth", "residual_study", "save_synthetic", "train_saes"}
 
 #: Examples of more than about two seconds.
-LONG = {"compare_graphs", "compare_states", "find_counterparts", "map_features", "measure_topology"}
+LONG = {
+    "ablate_concepts",
+    "compare_graphs",
+    "compare_states",
+    "find_counterparts",
+    "map_features",
+    "measure_topology",
+}
 
 OBJECTS = {
     **{f"analysis.{name}": getattr(analysis, name) for name in analysis.__all__},

@@ -344,8 +344,10 @@ def ablate_concepts(
 
     Examples
     --------
-    >>> from analysis import ablate_concepts                       # doctest: +SKIP
-    >>> ablate_concepts("demo.atlas", "gender").to_pandas("summary")   # doctest: +SKIP
+    >>> from analysis import ablate_concepts
+    >>> (result,) = ablate_concepts("demo.atlas", "gender", ["tiny-a-l1-s0"])
+    >>> result.summary["concepts"]
+    ['gender/female']
     """
     known = words if isinstance(words, WordSet) else read_words(words)
     study = ConceptAblation(
