@@ -293,6 +293,8 @@ def test_opening_a_path_that_is_not_an_atlas_is_refused(tmp_path):
         Folder.open(tmp_path / "file")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("x")
+    with pytest.raises(BadInput, match=r"full is a folder without atlas\.json, so it is no atlas"):
+        Folder.open(tmp_path / "full")
     with pytest.raises(BadInput, match="not empty and not an atlas"):
         Folder.create(tmp_path / "full")
 

@@ -9,6 +9,7 @@ from atlas.amounts import counted
 from atlas.assistant.commands import mcp
 from atlas.cli.output import (
     atlas_option,
+    atlases_here,
     echo,
     emit,
     finite,
@@ -61,6 +62,11 @@ def list_(path: str | None, where: str | None, as_json: bool, quiet: bool) -> No
 
     if path and where and path != where:
         raise BadInput(f"Two atlases are named, {path} and {where}; name one.")
+    if path and not where and "://" not in path and not Path(path).exists() and atlases_here():
+        raise BadInput(
+            f"There is no atlas at {path}. `atlas list` takes the folder of an atlas, such as "
+            f"{atlases_here()[0]}; `atlas show SAE/INDEX` shows a feature of an SAE."
+        )
     with Atlas.open(which_atlas(path or where)) as atlas:
         rows = [{"sae": r.pop("name"), **r} for r in atlas.table("SAE").sort_by("name").to_pylist()]
         models = {r["name"] for r in atlas.table("Model").to_pylist()}

@@ -89,6 +89,11 @@ class Folder:
             newer = record["format"] > FORMAT
             record["uuid"], record["name"], record["corpus"]
         except FileNotFoundError:
+            if path.is_dir():
+                raise BadInput(
+                    f"{path} is a folder without {ATLAS}, so it is no atlas. Select the folder of an atlas "
+                    "with `--atlas PATH`."
+                ) from None
             raise BadInput(
                 f"There is no atlas at {path}. Create a demo with `atlas demo` or your own with "
                 "`atlas ingest`, or select another folder with `--atlas PATH`."
