@@ -96,6 +96,18 @@ MESSAGES = [
         0,
         ["The query failed: IN cannot take a whole number and a whole number."],
     ),
+    (
+        "Catalog exception: function TYPE does not exist.",
+        "",
+        0,
+        ["The query failed: there is no function type. The type of an edge r is label(r) here."],
+    ),
+    (
+        "Catalog exception: function FOO does not exist.",
+        "",
+        0,
+        ["The query failed: there is no function foo."],
+    ),
     ("unordered_map::at", "", 0, None),
     ("", "", 0, ["The query failed: no reason reported."]),
 ]

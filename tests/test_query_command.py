@@ -208,3 +208,10 @@ def test_a_search_also_finds_columns_and_examples():
         list_questions("qqqqqq", as_json=False)
     with pytest.raises(UnknownName, match=r"Nearest: feature_card, .*\. `atlas query WORD`"):
         list_questions("feture_card", as_json=False)
+
+
+def test_columns_without_an_alias_have_the_heading_of_the_query(tmp_path):
+    store = KuzuStore.open(tmp_path / "g.kuzu", graph=small_graph)
+    answer = store.query("MATCH (:Feature)-[r]->(:SAE) RETURN label(r), count(*)", {})
+    assert answer.column_names == ["label(r)", "count(*)"]
+    store.close()

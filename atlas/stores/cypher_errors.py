@@ -61,6 +61,7 @@ _POSITION = re.compile(
 _UNDEFINED = re.compile(r"Variable `?(\w+)`? (?:is not in scope|not defined)")
 _PROPERTY = re.compile(r"Cannot find property (\w+) for")
 _CAST = re.compile(r'Could not convert "(.*?)" to (\w+)', re.DOTALL)
+_FUNCTION = re.compile(r"[Ff]unction (\w+) does not exist")
 _ARGUMENTS = re.compile(
     r"Function (\w+) did not receive correct arguments:\s*Actual:\s*\((.*?)\)\n", re.DOTALL
 )
@@ -104,6 +105,9 @@ def explained(message: str, cypher: str, *, prefix: int = 0) -> str:
             f"The query failed: the text {found[1][:60]!r} is used as {wanted}. Compare texts with texts, "
             "or convert the value."
         )
+    if found := _FUNCTION.search(message):
+        type_ = " The type of an edge r is label(r) here." if found[1] == "TYPE" else ""
+        return f"The query failed: there is no function {found[1].lower()}.{type_}"
     if found := _ARGUMENTS.search(message):
         name = "IN" if found[1] == "LIST_CONTAINS" else found[1].lower()
         passed = " and ".join(_type(each) for each in found[2].split(","))

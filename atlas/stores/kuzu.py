@@ -15,6 +15,7 @@ verifies it, for files above 64 MiB only if size or modification time differ.
 
 import errno
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -490,7 +491,15 @@ def _plain(result: "kuzu.QueryResult") -> "pa.Table":
         raise QueryFailed(
             f"A number of the answer does not fit into 64 bits ({error}); convert it in the query."
         ) from error
-    return pa.table(columns, names=names)
+    return pa.table(columns, names=[_heading(name) for name in names])
+
+
+def _heading(name: str) -> str:
+    """Return the heading of a column without an alias as its author wrote it."""
+    if name == "COUNT_STAR()":
+        return "count(*)"
+    label = re.fullmatch(r"LABEL\((\w+)\._ID,\[.*\]\)", name)
+    return f"label({label[1]})" if label else name
 
 
 def _column(column: "pa.ChunkedArray") -> "pa.ChunkedArray":
