@@ -35,7 +35,11 @@ def lock_of(path: Path) -> Path:
 
 
 def remove_lock(path: Path) -> None:
-    """Remove the lock of a view that is complete or removed; the caller holds it."""
+    """Remove the lock of a view that is complete or removed; the caller holds it.
+
+    A process that has opened this file and waits for it must not take the lock of a removed file
+    while another one locks a new file. ``filelock`` from 4.2 on then opens the new file.
+    """
     with suppress(OSError):  # Windows does not remove an open file
         lock_of(path).unlink(missing_ok=True)
 
