@@ -186,6 +186,21 @@ def test_a_damaged_older_view_is_not_copied(tmp_path):
     store.close()
 
 
+def test_a_copy_with_a_wrong_byte_is_not_updated(tmp_path, monkeypatch):
+    def copy(source, target):
+        data = bytearray(source.read_bytes())
+        data[len(data) // 2] ^= 1
+        target.write_bytes(data)
+
+    monkeypatch.setattr("atlas.stores.kuzu.copyfile", copy)
+    graph = with_sources(small_graph())
+    after = changed(graph, random.Random(6))
+    store = opened(tmp_path, graph, after)
+    assert store._record()["updates"] == 0
+    assert_equal(store, after)
+    store.close()
+
+
 def test_after_some_updates_the_view_is_built_completely(tmp_path, monkeypatch):
     monkeypatch.setattr("atlas.stores.kuzu.MAX_UPDATES", 0)
     graph = with_sources(small_graph())

@@ -168,10 +168,12 @@ class KuzuStore:
                 if updates > MAX_UPDATES:
                     continue
                 update = plan_update(old, record["sources"], graph)
-                if update is None or not old.is_sound(complete=True):
+                if update is None:
                     continue
                 with self._temporary() as new:
                     copyfile(path, new)
+                    if not old._is_copied_to(new):
+                        continue
                     child.update(new, graph, update, updates=updates, progress=progress)
                     if not self._is_updated(new, graph, update):
                         return False
@@ -183,6 +185,13 @@ class KuzuStore:
             finally:
                 old.close()
         return False
+
+    def _is_copied_to(self, copy: Path) -> bool:
+        """Return whether a copy of the file has the checksum of the file when it was built."""
+        try:
+            return bool(sha256(copy) == _stored_sum(self._path)["sha256"])
+        except (ValueError, KeyError, TypeError):
+            return False
 
     def _is_updated(self, path: Path, graph: Graph, update: Update) -> bool:
         new = KuzuStore(path, settings=self._settings)
@@ -315,7 +324,7 @@ class KuzuStore:
             Verify the checksum even of a large file whose size and modification time match.
         """
         try:
-            stored = json.loads(sum_of(self._path).read_text("utf-8"))
+            stored = _stored_sum(self._path)
             now = stamp(self._path)
             same = now == (stored["size"], stored["changed"])
             if same and not complete and now[0] > ALWAYS_HASHED:
@@ -438,6 +447,12 @@ class KuzuStore:
             yield
         except RuntimeError as error:
             raise translation(str(error), self.url, timeout, cypher=cypher) from error
+
+
+def _stored_sum(path: Path) -> dict[str, Any]:
+    """Return size, modification time and SHA-256 of a view, as stored when it was built."""
+    stored: dict[str, Any] = json.loads(sum_of(path).read_text("utf-8"))
+    return stored
 
 
 def _answer(
