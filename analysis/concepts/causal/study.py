@@ -31,7 +31,7 @@ from atlas.studies.floors import role_shown
 from atlas.studies.forecast import Cost, timed
 from atlas.studies.results import Result, Results
 from atlas.studies.runner import run_study
-from atlas.studies.study import Found, Study, Task, TaskContext, check_saes
+from atlas.studies.study import Found, Study, Task, TaskContext, selected_saes
 from ingest.model.sites import depth
 from ingest.model.upper_blocks import UpperBlocks
 from ingest.sae.complete_model import reopen_complete_model
@@ -79,8 +79,8 @@ class ConceptAblation(Study):
     device: str = "auto"
 
     def tasks(self, at: TaskContext, saes: Sequence[str] | None) -> list[Task]:
-        """Return a task for each SAE."""
-        names = list(at.sound.saes) if saes is None else check_saes(at.sound, saes)
+        """Return a task for each SAE; for transcoders only if they are named."""
+        names = selected_saes(at, saes, ("sae",), what="An ablation of concepts", one_site=True)
         if not names:
             raise BadInput("This atlas has no SAE; `atlas ingest` adds one.")
         return [self._task(name) for name in names]
