@@ -7,9 +7,10 @@ spreadsheet evaluates as a formula. HTML is escaped where it is written
 """
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["csv_text", "json_line", "shown"]
+__all__ = ["csv_text", "json_line", "passage", "shown"]
 
 # Code points beyond the C0 controls that control a terminal or the order of surrounding text.
 _ACTING = (
@@ -43,6 +44,17 @@ def shown(text: str) -> str:
     'a\\u202eb'
     """
     return text.translate(_PICTURES | _ESCAPES)
+
+
+def passage(tokens: Sequence[str], index: int) -> str:
+    """Return the text of some tokens, with one of them in ``[[ ]]``.
+
+    Examples
+    --------
+    >>> passage(["The", " cat", " sat"], 1)
+    'The[[ cat]] sat'
+    """
+    return f"{''.join(tokens[:index])}[[{tokens[index]}]]{''.join(tokens[index + 1 :])}"
 
 
 def json_line(value: Any) -> str:

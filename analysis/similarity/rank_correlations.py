@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from analysis.statistics.directions import is_sparse
+from analysis.statistics.directions import cosine_blocks, is_sparse
 from ingest.compilation import compiled, in_threads
 
 __all__ = ["EXACT", "rank_correlations", "rank_correlations_of_cosines"]
@@ -127,10 +127,7 @@ def _ranks(cosines: Floats) -> Floats | None:
 
 def _tiles(a: Any, b: Any) -> Iterator[tuple[int, NDArray[Any]]]:
     """Yield cosines of some rows of A with all rows of B, and the first of these rows."""
-    across = b.T.tocsc() if is_sparse(b) else b.T
-    for first in range(0, a.shape[0], _TILE):
-        product = a[first : first + _TILE] @ across
-        yield first, product.toarray() if is_sparse(product) else product
+    return cosine_blocks(a, b, cells=_TILE * b.shape[0])
 
 
 def _triangle(a: Any) -> Iterator[tuple[int, NDArray[Any]]]:

@@ -9,6 +9,7 @@ from atlas.assistant.query_tools import Open, rows_schema
 from atlas.assistant.tool import MAX_TEXT, Tool, object_schema
 from atlas.features.card import FeatureCard, feature_card
 from atlas.features.sae_view import SaeView
+from atlas.safe_text import passage
 from atlas.stores import Limits
 
 __all__ = ["card_tools", "cypher_tool"]
@@ -175,7 +176,7 @@ def _card(card: FeatureCard) -> dict[str, Any]:
         "neuronpedia": plain(card.neuronpedia, budget),
     }
     passages = [
-        {"kind": one.kind, "activation": one.activation, "text": _passage(one.tokens, one.peak)}
+        {"kind": one.kind, "activation": one.activation, "text": passage(one.tokens, one.peak)}
         for one in card.examples
     ]
     parts = {"Passages": fitted_rows(passages, budget=budget)}
@@ -190,10 +191,6 @@ def _card(card: FeatureCard) -> dict[str, Any]:
         "tables": tables,
         "note": " ".join([*notes, *filter(None, [budget.note])]) or None,
     }
-
-
-def _passage(tokens: Any, peak: int) -> str:
-    return f"{''.join(tokens[:peak])}[[{tokens[peak]}]]{''.join(tokens[peak + 1 :])}"
 
 
 def _schema() -> Tool:

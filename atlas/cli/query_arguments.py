@@ -13,6 +13,7 @@ from atlas.cli.query_command import example_of
 from atlas.errors import BadInput, UnknownName
 from atlas.missing_studies import missing_studies
 from atlas.named_queries import Question, named
+from atlas.safe_text import passage
 
 if TYPE_CHECKING:
     from atlas.api import Atlas
@@ -30,8 +31,7 @@ def marked(row: Mapping[str, Any]) -> dict[str, Any]:
     """
     if not row.keys() >= _NEEDED or row["tokens"] is None:
         return dict(row)
-    tokens, peak = row["tokens"], row["peak"]
-    text = f"{''.join(tokens[:peak])}[[{tokens[peak]}]]{''.join(tokens[peak + 1 :])}"
+    text = passage(row["tokens"], row["peak"])
     shown = {k: v for k, v in row.items() if k not in ("tokens", "activations", "peak")}
     return shown | {"text": text}
 
