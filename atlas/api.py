@@ -13,6 +13,7 @@ from atlas.disk.folder import Folder, Sound
 from atlas.errors import BadInput, RequestError, UnknownName
 from atlas.named_queries import Question, named
 from atlas.progress import SILENT, Progress
+from atlas.safe_text import shown
 from atlas.stores import Graph, Limits, Param, Store
 from atlas.stores.opening import is_server, open_embedded, open_server
 
@@ -462,7 +463,7 @@ class Atlas:
         return f"Atlas({self.url!r}, saes={self.saes})"
 
     def _repr_html_(self) -> str:
-        shown = [
+        columns = [
             "name",
             "model",
             "hook",
@@ -474,9 +475,8 @@ class Atlas:
             "fvu",
             "dead_share",
         ]
-        html: str = self.frame("SAE")[shown].to_html(
-            index=False, escape=True, float_format="{:.3g}".format
-        )
+        rows = self.frame("SAE")[columns].map(lambda v: shown(v) if isinstance(v, str) else v)
+        html: str = rows.to_html(index=False, escape=True, float_format="{:.3g}".format)
         return html
 
     def _drop_older_views(self, current: str) -> None:

@@ -209,7 +209,9 @@ class Links(HTMLParser):
 
 def test_the_page_has_a_link_for_the_style_each_picture_and_each_query():
     names = {"feature": "mine/3", "SAE": "mine", "other": "yours", "model": "m"}
-    page = Links(links_page("http://host:7474/", atlas="<script>a</script>", names=names))
+    text = links_page("http://host:7474/", atlas="<script>a</script>", names=names)
+    assert "default-src 'none'; style-src 'unsafe-inline'" in text
+    page = Links(text)
     assert "script" not in page.tags
     opened = [parse_qs(urlsplit(link).query) for link in page.found]
     assert all(link.startswith("http://host:7474/browser/") for link in page.found)

@@ -10,6 +10,7 @@ import atlas as package
 from atlas import Atlas
 from atlas.errors import BadInput, UnknownName
 from atlas.features.card import FeatureCard
+from atlas.features.sae_view import SaeView
 from ingest.codes.store import read_shard
 from ingest.forward.run import ingest
 
@@ -116,3 +117,15 @@ def test_an_atlas_is_a_collection_of_its_saes(opened):
     assert len(opened) == 2
     with pytest.raises(BadInput, match="3 was passed"):
         opened[3]
+
+
+def test_notebooks_show_no_control_characters(opened, monkeypatch):
+    hostile = "\x1b[31m\u202e<b>"
+    frame = opened.frame("SAE").assign(model=hostile)
+    properties = {**opened["a"].properties, "model": hostile}
+    monkeypatch.setattr(opened, "frame", lambda name: frame)
+    monkeypatch.setattr(SaeView, "properties", properties)
+    for html in (opened._repr_html_(), opened["a"]._repr_html_()):
+        assert "␛[31m\\u202e&lt;b&gt;" in html
+        assert "\x1b" not in html
+        assert "\u202e" not in html

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from atlas.errors import UnknownName
 from atlas.plugins import find_reader
+from atlas.safe_text import shown
 
 if TYPE_CHECKING:
     import igraph
@@ -132,5 +133,6 @@ class SaeView:
     def _repr_html_(self) -> str:
         import pandas as pd
 
-        html: str = pd.Series(self.properties).to_frame(self.name).to_html(escape=True)
+        rows = {k: shown(v) if isinstance(v, str) else v for k, v in self.properties.items()}
+        html: str = pd.Series(rows).to_frame(shown(self.name)).to_html(escape=True)
         return html
