@@ -222,6 +222,8 @@ def test_numbers_stand_next_to_their_controls_and_ranks(opened):
     assert numbers["frequency"].share_below == pytest.approx(smaller / len(alive))
     assert numbers["degree"].share_below is None  # the atlas has no degrees
     page = feature_card(opened, row["id"]).to_html()
+    assert "<summary>Definitions of the numbers</summary><p><b>active tokens</b>: " in page
+    assert "controls where there are any" not in page  # the numbers of this atlas have none
     assert f"above {100 * smaller / len(alive):.0f}%" in page
 
 
