@@ -2,7 +2,7 @@
 
 import click
 
-from atlas.cli.output import atlas_option, echo, finite, shared_options, which_atlas
+from atlas.cli.output import atlas_option, echo, finite, which_atlas
 
 __all__ = ["mcp"]
 
@@ -23,7 +23,8 @@ __all__ = ["mcp"]
     help="Time limit of a query in seconds.",
 )
 @atlas_option
-@shared_options
+@click.option("--json", "as_json", is_flag=True, help="Print an error at the start as JSON.")
+@click.option("--quiet", "-q", is_flag=True, help="Print no remarks.")
 def mcp(
     only: tuple[str, ...],
     no_cypher: bool,

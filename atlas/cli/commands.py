@@ -15,6 +15,7 @@ from atlas.cli.output import (
     finite,
     folder_of,
     make_progress,
+    plain_options,
     print_table,
     shared_options,
     which_atlas,
@@ -247,7 +248,7 @@ def rm(saes: tuple[str, ...], yes: bool, where: str | None, as_json: bool, quiet
 )
 @click.option("--dry-run", is_flag=True, help="Report the changes without writing them.")
 @atlas_option
-@shared_options
+@plain_options
 def push(
     url: str,
     username: str | None,

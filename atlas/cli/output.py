@@ -24,6 +24,7 @@ __all__ = [
     "folder_of",
     "make_progress",
     "on_terminal",
+    "plain_options",
     "print_heading",
     "print_table",
     "requested",
@@ -48,6 +49,11 @@ def shared_options(function: F) -> F:
     """Add ``--json``, ``--quiet``, ``--wide`` and ``--full`` to a command."""
     function = _layout_option("full", "Print all rows of a table on a terminal.")(function)
     function = _layout_option("wide", "Print all columns of a table on a terminal.")(function)
+    return plain_options(function)
+
+
+def plain_options(function: F) -> F:
+    """Add ``--json`` and ``--quiet`` to a command that prints no table."""
     function = click.option(
         "--quiet", "-q", is_flag=True, help="Print no progress and no remarks."
     )(function)
