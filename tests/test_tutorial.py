@@ -54,3 +54,18 @@ def test_the_text_states_the_counts_of_the_outputs():
     assert float(seeds[3]) == pytest.approx(float(seeds[1]) / float(seeds[0]), abs=5e-4)
     text = " ".join(c.source for c in book.cells if c.cell_type == "markdown")
     assert f"match {floor[1]} features" in text.replace("\n", " ")
+
+
+def test_the_stored_card_has_the_notes_of_the_present_one():
+    """After a change of the card, run docs/make_tutorial.py."""
+    template = (DOCS.parent / "atlas" / "features" / "templates" / "card.html").read_text("utf-8")
+    note = re.search(r"Underlined: [^<{]+", template)[0]
+    pages = [
+        o["data"].get("text/html", "")
+        for c in stored().cells
+        for o in c.get("outputs", ())
+        if "data" in o
+    ]
+    assert sum(note in page for page in pages) == 1
+    assert template.count("<summary>") == 1
+    assert sum("<summary>" in page for page in pages) == 1
