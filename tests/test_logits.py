@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 from analysis.logits.ablation import ablate
 from analysis.logits.agreement import agreement, top_tokens
 from analysis.logits.settings import LogitSettings
-from analysis.logits.study import measure_logits
+from analysis.logits.study import _rounded, measure_logits
 from atlas.api import Atlas
 from atlas.cli.main import command
 from atlas.disk.folder import Folder
@@ -340,3 +340,7 @@ def test_the_model_must_be_at_hand_and_have_a_head(subject):
 def test_the_plot_shows_own_and_other_logits(results):
     shown = results[0].plot().to_dict()
     assert "rank correlation" in json.dumps(shown)
+
+
+def test_a_correlation_that_rounds_to_zero_has_no_sign():
+    assert [_rounded(v) for v in (-0.001, 0.0, -0.006, 0.346)] == ["0.00", "0.00", "-0.01", "0.35"]

@@ -439,12 +439,14 @@ def _verdict(summary: dict[str, Any]) -> list[str]:
         return [first + " The ablations changed no log-probability."]
     control = summary["control"]
     shown = (
-        "no other feature to compare" if control is None else f"{control:.2f} for other features"
+        "no other feature to compare"
+        if control is None
+        else f"{_rounded(control)} for other features"
     )
     sentences = [
         first,
         f"Over {summary['ablated']:,} ablated features, direct logits and measured changes have a median rank "
-        f"correlation of {summary['agreement']:.2f} ({shown}); {summary['p_at_most_0.05']:.0%} of them exceed "
+        f"correlation of {_rounded(summary['agreement'])} ({shown}); {summary['p_at_most_0.05']:.0%} of them exceed "
         "other features (p <= 0.05).",
     ]
     if summary["hits"] is not None and summary["hits_control"] is not None:
@@ -453,3 +455,8 @@ def _verdict(summary: dict[str, Any]) -> list[str]:
             f"{summary['hits']:.0%} (promoted tokens of other features: {summary['hits_control']:.0%})."
         )
     return sentences
+
+
+def _rounded(value: float) -> str:
+    """Return two digits after the point, without the sign of a value that rounds to 0."""
+    return f"{round(value, 2) + 0.0:.2f}"
