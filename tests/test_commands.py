@@ -206,7 +206,7 @@ def test_rm_removes_an_sae_and_the_parts_computed_from_it(atlas, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO())  # nobody answers the question
     code, _, err = atlas("rm", "tiny-a-l0-s0")
     assert code == 1
-    assert "Finished work is stored" in err
+    assert "Nothing was removed." in err
     removed = result(atlas("rm", "tiny-a-l0-s0", "--yes", "--json"))["removed"]
     assert set(removed) == {
         f"{k}/tiny-a-l0-s0"

@@ -458,7 +458,7 @@ def _verdict(row: dict[str, Any]) -> list[str]:
     what = "decoder directions" if row["space"] == "decoder" else "activations"
     sentences = [
         f"{row['saes']}: {row['points']:,} of {row['features']:,} features are on the map of their {what} "
-        f"({row['dead']:,} are dead)."
+        f"({row['dead']:,} dead)."
     ]
     if row["overlap"] is None or row["trustworthiness"] is None:
         return [*sentences, "There are too few features to measure the quality of the map."]
@@ -467,7 +467,8 @@ def _verdict(row: dict[str, Any]) -> list[str]:
         pca = f" (PCA: {row['pca_trustworthiness']:.3f} and {row['pca_overlap']:.3f})"
     sentences.append(
         f"Trustworthiness is {row['trustworthiness']:.3f}, and the map preserves {row['overlap']:.3f} of the "
-        f"{row['neighbours']} nearest features{pca}; random positions preserve {row['chance']:.3f}."
+        f"{row['neighbours']} nearest features{pca}; random positions preserve {row['chance']:.3f}. "
+        f"So {1 - row['overlap']:.0%} of the nearest features are not near on the map."
     )
     if row["seeds_overlap"] is not None:
         sentences.append(

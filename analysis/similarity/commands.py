@@ -14,18 +14,18 @@ __all__ = ["similarity"]
 _COLUMNS = (
     "space",
     "subset",
-    "points",
     "measure",
-    "pairs",
     "value",
     "null",
     "p",
-    "frequency_null",
     "frequency_p",
-    "matched_null",
     "matched_p",
+    "frequency_null",
+    "matched_null",
+    "pairs",
+    "points",
 )
-_GRID = ("a", "b", "space", "measure", "pairs", "value", "null", "excess", "p", "q")
+_GRID = ("a", "b", "space", "measure", "value", "null", "q", "p", "excess", "pairs")
 
 
 def prepare(outs: Sequence[Path], saes: Sequence[str]) -> Callable[[Results], list[str]]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from analysis.statistics.direction_nulls import NULLS
 from analysis.topology.persistence import ALL
+from atlas.amounts import counted
 
 __all__ = ["SIGNIFICANT", "verdict_of"]
 
@@ -66,7 +67,7 @@ def _sentences(
     )
     yield (
         f"The shown Mapper graph retains {shown['retained']:.0%} of the sampled directions in "
-        f"{shown['components']} components; {stable}."
+        f"{counted(shown['components'], 'component')}; {stable}."
     )
 
 

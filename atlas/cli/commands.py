@@ -1,5 +1,6 @@
 """Commands that list, query, push, export, remove and check an atlas."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,9 +20,10 @@ from atlas.cli.output import (
     print_table,
     shared_options,
     which_atlas,
+    wrap,
 )
 from atlas.cli.query_command import QueryCommand, complete_query
-from atlas.errors import BadInput
+from atlas.errors import AtlasError, BadInput
 from atlas.features.commands import show_feature
 from atlas.plugins import Check, Room
 from atlas.studies.floors import role_shown
@@ -183,6 +185,19 @@ def query(
     emit(rows, as_json=as_json, show=show)
 
 
+def _confirm_removal(keys: Sequence[str], path: Path) -> None:
+    """List the parts, and ask whether they are removed."""
+    echo(f"{counted(len(keys), 'part')} of {path}:", err=True)
+    echo(wrap(", ".join(keys), indent="  "), err=True)
+    try:
+        confirmed = click.confirm("Remove?", err=True)
+    except click.Abort:
+        confirmed = False
+        echo(err=True)
+    if not confirmed:
+        raise AtlasError("Nothing was removed. To remove without this question, add --yes.")
+
+
 @click.command()
 @click.argument("saes", nargs=-1, required=True, metavar="{SAE | KIND/NAME}...")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask for confirmation.")
@@ -205,7 +220,7 @@ def rm(saes: tuple[str, ...], yes: bool, where: str | None, as_json: bool, quiet
     path = folder_of(which_atlas(where))
     keys = touching(path, saes)
     if not yes:
-        click.confirm(f"Remove {', '.join(keys)} from {path}?", abort=True, err=True)
+        _confirm_removal(keys, path)
     removed = remove_saes(path, saes)
     remaining = alone(path)
     emit(
@@ -403,11 +418,12 @@ def export(
         return
     else:
         written = export_for_import(folder_of(which_atlas(where)), folder, progress=progress)
-    emit(
-        written,
-        as_json=as_json,
-        show=lambda: print_table([{"table": n, "rows": r} for n, r in written.items()]),
-    )
+
+    def show() -> None:
+        echo(f"{counted(len(written), 'table')} in {folder}.")
+        print_table([{"table": n, "rows": r} for n, r in written.items()])
+
+    emit(written, as_json=as_json, show=show)
 
 
 @click.command()

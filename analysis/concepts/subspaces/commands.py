@@ -23,18 +23,16 @@ __all__ = ["concept_subspaces"]
 
 _GRID = (
     "concept",
-    "a",
-    "b",
-    "space",
     "measure",
-    "pairs",
     "value",
-    "null",
     "q",
-    "matched_null",
     "matched_q",
-    "other_null",
     "other_q",
+    "null",
+    "matched_null",
+    "other_null",
+    "pairs",
+    "space",
 )
 
 
@@ -132,7 +130,8 @@ def concept_subspaces(
 def _show(found: Mapping[str, Any]) -> None:
     for sentence in found["verdict"]:
         echo(sentence)
-    print_table(found["grid"], columns=_GRID)
+    several = len({(row["a"], row["b"]) for row in found["grid"]}) > 1
+    print_table(found["grid"], columns=("a", "b", *_GRID) if several else _GRID)
     for row in found["refused"]:
         echo(f"  {row['a']} and {row['b']}, {row['concept']}: {row['note']}")
     for path in found["written"]:

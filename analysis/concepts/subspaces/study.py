@@ -346,7 +346,8 @@ def _verdict(summary: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
         counts = ", ".join(f"{len(found)} exceed {name}" for name, found in exceed.items())
         every = [r["concept"] for r in own if all(r["concept"] in f for f in exceed.values())]
         sentences.append(
-            f"RSA of {space}, {len(own)} concepts: {counts} (p <= {_SIGNIFICANT:.2f}, uncorrected). "
+            f"RSA of {space}, {len(own)} concepts: {counts} (p <= {_SIGNIFICANT:.2f}, uncorrected; "
+            f"{_SIGNIFICANT * len(own):.2g} expected under each null). "
             f"Above all three nulls: {', '.join(every) or 'none'}."
         )
     return sentences

@@ -40,7 +40,7 @@ def report(ctx: click.Context, as_json: bool, quiet: bool) -> None:
     ctx.default_map = dict.fromkeys(report.commands, shared)
 
 
-@report.command("geometry")
+@report.command("geometry", short_help="Report what an affine map of the embedding explains.")
 @click.argument("passed", required=False, metavar="[ATLAS]")
 @click.option(
     "--out",
