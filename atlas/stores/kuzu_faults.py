@@ -367,7 +367,8 @@ def _items(clause: Sequence[Token]) -> Iterator[tuple[list[Token], bool]]:
     depth, item, projected = 0, list[Token](), True
     for token in clause:
         depth += (token.text in _OPEN) - (token.text in _CLOSE)
-        ends = not depth and token.word in _AFTER_ITEMS
+        is_name = bool(item) and (item[-1].word == "AS" or item[-1].text == ".")
+        ends = not depth and token.word in _AFTER_ITEMS and not is_name
         if ends or (not depth and token.text == ","):
             yield item, projected
             item, projected = [], projected and not ends
