@@ -114,7 +114,7 @@ def test_without_the_cache_one_sentence_says_what_to_do(tmp_path: Path) -> None:
         assert f"hub cache ({tmp_path}" in sentence
         assert "HF_HUB_OFFLINE is set" in sentence
         assert "hf auth login" in sentence
-        assert "or set HF_HOME to a folder with it in its cache." in sentence
+        assert "or set HF_HOME to a folder with it in its cache" in sentence
 
 
 COMMAND = "import sys; from atlas.cli.main import main; main(sys.argv[1:])"
