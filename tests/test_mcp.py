@@ -290,7 +290,9 @@ def test_a_budget_counts_at_least_the_characters_of_json():
 
 
 def test_a_large_answer_of_cypher_is_an_error(tools):
-    cypher = {"cypher": "UNWIND range(1, 200) AS x WITH x, range(1, 200) AS y RETURN collect(y) AS a"}
+    cypher = {
+        "cypher": "UNWIND range(1, 200) AS x WITH x, range(1, 200) AS y RETURN collect(y) AS a"
+    }
     answer, text = answered(tools, "run_cypher", cypher)
     assert answer is None
     assert "One row has more than 60,000 characters" in text
