@@ -109,6 +109,7 @@ def test_an_expression_of_an_aggregate_is_no_key(connection, expression, expecte
     [
         "MATCH (f) RETURN f.sae, count(DISTINCT f.id), count(f)",
         "MATCH (f) RETURN count(DISTINCT f.id) AS limit, f.sae, count(f)",
+        "MATCH (f) RETURN f.id STARTS WITH 'a' AS a, count(DISTINCT f.id), count(f)",
         "MATCH (f) WITH f.sae AS s, collect(DISTINCT f.id) AS a, avg(f.x) AS b WHERE b > 1 RETURN s",
         "MATCH (f) RETURN count(DISTINCT f.id) AS a, f.sae ORDER BY count(f)",
         "MATCH (f) RETURN f.sae, 1.0 * count(DISTINCT f.id) / count(f) AS share",

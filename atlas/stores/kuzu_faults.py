@@ -226,20 +226,20 @@ def _conditions_of_matches(tokens: Sequence[Token]) -> Iterator[list[Token]]:
             if token.word != "WITH" or tokens[at - 1].word not in ("STARTS", "ENDS"):
                 clauses[-1] = token.word
         elif token.word == "WHERE" and clauses[-1] == "MATCH":
-            yield _condition(tokens[at + 1 :])
+            yield _to_next_clause(tokens[at + 1 :])
 
 
-def _condition(tokens: Sequence[Token]) -> list[Token]:
+def _to_next_clause(tokens: Sequence[Token]) -> list[Token]:
     """Return the tokens up to the next clause of the same depth."""
-    depth, condition = 0, list[Token]()
+    depth, clause = 0, list[Token]()
     for before, token in zip([None, *tokens], tokens, strict=False):
         depth += (token.text in _OPEN) - (token.text in _CLOSE)
         is_operator = before is not None and before.word in ("STARTS", "ENDS")
         is_clause = token.word in _PROJECTIONS | _OTHER_CLAUSES and not is_operator
         if depth < 0 or (not depth and is_clause):
             break
-        condition.append(token)
-    return condition
+        clause.append(token)
+    return clause
 
 
 def _terms(condition: Sequence[Token]) -> Iterator[list[Token]]:
@@ -314,7 +314,7 @@ def _exists_terms(tokens: Sequence[Token]) -> Iterator[list[Token]]:
         term
         for at, token in enumerate(tokens)
         if token.word == "WHERE"
-        for term in _terms(_condition(tokens[at + 1 :]))
+        for term in _terms(_to_next_clause(tokens[at + 1 :]))
     ]
     for part in parts:
         is_exists = len(part) > 1 and part[0].word == "EXISTS" and part[1].text == "{"
@@ -326,7 +326,7 @@ def _names_in_conditions(body: Sequence[Token]) -> Iterator[str]:
     """Yield the variables that the conditions and the maps of a subquery use."""
     for at, token in enumerate(body):
         if token.word == "WHERE":
-            yield from (t.text for t in _variables(_condition(body[at + 1 :])))
+            yield from (t.text for t in _variables(_to_next_clause(body[at + 1 :])))
         elif token.text == "{" and at and body[at - 1].word not in ("EXISTS", "COUNT"):
             inside = body[at : at + _closing(body[at:])]  # {name: value} in a pattern
             yield from (value.text for colon, value in pairwise(inside) if colon.text == ":")
@@ -353,13 +353,7 @@ def _projections(tokens: Sequence[Token]) -> Iterator[list[Token]]:
     for at, token in enumerate(tokens):
         if token.word not in _PROJECTIONS or (at and tokens[at - 1].word in ("STARTS", "ENDS")):
             continue
-        depth, clause = 0, list[Token]()
-        for following in tokens[at + 1 :]:
-            depth += (following.text in _OPEN) - (following.text in _CLOSE)
-            if depth < 0 or (not depth and following.word in _PROJECTIONS | _OTHER_CLAUSES):
-                break
-            clause.append(following)
-        yield clause
+        yield _to_next_clause(tokens[at + 1 :])
 
 
 def _items(clause: Sequence[Token]) -> Iterator[tuple[list[Token], bool]]:
