@@ -38,7 +38,7 @@ test-deep: $(VENV)/ready-for-tests
 	$(PYTEST) -m deep
 
 attack: $(VENV)/ready-for-tests
-	PYTHONPATH=tests $(BIN)/python -m attacks $(ATTACKS)
+	PYTHONPATH=tests:tests/support $(BIN)/python -m attacks $(ATTACKS)
 
 lint: $(VENV)/ready-for-tests
 	$(BIN)/ruff check .

@@ -99,7 +99,7 @@ def truth(seeds: int) -> list[dict[str, object]]:
     import sys
     from pathlib import Path
 
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
     from splitting_trees import known_tree, scores
 
     rows = []

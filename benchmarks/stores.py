@@ -191,7 +191,7 @@ def naive_load(session: neo4j.Session, rows: list[dict[str, Any]], size: int) ->
 
 def servers(url: str | None) -> Iterator[Any]:
     """Yield the server that is named, or one of our own; none if it cannot be started."""
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "support"))
     from neo4j_server import CannotStart, Own, Server
 
     if url:

@@ -1,7 +1,7 @@
 """How often the interval of a residual study covers 0 where there is no difference.
 
 The studies are tiny and their activations synthetic; fit, training, encoding, probes and
-difference are those of the program (``tests/tiny_study.py``). Ids are permuted among tokens,
+difference are those of the program (``tests/support/tiny_study.py``). Ids are permuted among tokens,
 so no input of an arm can be predicted from the embedding, and no two arms differ. In the form
 ``embedding``, the map is from the embedding and finds nothing to remove. In the form
 ``elsewhere``, it is from another site and removes a real share. The form ``predictable`` is no
@@ -32,7 +32,7 @@ ARMS = ("residual", "components", "token-means")
 
 def one(seed: int, form: str, seeds: int) -> Any:
     """Return what a tiny study found."""
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "support"))
     from tiny_study import tiny_run
 
     with tempfile.TemporaryDirectory() as folder:

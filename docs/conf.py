@@ -26,7 +26,7 @@ exclude_patterns = ["site_pages"]
 
 highlight_language = "text"
 
-# Markdown and the notebook. The notebook is stored with its outputs; tests/test_tutorial.py runs it.
+# Markdown and the notebook. The notebook is stored with its outputs; tests/documents/test_tutorial.py runs it.
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 4
 nb_execution_mode = "off"

@@ -6,7 +6,7 @@ is wrong for most rows where ``x`` is a variable, property or ``CASE``; ``x = tr
 In ``MATCH … WHERE``, a condition of parameters and constants alone is ignored. The condition of
 ``any``, ``all``, ``none`` and ``single`` is wrong if it uses another variable than its own. Rows are
 wrong where the ``WHERE`` of ``NOT EXISTS {…}`` or ``COUNT {…}`` uses a variable from outside.
-``tests/test_kuzu_faults.py`` shows them, and fails when the engine has been mended.
+``tests/stores/test_kuzu_faults.py`` shows them, and fails when the engine has been mended.
 """
 
 from collections.abc import Iterator, Sequence

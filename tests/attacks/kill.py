@@ -17,7 +17,7 @@ TITLE = "an ingest killed twice at random moments, then given again"
 CLAIM = "no fault between; at the end the same tables as without a kill"
 TRIES = 20
 
-PROGRAM = Path(__file__).parents[1] / "slow_ingest.py"
+PROGRAM = Path(__file__).parents[1] / "support" / "slow_ingest.py"
 
 
 def tries(folder: Path, *, seed: int, count: int) -> Iterator[Try]:

@@ -11,9 +11,8 @@ from typing import Any
 
 import neo4j
 from edge_graphs import assert_whole
-from neo4j_server import CannotStart, Own
+from neo4j_server import CannotStart, Own, leftovers
 from store_graphs import assert_shows, put
-from test_neo4j_store import leftovers
 
 from atlas.stores import Graph
 from atlas.stores.neo4j.connection import Bolt
@@ -22,7 +21,7 @@ from attacks import Unavailable
 
 __all__ = ["Attacked", "serving"]
 
-PUSHER = Path(__file__).parents[1] / "killed_push.py"
+PUSHER = Path(__file__).parents[1] / "support" / "killed_push.py"
 
 
 class Attacked:

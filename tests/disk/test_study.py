@@ -1,0 +1,184 @@
+"""The runner of studies: names, inputs, stored parts, groups, workers."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pyarrow as pa
+import pytest
+from counting_study import CountSettings, CountStudy
+from recording_progress import RecordingProgress
+
+from atlas.disk.folder import Folder
+from atlas.disk.parts import Manifest, write_part
+from atlas.errors import BadInput, Locked, Missing, UnknownName
+from atlas.studies.results import Result, Results
+from atlas.studies.runner import run_locked, run_study
+from atlas.studies.study import Found
+
+
+@pytest.fixture
+def path(tmp_path):
+    """An atlas of parts without content: a, ab with tokens, and abc without."""
+    folder = Folder.create(tmp_path / "x.atlas")
+    for name in ("a", "ab", "abc"):
+        for kind in ("sae", "tokens")[: 1 if name == "abc" else 2]:
+            manifest = Manifest(kind=kind, name=name, saes=(name,))
+            write_part(folder.part(kind, name), manifest, [("x", pa.table({"n": [len(name)]}))])
+    return folder.path
+
+
+def test_each_task_gets_a_part_that_records_its_inputs(path):
+    recorded = RecordingProgress()
+    results = run_study(CountStudy(CountSettings(2)), path, progress=recorded)
+    assert results.rows == [{"sae": "a", "letters": 2}, {"sae": "ab", "letters": 4}]
+    assert "Skipped abc: it has no tokens" in recorded.messages[0]
+    sound = Folder.open(path).sound()
+    part = sound.parts["count/ab"]
+    assert part.manifest.version == 2
+    assert part.manifest.settings == {"factor": 2}
+    assert part.manifest.sources == {"by": "hand"}
+    assert part.manifest.made_from == {
+        key: sound.parts[key].manifest.hash for key in ("sae/ab", "tokens/ab")
+    }
+    assert not list(Folder.open(path).cache.iterdir())
+
+
+def test_a_result_stored_with_the_same_settings_is_read(path):
+    run_study(CountStudy(), path, ["a"])
+    recorded = RecordingProgress()
+    (result,) = run_study(CountStudy(fail=True), path, ["a"], progress=recorded)
+    assert result["letters"] == 1
+    assert recorded.messages == ["The count of a is already stored with the same settings."]
+    other = CountStudy(CountSettings(3), fail=True)
+    assert run_study(other, path, ["a"], reuse=True)[0]["letters"] == 1
+    with pytest.raises(BadInput, match="as asked"):
+        run_study(other, path, ["a"])
+    with pytest.raises(BadInput, match="as asked"):
+        run_study(CountStudy(fail=True), path, ["a"], replace=True)
+    assert run_study(CountStudy(CountSettings(3)), path, ["a"])[0]["letters"] == 3
+
+
+def test_a_changed_input_makes_a_result_stale(path):
+    run_study(CountStudy(), path, ["a"])
+    folder = Folder.open(path)
+    manifest = Manifest(kind="tokens", name="a", saes=("a",), seed=9)
+    write_part(folder.part("tokens", "a"), manifest, [("x", pa.table({"n": [1]}))])
+    assert "count/a" in folder.sound().stale
+    with pytest.raises(BadInput, match="as asked"):
+        run_study(CountStudy(fail=True), path, ["a"])
+    run_study(CountStudy(), path, ["a"])
+    assert "count/a" not in folder.sound().stale
+
+
+def test_missing_names_and_inputs_are_one_sentence(path):
+    with pytest.raises(UnknownName, match="No SAE is named 'b'"):
+        run_study(CountStudy(), path, ["b"])
+    with pytest.raises(Missing, match="The count of abc needs the tokens of abc, which is missing"):
+        run_study(CountStudy(), path, ["abc"])
+    folder = Folder.open(path)
+    with folder.writing(), pytest.raises(Locked):
+        run_study(CountStudy(), path)
+
+
+@dataclass(frozen=True)
+class TwiceStudy(CountStudy):
+    """Counts within another study, and refers to the part that this writes."""
+
+    kind: ClassVar[str] = "twice"
+    resumes: ClassVar[bool] = True
+
+    def run(self, task, at):
+        (one,) = run_locked(CountStudy(), at.folder, task.saes, progress=at.progress)
+        assert at.scratch.is_dir()
+        table = pa.table({"letters": [2 * one["letters"]]})
+        return Found([("letters", table)], made_from=(f"count/{task.name}",))
+
+
+def test_a_study_runs_another_study_under_one_lock(path):
+    folder = Folder.open(path)
+    (result,) = run_study(TwiceStudy(), path, ["ab"])
+    assert result["letters"] == 4
+    parts = folder.sound().parts
+    assert parts["twice/ab"].manifest.made_from == {
+        key: parts[key].manifest.hash for key in ("sae/ab", "tokens/ab", "count/ab")
+    }
+    recorded = RecordingProgress()
+    (again,) = run_study(TwiceStudy(), path, ["ab"], progress=recorded)
+    assert dict(again) == dict(result)
+    assert recorded.messages == ["The count of ab is already stored with the same settings."]
+    run_study(CountStudy(CountSettings(3)), path, ["ab"])
+    assert "twice/ab" in folder.sound().stale
+
+
+def test_a_run_removes_its_scratch_folder_but_no_view(path):
+    class GraphStudy(CountStudy):
+        kind: ClassVar[str] = "graph"
+
+    view = Folder.open(path).cache / "graph-0123456789abcdef.kuzu"
+    view.mkdir(parents=True)
+    run_study(GraphStudy(), path, ["a"])
+    assert list(view.parent.iterdir()) == [view]
+
+
+def test_workers_give_the_same_parts(path, tmp_path):
+    import shutil
+
+    copy = tmp_path / "copy.atlas"
+    shutil.copytree(path, copy)
+    folder = Folder.open(path)
+    for where in (folder, Folder.open(copy)):
+        for name in ("b", "bcd"):
+            for kind in ("sae", "tokens"):
+                manifest = Manifest(kind=kind, name=name, saes=(name,))
+                write_part(where.part(kind, name), manifest, [("x", pa.table({"n": [1]}))])
+    here = run_study(CountStudy(), path)
+    there = run_study(CountStudy(), copy, workers=2)
+    assert [dict(r) for r in here] == [dict(r) for r in there]
+    hashes = [
+        {k: p.manifest.hash for k, p in Folder.open(f).sound().parts.items()} for f in (path, copy)
+    ]
+    assert hashes[0] == hashes[1]
+    with pytest.raises(BadInput, match="as asked"):
+        run_study(CountStudy(fail=True), copy, replace=True, workers=2)
+
+
+def test_a_result_is_a_mapping_a_frame_and_html():
+    row = {"sae": "<b>x</b>", "share": 0.123456, "many": list(range(9))}
+    result = Result(
+        "count",
+        "x",
+        row,
+        verdict=["It is <i>so</i>."],
+        tables=(["t"], lambda n: pa.table({"n": [1, 2]})),
+    )
+    assert dict(result) == row
+    assert result["share"] == row["share"]
+    assert repr(result) == "<count x: It is <i>so</i>.>"
+    html = result._repr_html_()
+    assert "<b>x</b>" not in html
+    assert "<i>so</i>" not in html
+    assert "&lt;i&gt;so&lt;/i&gt;" in html
+    assert result.to_pandas().shape == (1, 3)
+    assert result.to_pandas("t")["n"].tolist() == [1, 2]
+    with pytest.raises(KeyError, match="no table"):
+        result.table("other")
+    with pytest.raises(NotImplementedError, match="no plot"):
+        result.plot()
+    both = Results([result, result])
+    assert both.to_pandas("t").shape == (4, 1)
+    assert both.verdict == ["It is <i>so</i>."] * 2
+    assert repr(Results()) == "<no results>"
+    assert Results().to_pandas().empty
+
+
+def test_a_result_of_other_settings_is_replaced_with_a_message(path):
+    class LongNamed(CountStudy):
+        kind: ClassVar[str] = "long_counts"
+
+    recorded = RecordingProgress()
+    run_study(LongNamed(), path, ["a"])
+    (again,) = run_study(LongNamed(CountSettings(3)), path, ["a"], progress=recorded)
+    assert again["letters"] == 3
+    assert recorded.messages[0] == (
+        "The long counts of a are already stored with other settings (factor 1, now 3); they are replaced."
+    )

@@ -1,0 +1,71 @@
+"""The tutorial: its cells run on a small demo, and its text states the numbers of its outputs."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from small_demo import make_small_demo
+
+DOCS = Path(__file__).parents[2] / "docs"
+sys.path.insert(0, str(DOCS))
+
+
+def stored():
+    nbformat = pytest.importorskip("nbformat")
+    return nbformat.read(DOCS / "tutorial.ipynb", as_version=4)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the Jupyter libraries
+def test_every_cell_runs(tmp_path):
+    pytest.importorskip("nbclient")
+    from make_tutorial import run
+
+    make_small_demo(tmp_path / "demo.atlas")
+    book = run(tmp_path)
+    kinds = [set(o["data"]) for c in book.cells for o in c.get("outputs", ()) if "data" in o]
+    assert sum("text/html" in kind for kind in kinds) == 7
+    assert sum("image/png" in kind for kind in kinds) == 1
+
+
+def test_the_stored_outputs_are_complete_and_show_no_path():
+    for cell in stored().cells:
+        if cell.cell_type == "code":
+            assert cell.outputs, cell.source
+            assert not [
+                o
+                for o in cell.outputs
+                if o.output_type in ("error", "stream") and o.get("name") == "stderr"
+            ]
+            assert not re.search(r"/(?:home|root|tmp|work|Users)/", str(cell.outputs))
+
+
+def test_the_text_states_the_counts_of_the_outputs():
+    book = stored()
+    (table,) = [
+        o["data"]["text/html"]
+        for c in book.cells
+        if c.cell_type == "code" and "share beyond token" in c.source
+        for o in c.outputs
+    ]
+    cells = [re.findall(r"<td>([^<]*)</td>", row) for row in table.split("</tr>")]
+    seeds, floor = (row for row in cells if row)
+    assert float(seeds[3]) == pytest.approx(float(seeds[1]) / float(seeds[0]), abs=5e-4)
+    text = " ".join(c.source for c in book.cells if c.cell_type == "markdown")
+    assert f"match {floor[1]} features" in text.replace("\n", " ")
+
+
+def test_the_stored_card_has_the_notes_of_the_present_one():
+    """After a change of the card, run docs/make_tutorial.py."""
+    template = (DOCS.parent / "atlas" / "features" / "templates" / "card.html").read_text("utf-8")
+    note = re.search(r"Underlined: [^<{]+", template)[0]
+    pages = [
+        o["data"].get("text/html", "")
+        for c in stored().cells
+        for o in c.get("outputs", ())
+        if "data" in o
+    ]
+    assert sum(note in page for page in pages) == 1
+    assert template.count("<summary>") == 1
+    assert sum("<summary>" in page for page in pages) == 1

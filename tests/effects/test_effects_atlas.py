@@ -1,0 +1,252 @@
+"""The study of effects on a small atlas: parts, messages, counterparts, and `intervene`."""
+
+import numpy as np
+import pytest
+import small_ingest
+import torch
+from random_models import random_model, small_tokenizer
+
+import analysis
+from analysis.effects.settings import EffectSettings
+from atlas import Atlas
+from atlas.errors import BadInput, Mismatch, UnknownName
+from ingest import ingest, match_saes
+from ingest.model.feature_edits import add, scale
+from ingest.model.language_model import open_model
+from ingest.model.next_token import NextTokenModel
+from ingest.sae.autoencoder import open_sae
+
+EARLY, LATE = "blocks.0.hook_resid_post", "blocks.2.hook_resid_post"
+SETTINGS = EffectSettings(contexts=24, occurrences=4, min_occurrences=3, directions=60, joint=4)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Return an atlas with two SAEs at an early site and one at a late one, and what it was made from."""
+    causal = random_model("llama")
+    tokenizer = small_tokenizer()
+    saes = [
+        open_sae(small_ingest.topk(seed=seed, hook=hook), name=name)
+        for name, hook, seed in (("a", EARLY, 0), ("b", EARLY, 1), ("c", LATE, 2))
+    ]
+    path = tmp_path_factory.mktemp("effects") / "x.atlas"
+    ingest(
+        path, saes=saes, model=causal, tokenizer=tokenizer, text=small_ingest.texts(), match=None
+    )
+    return path, causal, tokenizer, saes
+
+
+@pytest.fixture(scope="module")
+def results(made):
+    path, causal, tokenizer, saes = made
+    return analysis.measure_effects(
+        path, ["a"], settings=SETTINGS, model=causal, tokenizer=tokenizer, opened=saes
+    )
+
+
+def test_a_part_stores_features_and_edges(made, results):
+    (result,) = results
+    assert result["on"] == "c"
+    features = result.to_pandas("Feature")
+    assert len(features) == result["features"]
+    assert (features["effect_tokens"] >= 3).all()
+    assert (features[["effect_kl", "effect_kl_random", "effect_kl_other"]] >= -1e-6).all().all()
+    rows = Atlas.open(made[0]).table("Feature").to_pandas().set_index("id")
+    np.testing.assert_array_equal(rows.loc[features["id"], "effect_ce"], features["effect_ce"])
+    assert rows.filter(like="b/", axis=0)["effect_ce"].isna().all()
+    edges = Atlas.open(made[0]).table("AFFECTS")
+    assert edges.num_rows == result["edges"]
+    assert result["sham"] < 1e-4
+    assert any("nats of KL" in sentence for sentence in result.verdict)
+    result.plot()
+
+
+def test_stored_results_are_not_computed_again(made, results):
+    path, *_ = made
+    again = analysis.measure_effects(path, ["a"], on=["c"], settings=SETTINGS)  # no model is needed
+    assert again[0].summary == results[0].summary
+
+
+def test_last_sae_has_effects_on_the_loss_alone(made):
+    path, causal, tokenizer, saes = made
+    (result,) = analysis.measure_effects(
+        path, ["c"], settings=SETTINGS, model=causal, tokenizer=tokenizer, opened=saes
+    )
+    assert (result["on"], result["edges"], result["rank_correlation"]) == ("", 0, None)
+    with pytest.raises(BadInput, match="has an attribution from c, so there is nothing to plot"):
+        result.plot()
+
+
+def test_messages(made):
+    path, causal, tokenizer, saes = made
+
+    def run(*names, **more):
+        known = {"settings": SETTINGS, "model": causal, "tokenizer": tokenizer, "opened": saes}
+        return analysis.measure_effects(path, list(names), replace=True, **(known | more))
+
+    with pytest.raises(
+        Mismatch, match=r"of c cannot affect those of a: it reads blocks\.0.* not after"
+    ):
+        run("c", on=["a"])
+    with pytest.raises(Mismatch, match=r"of a cannot affect those of b: .* not after"):
+        run("a", on=["b"])
+    with pytest.raises(UnknownName, match="'nothing'"):
+        run("a", on=["nothing"])
+    with pytest.raises(BadInput, match=r"on= is empty"):
+        run("a", on=[])
+    with pytest.raises(BadInput, match="was in memory when"):
+        run("a", model=None)
+    with pytest.raises(Mismatch, match="its weights differ"):
+        run("a", model=random_model("llama", seed=5))
+    with pytest.raises(BadInput, match="active at 999 or more tokens"):
+        run("a", settings=EffectSettings(min_occurrences=999))
+    with pytest.raises(BadInput, match="directions is 3; expected a whole number, 19 or more"):
+        EffectSettings(directions=3)
+
+
+def test_counterparts_by_strength(made, monkeypatch):
+    path, causal, tokenizer, saes = made
+    from analysis.effects import counterparts
+
+    def opening(*args, **more):
+        return open_subjects(*args, **more, model=causal, tokenizer=tokenizer, opened=saes)
+
+    open_subjects = counterparts.open_subjects
+    monkeypatch.setattr(counterparts, "open_subjects", opening)
+    with pytest.raises(BadInput, match="expected two different SAEs"):
+        analysis.compare_counterpart_effects(path, ["a"], settings=SETTINGS)
+    from atlas.errors import Missing
+
+    with pytest.raises(Missing, match="`atlas match a b` does it"):
+        analysis.compare_counterpart_effects(path, ["a", "b"], settings=SETTINGS)
+    match_saes(path, ["a", "b"])
+    rows = analysis.compare_counterpart_effects(path, ["b", "a"], settings=SETTINGS)
+    (all_,) = [r for r in rows if (r["effect"], r["match"]) == ("targets", "all")]
+    assert all_["pairs_with_other"] > 0
+    assert all_["other_low"] <= all_["above_other"] <= all_["other_high"]
+    parts = [r for r in rows if r["effect"] == "targets" and r["match"] != "all"]
+    assert sum(r["pairs"] for r in parts) == all_["pairs"]
+    assert all_["low"] <= all_["above_random"] <= all_["high"]
+    assert {r["effect"] for r in rows} == {"targets", "predictions"}
+    every = counterparts.counterpart_effects(path, ["b", "a"], settings=SETTINGS)
+    few = sorted({int(pair["feature"].removeprefix("b/")) for pair in every})[:3]
+    some = counterparts.counterpart_effects(path, ["b", "a"], features=few, settings=SETTINGS)
+    assert {pair["feature"] for pair in some} == {f"b/{i}" for i in few}
+    by_pair = {(pair["effect"], pair["feature"]): pair for pair in every}
+    for pair in some:
+        whole = by_pair[pair["effect"], pair["feature"]]
+        for key in ("counterpart", "pearson"):
+            assert pair[key] == whole[key]
+        for key in ("kl", "counterpart_kl", "own"):
+            assert pair[key] == pytest.approx(whole[key], abs=1e-4)
+
+
+def test_counterparts_of_two_models_are_refused(made, tmp_path):
+    _, causal, tokenizer, saes = made
+    path = tmp_path / "two.atlas"
+    another = open_sae(small_ingest.topk(hook=EARLY), name="d")
+    for sae, name, model in (
+        (saes[0], "small", causal),
+        (another, "large", random_model("llama", seed=1, vocab_size=128)),
+    ):
+        language = open_model(model, name=name, tokenizer=tokenizer)
+        ingest(path, saes=[sae], model=language, text=small_ingest.texts(), match=None)
+    with pytest.raises(Mismatch, match=r"a reads small, and d reads large\. Effects are compared"):
+        analysis.compare_counterpart_effects(path, ["a", "d"], settings=SETTINGS)
+
+
+def test_intervene_edits_the_model_within_the_block(made):
+    _, causal, tokenizer, saes = made
+    plain = NextTokenModel("small", causal, (0, 1, 2))
+    ids = torch.tensor([[0, *tokenizer("the cat saw the dog")["input_ids"]]])
+    before = plain.logits(ids, torch.ones_like(ids))[0]
+    _, read = plain.run(ids, torch.ones_like(ids), hooks=[EARLY])
+    feature = int((saes[0].encode(read[EARLY][0, 1:]) > 0).sum(0).argmax())
+    key = f"a/{feature}"
+    with analysis.intervene(causal, {key: 0}, saes=saes, tokenizer=tokenizer) as edited:
+        after = edited.logits("the cat saw the dog")
+        with torch.no_grad():
+            direct = causal(ids).logits[0]
+        text = edited.generate("the cat", new_tokens=5)
+        top = edited.next_tokens("the cat saw the dog", most=3)
+    assert (after - before).abs().max() > 1e-3
+    torch.testing.assert_close(direct, after)
+    assert isinstance(text, str)
+    assert [p for _, p in top] == sorted((p for _, p in top), reverse=True)
+    torch.testing.assert_close(plain.logits(ids, torch.ones_like(ids))[0], before)
+    both = {key: scale(feature, 2.0), "c/3": add(3, 2.0)}
+    with analysis.intervene(causal, both, saes=saes, tokenizer=tokenizer) as edited:
+        assert not torch.equal(edited.logits("the cat saw the dog"), before)
+
+
+def test_intervene_messages(made):
+    _, causal, tokenizer, saes = made
+
+    def edited(edits, prompt="the cat"):
+        with analysis.intervene(causal, edits, saes=saes, tokenizer=tokenizer) as model:
+            model.logits(prompt)
+
+    for bad in ("a", "/3", "a/x", "a/-1"):
+        with pytest.raises(BadInput, match="is no feature; expected the name of an SAE"):
+            edited({bad: 0})
+    with pytest.raises(BadInput, match="a has features 0 to 39, and 99 was passed"):
+        edited({"a/99": 0})
+    with pytest.raises(BadInput, match="expected a number, or an edit"):
+        edited({"a/1": "0"})
+    with pytest.raises(BadInput, match="was passed an edit of feature 2; pass one of 1"):
+        edited({"a/1": scale(2, 0)})
+    with pytest.raises(BadInput, match="No feature was passed"):
+        edited({})
+    with pytest.raises(UnknownName, match="'nothing'"):
+        edited({"nothing/1": 0})
+    with pytest.raises(BadInput, match="takes contexts of at most 64 tokens"):
+        edited({"a/1": 2.0}, prompt="the cat " * 90)
+    silent = next(f for f in range(40) if not _active(made, f))
+    with pytest.raises(BadInput, match=f"The edit of a/{silent} changes nothing"):
+        edited({f"a/{silent}": 0})
+
+
+def _active(made, feature):
+    _, causal, tokenizer, saes = made
+    ids = torch.tensor([[0, *tokenizer("the cat")["input_ids"]]])
+    _, read = NextTokenModel("small", causal).run(ids, torch.ones_like(ids), hooks=[EARLY])
+    return bool((saes[0].encode(read[EARLY][0, 1:])[:, feature] > 0).any())
+
+
+def test_the_report_has_a_row_of_each_feature_with_its_controls(made, monkeypatch, capsys):
+    import importlib.util
+    from functools import partial
+    from pathlib import Path
+
+    path, causal, tokenizer, saes = made
+    file = Path(__file__).parents[2] / "examples" / "what_features_do.py"
+    spec = importlib.util.spec_from_file_location("what_features_do", file)
+    report = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(report)
+    match_saes(path, ["a", "b"])
+    opened = {"model": causal, "tokenizer": tokenizer, "opened": saes}
+    for name in ("measure_effects", "measure_logits"):
+        monkeypatch.setattr(report, name, partial(getattr(report, name), **opened))
+    from analysis.effects import counterparts
+
+    opening = partial(counterparts.open_subjects, **opened)
+    monkeypatch.setattr(counterparts, "open_subjects", opening)
+    words = [str(path), "a", "b", "--contexts", "24", "--occurrences", "4", "--logits", "5"]
+    monkeypatch.setattr("sys.argv", ["what_features_do.py", *words])
+    report.main()
+    shown = capsys.readouterr().out
+    tables = {part.split("\n")[0]: part for part in shown.split("### ")[1:]}
+    effects = analysis.measure_effects(
+        path, ["a"], settings=EffectSettings(contexts=24, occurrences=4)
+    )[0]
+    (title,) = [title for title in tables if title.startswith("Ten features of a")]
+    rows = [line.split(" | ") for line in tables[title].splitlines() if line.startswith("| ")][1:]
+    features = effects.to_pandas("Feature").set_index("id")
+    kl = features["effect_kl"] + features["effect_kl_later"]
+    assert len(rows) == min(10, len(features))
+    assert [f"a/{row[0].removeprefix('| ')}" for row in rows[:5]] == kl.nlargest(5).index.tolist()
+    for row in rows:
+        assert row[4] == f"{kl['a/' + row[0].removeprefix('| ')]:.2g}"
+    assert "| random |" in tables[title]
+    assert "Effects of counterparts" in tables
+    assert any("Calibration" in title for title in tables)

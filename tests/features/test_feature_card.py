@@ -1,0 +1,289 @@
+"""Cards of features: equal to the tables, readable on a screen, escaped on a page."""
+
+import json
+from html.parser import HTMLParser
+
+import pytest
+from hostile_texts import Scripts
+from random_models import random_model, small_tokenizer
+from small_ingest import texts, topk
+
+from atlas import Atlas
+from atlas.cli.main import main
+from atlas.errors import UnknownName
+from atlas.features import card as card_module
+from atlas.features.card import CardTable, feature_card
+from atlas.features.numbers import feature_numbers
+from ingest.forward.run import ingest
+from ingest.sae.autoencoder import open_sae
+from ingest.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory):
+    """An atlas of two SAEs with matches, whose tokenizer has a hostile token."""
+    folder = tmp_path_factory.mktemp("cards")
+    tokenizer = small_tokenizer(vocabulary=80)
+    tokenizer.add_tokens(["<script>alert(1)</script>"])
+    random_model("llama").save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    documents = [f"{d} <script>alert(1)</script> end" for d in texts(60)]
+    saes = [open_sae(topk(seed=i), name=name) for i, name in enumerate("ab")]
+    ingest(folder / "a.atlas", saes=saes, text=documents, model=str(folder / "model"))
+    with Atlas.open(folder / "a.atlas") as atlas:
+        yield atlas
+
+
+@pytest.fixture
+def run(opened, monkeypatch, capsys):
+    monkeypatch.delenv("ATLAS", raising=False)
+
+    def run(*words):
+        with pytest.raises(SystemExit) as done:
+            main([*words, "--atlas", opened.url, "-q"])
+        out = capsys.readouterr()
+        return done.value.code, out.out, out.err
+
+    return run
+
+
+def live(atlas, n=3):
+    rows = atlas.features("a").to_pylist()
+    return sorted((r for r in rows if not r["dead"]), key=lambda r: -r["active_tokens"])[:n]
+
+
+def test_a_card_equals_the_tables_of_the_atlas(opened):
+    for row in live(opened):
+        card = feature_card(opened, row["id"], limit=5)
+        for name, value in card.properties.items():
+            assert row[name] == value
+        edges = [e for e in opened.table("FIRES_ON").to_pylist() if e["source"] == row["id"]]
+        texts = {t["id"]: t["text"] for t in opened.table("Token").to_pylist()}
+        edges.sort(key=lambda e: e["rank"])
+        tables = {t.title: t.rows for t in card.tables}
+        assert [(t["token"], t["count"]) for t in tables["Tokens"]] == [
+            (texts[e["target"]], e["count"]) for e in edges[:5]
+        ]
+        matches = [
+            e["pearson"]
+            for e in opened.table("MATCHES").to_pylist()
+            if row["id"] in (e["source"], e["target"])
+        ]
+        shown = [r["pearson"] for r in tables.get("Counterparts in other SAEs", [])]
+        assert shown == sorted(matches, reverse=True)[:5]
+        examples = [
+            e
+            for e in opened.table("Example").to_pylist()
+            if e["idx"] == row["idx"] and e["sae"] == "a"
+        ]
+        assert len(card.examples) == min(5, sum(e["kind"] == "top" for e in examples)) + sum(
+            e["kind"] != "top" for e in examples
+        )
+        assert card.examples[0].activation == pytest.approx(row["max_activation"])
+        assert sum(bin["count"] for bin in card.histogram) == row["active_tokens"]
+
+
+def test_the_verdict_states_frequency_and_most_frequent_token(opened):
+    row = live(opened)[0]
+    verdict = " ".join(feature_card(opened, row["id"]).verdict)
+    assert f"({row['active_tokens']:,})" in verdict
+    assert repr(row["top_token"]) in verdict
+
+
+def test_a_dead_feature_has_a_card(opened):
+    dead = next(r for r in opened.features("a").to_pylist() if r["dead"])
+    card = feature_card(opened, dead["id"])
+    assert card.verdict == [f"{dead['id']} is dead: it is active on none of the tokens counted."]
+    assert not card.examples
+    assert not card.histogram
+    assert "dead" in card.to_html()
+
+
+@pytest.mark.parametrize("name", ["a/9999", "a/x", "z/0", "a", "a/-1", "' OR 1=1 //"])
+def test_an_unknown_feature_is_one_message(opened, run, name):
+    with pytest.raises(UnknownName):
+        feature_card(opened, name)
+    code, out, err = run("show", name)
+    assert code == 2
+    assert out == ""
+    assert err.startswith("atlas: ")
+    assert "Traceback" not in err
+
+
+def test_the_command_prints_one_screen_json_and_a_page(opened, run, tmp_path):
+    feature = live(opened)[0]["id"]
+    code, out, _ = run("show", feature)
+    assert code == 0
+    assert out.startswith(f"{feature} is active on ")
+    code, out, _ = run("show", feature, "--json", "--html", str(tmp_path / "f.html"))
+    result = json.loads(out)["result"]
+    assert (code, result["feature"]) == (0, feature)
+    page = (tmp_path / "f.html").read_text("utf-8")
+    assert page.startswith("<!DOCTYPE html>")
+    code, _, err = run("show", feature, "--html", str(tmp_path / "absent" / "f.html"))
+    assert code == 2
+    assert "There is no folder" in err
+
+
+def test_pages_and_notebooks_escape_tokens(opened):
+    fires = opened.table("FIRES_ON").to_pylist()
+    texts = {t["id"]: t["text"] for t in opened.table("Token").to_pylist()}
+    hostile = next(e["source"] for e in fires if "<script>" in texts[e["target"]])
+    card = feature_card(opened, hostile)
+    for text in (card.to_html(), card._repr_html_()):
+        found = Scripts()
+        found.feed(text)
+        assert (found.scripts, found.handlers) == ([], [])
+        assert "&lt;script&gt;" in text
+
+
+def test_every_token_of_an_example_is_on_the_page_and_active_ones_are_shaded(opened):
+    card = feature_card(opened, live(opened)[0]["id"])
+
+    class Spans(HTMLParser):
+        def __init__(self):
+            super().__init__()
+            self.examples, self.open = [], False
+
+        def handle_starttag(self, tag, attrs):
+            attrs = dict(attrs)
+            if tag == "div" and attrs.get("class") == "example":
+                self.examples.append([])
+            self.open = tag == "span" and attrs.get("class") != "value"
+            if self.open and self.examples:
+                self.examples[-1].append([attrs, ""])
+
+        def handle_data(self, data):
+            if self.open and self.examples:
+                self.examples[-1][-1][1] += data
+
+        def handle_endtag(self, tag):
+            self.open = False
+
+    page = Spans()
+    page.feed(card._repr_html_().split('<div class="columns">')[0])
+    assert len(page.examples) == len(card.examples)
+    for shown, example in zip(page.examples, card.examples, strict=True):
+        assert [t for _, t in shown] == [t.replace("\n", "↵") for t in example.tokens]
+        assert ["style" in attrs for attrs, _ in shown] == [v > 0 for v in example.activations]
+        assert [attrs.get("class") == "peak" for attrs, _ in shown].index(True) == example.peak
+
+
+def test_the_best_counterpart_does_not_depend_on_names_and_limits(opened):
+    matches = opened.table("MATCHES").to_pylist()
+    for row in live(opened, 20):
+        own = [m["pearson"] for m in matches if row["id"] in (m["source"], m["target"])]
+        if own:
+            for limit in (1, 10):
+                verdict = " ".join(feature_card(opened, row["id"], limit=limit).verdict)
+                assert f"(Pearson {max(own):.2f})" in verdict
+
+
+def test_what_is_not_stored_is_named_with_its_command(opened, run):
+    feature = live(opened)[0]["id"]
+    card = feature_card(opened, feature)
+    assert card.empty["Promoted tokens"] == "atlas logits a"
+    _, out, _ = run("show", feature)
+    assert "Promoted tokens (atlas logits a)" in out
+    assert "atlas logits a" in card.to_html()
+
+
+def test_numbers_stand_next_to_their_controls_and_ranks(opened):
+    row = live(opened)[0]
+    stored = {
+        "degree": 12,
+        "partners_expected": 9.5,
+        "logit_agreement": 0.5,
+        "logit_agreement_control": 0.25,
+        "effect_kl": 1.0,
+        "effect_kl_later": 2.0,
+        "effect_kl_random": 0.75,
+        "effect_q": 0.04,
+        "example_agreement": 0.5,
+        "example_agreement_control": 0.1,
+        "detection": 0.8,
+        "detection_control": 0.6,
+    }
+    numbers = {one.name: one for one in feature_numbers(opened, "a", {**row, **stored})}
+    assert numbers["degree"].controls == {"null graphs": 9.5}
+    assert numbers["logit_agreement"].controls == {"other features": 0.25}
+    assert numbers["example_agreement"].controls == {"other features": 0.1}
+    assert numbers["detection"].controls == {"other features": 0.6}
+    assert numbers["effect_kl_with_later"].value == 3.0
+    assert numbers["effect_kl_with_later"].controls == {
+        "random directions": 0.75,
+        "q, random directions": 0.04,
+    }
+    assert not {"partners_expected", "detection_control", "effect_q", "dead", "idx", "sae"} & set(
+        numbers
+    )
+    alive = [r["frequency"] for r in opened.features("a").to_pylist() if not r["dead"]]
+    smaller = sum(value < row["frequency"] for value in alive)
+    assert numbers["frequency"].share_below == pytest.approx(smaller / len(alive))
+    assert numbers["degree"].share_below is None  # the atlas has no degrees
+    page = feature_card(opened, row["id"]).to_html()
+    assert "<summary>Definitions of the numbers</summary><p><b>active tokens</b>: " in page
+    assert "controls where there are any" not in page  # the numbers of this atlas have none
+    assert f"above {100 * smaller / len(alive):.0f}%" in page
+
+
+def test_the_command_prints_the_numbers_next_to_their_ranks(opened, run):
+    row = live(opened)[0]
+    _, out, _ = run("show", row["id"])
+    alive = [r["max_activation"] for r in opened.features("a").to_pylist() if not r["dead"]]
+    rank = round(100 * sum(value < row["max_activation"] for value in alive) / len(alive))
+    assert f"max activation {row['max_activation']:.3g} (above {rank}%)" in out
+
+
+@pytest.mark.parametrize(
+    ("runs", "shown"),
+    [
+        ([], []),
+        (["document/active/l2=1"], ["document"]),
+        (["document/active/l2=1", "document/amount/l2=1"], ["document/active", "document/amount"]),
+        (["a/b/c", "a/b/d"], ["a/b/c", "a/b/d"]),
+        (["a/b/c", "a"], ["a/b", "a"]),
+    ],
+)
+def test_shown_runs_stay_distinct(runs, shown):
+    table = CardTable("", [{"run": run, "verdict": None} for run in runs])
+    assert [row["run"] for row in table.shown_rows()] == shown
+
+
+@pytest.mark.parametrize(
+    ("q", "by_token", "expected"),
+    [
+        (0.001, 0.93, ", significantly more than shared tokens explain (0.93, within documents)."),
+        (0.2, 0.95, ", which shared tokens explain (0.95, within documents)."),
+        (0.001, None, ", significantly more than shared tokens explain."),
+    ],
+)
+def test_the_verdict_on_a_match_has_the_size_that_tokens_explain(q, by_token, expected):
+    match = {"counterpart": "b/1", "pearson": 0.96, "q": 0.001, "token_q": 0.001}
+    match |= {"token_document_q": q, "by_token_in_document": by_token}
+    assert (
+        card_module._about_match(match) == f"Its best counterpart is b/1 (Pearson 0.96){expected}"
+    )
+
+
+def test_tables_without_rows_are_computed_or_not(opened):
+    """A match is stored for both SAEs; a dead feature has no row of it."""
+    dead = next(r for r in opened.features("a").to_pylist() if r["dead"])
+    card = feature_card(opened, dead["id"])
+    assert "Counterparts in other SAEs" in card.none
+    assert "Counterparts in other SAEs" not in card.empty
+    assert card.empty["Community"] == "atlas communities a"
+    assert "Computed, without a row of this feature: Counterparts" in card.to_html()
+
+
+def test_the_card_of_a_floor_states_it(tmp_path, opened):
+    folder = tmp_path / "f.atlas"
+    saes = [open_sae(topk(seed=0), name="t"), open_sae(topk(seed=1), name="f")]
+    model = random_model("llama")
+    settings = Settings(role="untrained", floor_of="t")
+    common = {"text": texts(30), "model": model, "tokenizer": small_tokenizer(vocabulary=80)}
+    ingest(folder, saes=saes[:1], match=None, **common)
+    ingest(folder, saes=saes[1:], match=None, settings=settings, **common)
+    with Atlas(folder) as atlas:
+        assert "f is a floor of t (untrained)" in " ".join(feature_card(atlas, "f/0").verdict)
+        assert "floor" not in " ".join(feature_card(atlas, "t/0").verdict)

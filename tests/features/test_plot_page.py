@@ -1,0 +1,168 @@
+"""Plots fit a page of 1,300 pixels and a phone, are legible in dark mode, and print at 300 dpi."""
+
+import json
+
+import altair as alt
+import numpy as np
+import pandas as pd
+import pytest
+from hostile_texts import Scripts
+from neo4j_browser import NoBrowser, find_chromium
+from PIL import Image
+
+from analysis.plot_page import PAPER, in_dark, plot_page
+from analysis.plot_style import HUES, finished, heading, save
+
+ROWS = pd.DataFrame({"x": np.arange(8.0), "y": np.arange(8.0) ** 2, "k": list("abcdabcd")})
+LONG = "n = 512 features over 314,398 tokens; bars are ranges of draws, points are means of them"
+
+
+def one(title="A title", width=300):
+    base = alt.Chart(ROWS, width=width, height=120, title=heading(title, LONG))
+    return base.mark_point().encode(x="x:Q", y="y:Q", color=alt.Color("k:N", title=LONG))
+
+
+def channels(colour):
+    return np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+
+
+def luminance(colour):
+    """WCAG 2, relative luminance."""
+    c = channels(colour)
+    return np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4) @ [
+        0.2126,
+        0.7152,
+        0.0722,
+    ]
+
+
+def contrast(a, b):
+    one, two = sorted((luminance(a), luminance(b)))
+    return (two + 0.05) / (one + 0.05)
+
+
+def oklab(colour):
+    """Ottosson (2020), https://bottosson.github.io/posts/oklab/."""
+    c = channels(colour)
+    linear = np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
+    lms = [
+        [0.4122214708, 0.5363325363, 0.0514459929],
+        [0.2119034982, 0.6806995451, 0.1073969566],
+        [0.0883024619, 0.2817188376, 0.6299787005],
+    ]
+    lab = [
+        [0.2104542553, 0.7936177850, -0.0040720468],
+        [1.9779984951, -2.4285922050, 0.4505937099],
+        [0.0259040371, 0.7827717662, -0.8086757660],
+    ]
+    return np.array(lab) @ np.cbrt(np.array(lms) @ linear)
+
+
+def test_twenty_hues_differ_from_each_other_and_from_both_backgrounds():
+    assert len(set(HUES)) == 20
+    points = np.array([oklab(hue) for hue in HUES])
+    far = np.linalg.norm(points[:, None] - points, axis=2)
+    assert far[~np.eye(20, dtype=bool)].min() > 0.12
+    assert min(contrast(hue, "#ffffff") for hue in HUES) > 2
+    assert min(contrast(in_dark(hue), PAPER) for hue in HUES) > 2
+    assert finished(one()).to_dict()["config"]["range"]["category"] == list(HUES)
+
+
+@pytest.mark.parametrize("colour", ["#333333", "black", "#440154", "#222222", "#3b528b", "#777"])
+def test_ink_and_dark_hues_are_legible_in_dark_mode(colour):
+    assert contrast(in_dark(colour), PAPER) >= 2
+
+
+def test_the_background_and_its_halos_become_dark():
+    assert in_dark("white") == in_dark("#fff") == PAPER
+    assert contrast(in_dark("#eeeeee"), PAPER) < 1.3  # lines of a grid stay faint
+
+
+def test_colours_in_data_and_in_names_are_not_changed():
+    rows = [{"k": "black", "v": 1}, {"k": "#333333", "v": 2}]
+    scale = alt.Scale(domain=["black", "#333333"], range=["#000000", "#4c78a8"])
+    chart = alt.Chart(alt.Data(values=rows)).mark_bar().encode(x="v:Q")
+    found = Scripts()
+    found.feed(plot_page(finished(chart.encode(color=alt.Color("k:N", scale=scale))).to_dict()))
+    text = found.scripts[1].split("const dark = ", 1)[1]
+    dark, _ = json.JSONDecoder().raw_decode(text)
+    assert dark["data"]["values"] == rows
+    drawn = dark["encoding"]["color"]["scale"]
+    assert drawn["domain"] == ["black", "#333333"]
+    assert contrast(drawn["range"][0], PAPER) > 10
+    assert dark["config"]["background"] == PAPER
+
+
+def test_titles_are_broken_into_lines_that_fit_their_chart():
+    found = finished(one("word " * 30, width=420)).to_dict()["title"]
+    assert " ".join(found["subtitle"]) == LONG
+    assert max(map(len, found["subtitle"])) * 5 < 420
+    assert " ".join(found["text"]) == ("word " * 30).strip()
+    wide = finished(alt.hconcat(*(one(width=300) for _ in range(3)), title=heading("A", LONG)))
+    assert wide.to_dict()["title"]["subtitle"] == [LONG]
+    single = finished(one("blocks.11.hook_resid_post_of_a_model_with_a_long_name_" * 2, width=100))
+    assert len(single.to_dict()["title"]["text"]) in (1, 108)
+
+
+def test_bars_of_a_histogram_touch():
+    assert finished(one()).to_dict()["config"]["bar"]["binSpacing"] == 0
+
+
+def test_png_prints_at_300_dots_per_inch(tmp_path):
+    with Image.open(save(one(), tmp_path / "x.png")) as picture:
+        assert picture.info["dpi"] == pytest.approx((300, 300), abs=0.5)
+        # 300 pixels of CSS are 3.125 inches, and the legend and axes need more.
+        assert picture.width > 300 * 300 / 96
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api")
+    try:
+        path = find_chromium()
+    except NoBrowser as error:
+        pytest.skip(str(error))
+    with (
+        sync_api.sync_playwright() as playwright,
+        playwright.chromium.launch(executable_path=path, args=["--no-sandbox"]) as found,
+    ):
+        yield found
+
+
+CHARTS = {
+    "one": one,
+    "row": lambda: alt.hconcat(*(one() for _ in range(6))),
+    "rows": lambda: alt.vconcat(alt.hconcat(*(one() for _ in range(4))), one(width=900)),
+    "wide": lambda: one(LONG, width=2000),
+    "steps": lambda: (
+        alt.Chart(ROWS, width=alt.Step(200)).mark_rect().encode(x="x:O", y=alt.Y("k:N", title=LONG))
+    ),
+    "facets": lambda: one(width=500).facet("k:N", columns=4),
+}
+
+
+@pytest.mark.parametrize("width", [1300, 390])
+@pytest.mark.parametrize("name", CHARTS)
+def test_nothing_runs_off_a_page(browser, tmp_path, name, width):
+    path = save(CHARTS[name](), tmp_path / "x.html")
+    tab = browser.new_page(viewport={"width": width, "height": 800})
+    errors = []
+    tab.on("pageerror", lambda e: errors.append(str(e)))
+    tab.goto(path.as_uri())
+    tab.wait_for_function("document.body.dataset.drawn")
+    right = "Math.max(...[...document.querySelectorAll('#vis canvas, #vis svg')].map(c => c.getBoundingClientRect().right))"
+    assert tab.evaluate(right) <= width
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    assert errors == []
+    tab.close()
+
+
+def test_a_page_is_dark_where_the_reader_prefers_it(browser, tmp_path):
+    path = save(one(), tmp_path / "x.html")
+    for scheme, paper in (("light", [255, 255, 255]), ("dark", [24, 24, 24])):
+        tab = browser.new_page(color_scheme=scheme)
+        tab.goto(path.as_uri())
+        tab.wait_for_function("document.body.dataset.drawn")
+        corner = "[...document.querySelector('#vis canvas').getContext('2d').getImageData(1, 1, 1, 1).data].slice(0, 3)"
+        assert tab.evaluate(corner) == paper
+        tab.close()

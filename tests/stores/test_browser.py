@@ -1,0 +1,265 @@
+"""What people paste into Neo4j Browser works there: every query file, the style sheet, the page's examples.
+
+One headless Chromium is logged in once, for all of it, to the Browser that a real server serves.
+"""
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import parse_qs, quote, urlsplit
+
+import pyarrow as pa
+import pytest
+from expected_answers import ANSWERS, World
+from neo4j_server import wipe
+from small_graph import small_graph
+from small_parts import small_atlas
+
+import queries
+from atlas import schema
+from atlas.errors import BadInput
+from atlas.export import export_for_browser
+from atlas.progress import SILENT
+from atlas.stores.neo4j.browser.pages import (
+    browser_link,
+    example_names,
+    links_page,
+    pictures,
+    style_sheet,
+    with_names,
+)
+from atlas.stores.neo4j.connection import Bolt
+from atlas.stores.neo4j.store import Neo4jStore
+
+pytest.importorskip("playwright", reason="playwright is not installed; it is of the extra [test]")
+from neo4j_browser import NoBrowser, browser, find_chromium
+
+DOCS = Path(__file__).parents[2] / "docs"
+GRAPH = small_graph()
+WORLD = World(GRAPH)
+STYLE = style_sheet()
+FEATURE = "tiny-a-l1-s0/7"
+
+TOO_LARGE = {"min_degree": 2}  # where the example in a file is more than the graph by hand holds
+
+at_browser = pytest.mark.neo4j
+
+
+@pytest.fixture(scope="module")
+def shown(request):
+    """Neo4j Browser at a server that holds the graph made by hand."""
+    try:
+        find_chromium()  # before a server is started for it
+        server = request.getfixturevalue("neo4j_server")
+        login = {"username": server.username, "password": server.password}
+        wipe(server)
+        store = Neo4jStore(Bolt(server.url, **login))
+        store.sync(store.plan(GRAPH), SILENT)
+        store.close()
+        with browser(server.url, **login) as opened:
+            yield opened
+    except NoBrowser as error:
+        pytest.skip(f"Neo4j Browser is not tested: {error}")
+
+
+@at_browser
+@pytest.mark.parametrize("query", queries.every(), ids=lambda q: q.name)
+def test_every_query_file_gives_its_table(shown, query):
+    values = {p.name: TOO_LARGE.get(p.name, p.example) for p in query.parameters}
+    wanted = ANSWERS[query.name](WORLD, **values)
+    assert wanted, "the examples in the file name nothing in the graph"
+    text = query.text
+    for name, value in TOO_LARGE.items():
+        text = re.sub(rf"\S+ (/\* \${name} \*/)", rf"{value} \1", text)
+    found = shown.run(text)
+    assert not found.error
+    assert found.columns == [c.name for c in query.columns]
+    assert found.records == len(wanted)
+
+
+@at_browser
+def test_a_failure_and_an_empty_answer_are_seen_as_such(shown):
+    assert "SyntaxError" in shown.run("MATCH (f:Feature RETURN f.id AS x").error
+    empty = shown.run("MATCH (f:Feature {id: 'absent/0'}) RETURN f.id AS x")
+    assert (empty.error, empty.records, empty.columns) == ("", 0, [])
+    assert "no records" in empty.text
+
+
+def rules(grass):
+    """The rules of a style sheet: selector -> name -> value, without quotes."""
+    return {
+        selector.strip(): dict(re.findall(r"([\w-]+): [\"']?(.*?)[\"']?;", body))
+        for selector, body in re.findall(r"([\w.]+) \{(.*?)\n\}", grass, re.DOTALL)
+    }
+
+
+@at_browser
+def test_the_style_sheet_is_taken_as_it_is(shown):
+    taken = shown.run(f":style {STYLE}")
+    assert not taken.error
+    assert rules(taken.text.partition("\n")[2]) == rules(STYLE)
+
+
+def test_the_style_sheet_knows_every_label():
+    styled = set(rules(STYLE))
+    assert {f"node.{n.label}" for n in schema.NODES} <= styled
+    between_features = {e.type for e in schema.EDGES if e.source == e.target == "Feature"}
+    assert {f"relationship.{kind}" for kind in between_features} <= styled
+    assert styled <= {"node", "relationship"} | {f"node.{n.label}" for n in schema.NODES} | {
+        f"relationship.{e.type}" for e in schema.EDGES
+    }
+    for selector, style in rules(STYLE).items():
+        table, names = (
+            selector.partition(".")[2],
+            re.findall(r"\{(\w+)\}", style.get("caption", "")),
+        )
+        assert not names or set(names) <= {p.name for p in schema.table(table).properties}, selector
+
+
+def others(rows, key):
+    """The other ends of the edges of a node, with the edges."""
+    for edge in rows:
+        if key in (edge["source"], edge["target"]):
+            yield edge, edge["target"] if edge["source"] == key else edge["source"]
+
+
+def nodes_of(picture):
+    """The keys of the nodes that a picture should draw, worked out from the tables."""
+    near = {other for _, other in others(WORLD.CO_ACTIVATES, FEATURE)}
+    if picture == "1_neighbours":
+        return {FEATURE} | near
+    if picture == "2_counterparts":
+        found = {other for _, other in others(WORLD.MATCHES, FEATURE)}
+        return {FEATURE} | found | {other.split("/")[0] for other in found}
+    if picture == "3_conserved_edges":
+        found = {FEATURE}
+        matches = [e for e in WORLD.MATCHES if e["one_to_one"]]
+        for _, mine in others(matches, FEATURE):
+            for _, h in others(WORLD.CO_ACTIVATES, mine):
+                for _, g in others(matches, h):
+                    if g in near:
+                        found |= {mine, h, g}
+        return found
+    if picture == "4_tokens":
+        edges = [e for e in WORLD.FIRES_ON if e["source"] == FEATURE]
+        return {FEATURE} | {e["target"] for e in sorted(edges, key=lambda e: e["rank"])[:15]}
+    if picture == "5_community":
+        (mine,) = [e["target"] for e in WORLD.IN_COMMUNITY if e["source"] == FEATURE]
+        members = {e["source"] for e in WORLD.IN_COMMUNITY if e["target"] == mine}
+        return {f"community {mine}"} | members
+    sites = {e["target"] for e in WORLD.READS}
+    models = {e["target"] for e in WORLD.OF_MODEL if e["source"] in sites}
+    return {e["source"] for e in WORLD.READS} | sites | {f"model {m}" for m in models}
+
+
+CAPTIONS = {
+    "1_neighbours": "7 he tiny-a-l1-s0",
+    "2_counterparts": "7 he tiny-a-l1-s0",
+    "3_conserved_edges": "7 he tiny-a-l1-s0",
+    "4_tokens": "7 he tiny-a-l1-s0",
+    "5_community": None,
+    "6_saes": "tiny-b",
+}
+
+
+@at_browser
+@pytest.mark.parametrize("picture", pictures(), ids=lambda p: p.name)
+def test_a_picture_draws_its_nodes_and_no_others(shown, picture):
+    shown.run(f":style {STYLE}")
+    wanted = nodes_of(picture.name)
+    assert 2 <= len(wanted) <= 60
+    drawn = shown.run(picture.text, caption=CAPTIONS[picture.name])
+    assert not drawn.error
+    assert len(drawn.drawn) == len(wanted)
+    captions = {" ".join(c.split()) for c in drawn.drawn}
+    features = [WORLD.feature[key] for key in wanted if key in WORLD.feature]
+    assert {
+        " ".join(f"{f['idx']} {f['top_token']} {f['sae']}".split()) for f in features
+    } <= captions
+
+
+@at_browser
+def test_a_link_opens_its_query_in_the_editor(shown):
+    address = shown.page.url.partition("/browser")[0]
+    query = pictures()[0].text
+    with shown.page.context.new_page() as page:
+        page.goto(browser_link(address, query))
+        editor = page.locator("[data-testid=activeEditor] .view-lines")
+        page.wait_for_function(
+            "() => document.querySelector('[data-testid=activeEditor] .view-lines')"
+            "?.textContent.includes('CO_ACTIVATES')"
+        )
+        assert " ".join(query.split()) == " ".join(editor.inner_text().replace("\xa0", " ").split())
+
+
+class Links(HTMLParser):
+    """The addresses of the links of a page, and its other tags."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.found, self.tags = [], set()
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.add(tag)
+        if tag == "a":
+            self.found.append(dict(attributes)["href"])
+
+
+def test_the_page_has_a_link_for_the_style_each_picture_and_each_query():
+    names = {"feature": "mine/3", "SAE": "mine", "other": "yours", "model": "m"}
+    text = links_page("http://host:7474/", atlas="<script>a</script>", names=names)
+    assert "default-src 'none'; style-src 'unsafe-inline'" in text
+    page = Links(text)
+    assert "script" not in page.tags
+    opened = [parse_qs(urlsplit(link).query) for link in page.found]
+    assert all(link.startswith("http://host:7474/browser/") for link in page.found)
+    commands = [each["arg"][0] for each in opened if each]
+    assert all(each["cmd"] == ["edit"] for each in opened if each)
+    assert commands[0] == f":style {STYLE}"
+    assert len(commands) == 1 + len(pictures()) + len(queries.every())
+    assert "{id: 'mine/3' /* $feature */}" in commands[1]
+    assert max(map(len, page.found)) < 8000  # what every browser and server takes
+    for query, command in zip([*pictures(), *queries.every()], commands[1:], strict=True):
+        assert (command == query.text) == (with_names(query, {}) == with_names(query, names))
+        for parameter in query.parameters:
+            if parameter.required and parameter.names == "feature":
+                assert re.search(rf"'(mine/3|yours)' /\* \${parameter.name} \*/", command)
+
+
+def test_names_that_cannot_be_quoted_are_not_written():
+    rows = GRAPH.tables["SAE"].to_pylist()
+    names = example_names(GRAPH)
+    assert names["SAE"] in {row["name"] for row in rows}
+    pairs = {frozenset((e["source"], e["target"])) for e in WORLD.COMPARED_WITH}
+    assert frozenset((names["SAE"], names["other"])) in pairs
+    own = [f for f in WORLD.Feature if f["sae"] == names["SAE"]]
+    assert WORLD.feature[names["feature"]]["active_tokens"] == max(
+        f["active_tokens"] or 0 for f in own
+    )
+    hostile = GRAPH.tables["Concept"].slice(0, 1).to_pylist()[0] | {"id": "x' DETACH DELETE n //"}
+    concepts = pa.Table.from_pylist([hostile], schema=GRAPH.tables["Concept"].schema)
+    graph = replace(GRAPH, tables={**GRAPH.tables, "Concept": concepts})
+    assert "concept" not in example_names(graph)
+    assert example_names(graph)["SAE"] == names["SAE"]
+
+
+def test_the_export_writes_the_page_and_refuses_another_address(tmp_path):
+    small_atlas(tmp_path / "a.atlas")
+    export_for_browser(tmp_path / "a.atlas", tmp_path / "out")
+    page = (tmp_path / "out" / "index.html").read_text("utf-8")
+    assert quote("'one/0' /* $feature */", safe="") in page
+    assert (tmp_path / "out" / "atlas.grass").read_text("utf-8") == STYLE
+    for address in ("javascript:alert(1)", "localhost:7474", "http://a b", 'http://a"onclick="x'):
+        with pytest.raises(BadInput, match="address of Neo4j Browser"):
+            export_for_browser(tmp_path / "a.atlas", tmp_path / "out", address=address)
+
+
+def test_every_picture_is_limited():
+    for picture in pictures():
+        assert int(re.search(r"LIMIT (\d+)", picture.text)[1]) <= 50
+
+
+def test_the_picture_of_the_page_is_small():
+    assert (DOCS / "images" / "browser.png").stat().st_size < 200_000

@@ -1,0 +1,693 @@
+"""What only a server must do: swaps that readers never see half of, several atlases, kills, refusals."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import neo4j
+import pyarrow as pa
+import pytest
+from edge_graphs import assert_edges_belong, assert_whole, edge_graph
+from neo4j_server import Server, free_port, leftovers
+from store_graphs import ATLAS, OTHER, assert_shows, make_graph, put, rows_of
+
+import queries
+from atlas import schema
+from atlas.errors import BadInput, Locked, Mismatch, StoreDenied, StoreError, StoreUnreachable
+from atlas.progress import SILENT, Silent
+from atlas.stores import Graph, Store
+from atlas.stores.neo4j.connection import Bolt
+from atlas.stores.neo4j.store import Neo4jStore
+from atlas.stores.opening import is_server, open_server, open_store
+
+pytestmark = pytest.mark.neo4j
+
+Open = Callable[[], Neo4jStore]
+
+
+@pytest.fixture
+def ask(empty_neo4j: Server) -> Iterator[Callable[..., list[list[Any]]]]:
+    """Runs Cypher through the driver alone."""
+    login = (empty_neo4j.username, empty_neo4j.password)
+    with neo4j.GraphDatabase.driver(
+        empty_neo4j.url, auth=login, notifications_min_severity="OFF"
+    ) as driver:
+        yield lambda cypher, **params: [
+            list(r.values()) for r in driver.execute_query(cypher, params).records
+        ]
+
+
+def test_keys_are_unique_and_found_by_index(
+    open_neo4j: Open, ask: Callable[..., list[list[Any]]]
+) -> None:
+    put(open_neo4j(), make_graph())
+    unique = {
+        (labels[0], keys[0])
+        for labels, keys in ask(
+            "SHOW CONSTRAINTS YIELD type, labelsOrTypes, properties WHERE type ENDS WITH 'UNIQUENESS' "
+            "RETURN labelsOrTypes, properties"
+        )
+    }
+    assert unique >= {
+        (n.label, n.key) for n in schema.NODES if n.label not in ("Example", "Community")
+    }
+    indexed = {
+        (labels[0], keys[0])
+        for labels, keys in ask(
+            "SHOW INDEXES YIELD type, state, labelsOrTypes, properties "
+            "WHERE type = 'RANGE' AND state = 'ONLINE' RETURN labelsOrTypes, properties"
+        )
+    }
+    assert indexed >= {
+        ("Example", "id"),
+        ("Community", "id"),
+        ("Feature", "sae"),
+        ("Feature", "id"),
+    }
+
+
+def test_retained_saes_are_not_written(
+    open_neo4j: Open, ask: Callable[..., list[list[Any]]]
+) -> None:
+    store = open_neo4j()
+    put(store, make_graph({"a1": "v1", "a2": "v1"}))
+    kept = (
+        "MATCH (n) WHERE n.sae = 'a1' OR n.name = 'a1' OR n:Token OR n:Model "
+        "RETURN elementId(n) AS id, properties(n) ORDER BY id"
+    )
+    before = ask(kept)
+    put(store, make_graph({"a1": "v1", "a2": "v2"}))
+    assert ask(kept) == before
+    assert leftovers(ask) == []
+
+
+def test_a_long_graph_goes_in_many_batches(
+    open_neo4j: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("atlas.stores.neo4j.staged_swap.BATCH_ROWS", 5)
+    graph, store = make_graph({"a1": "v1", "b1": "v1"}, features=40), open_neo4j()
+    put(store, graph)
+    assert_shows(store, graph)
+
+
+# ---- several atlases
+
+
+def test_two_atlases_live_side_by_side(
+    open_neo4j: Open, ask: Callable[..., list[list[Any]]]
+) -> None:
+    store = open_neo4j()
+    mine = make_graph(("a1", "b1"))
+    put(store, mine)
+    put(store, make_graph(("a2", "c1"), atlas=OTHER, name="second"))
+    assert {n: loaded.atlas for n, loaded in store.contents().items()} == {
+        "a1": ATLAS,
+        "b1": ATLAS,
+        "a2": OTHER,
+        "c1": OTHER,
+    }
+    assert store.plan(mine).keep == ("a1", "b1")
+    for name in ("Feature", "FIRES_ON", "Example"):
+        assert store.table(name, "a1").to_pylist() == rows_of(mine, name, "a1")
+    put(store, make_graph((), atlas=OTHER, name="second"))
+    assert_shows(store, mine)  # what both read is still there, what only the other read is gone
+    put(store, make_graph(()))
+    assert ask("MATCH (n) RETURN count(n)") == [[0]]
+
+
+def test_a_shared_node_with_other_properties_is_reported(open_neo4j: Open) -> None:
+    class Heard(Silent):
+        def __init__(self) -> None:
+            self.sentences: list[str] = []
+
+        def report(self, sentence: str) -> None:
+            self.sentences.append(sentence)
+
+    store = open_neo4j()
+    put(store, make_graph(("a1",)))
+    other = make_graph(("a2",), atlas=OTHER, name="second")
+    models = other.tables["Model"].to_pylist()
+    models[0]["source"] = "elsewhere"
+    tables = dict(other.tables) | {
+        "Model": other.tables["Model"].from_pylist(models, schema=schema.arrow_schema("Model"))
+    }
+    other = type(other)(other.atlas, other.name, tables, other.fingerprints)
+    store.sync(store.plan(other), heard := Heard())
+    assert len(heard.sentences) == 1
+    assert "describes the Model 'model a' differently (source)" in heard.sentences[0]
+    assert store.table("Model").to_pylist() == models
+
+
+def with_models(graph: Graph, chain: str, **changed: str) -> Graph:
+    """Return a graph whose models have a chain of digests, and other values in some columns."""
+    rows = [row | changed for row in graph.tables["Model"].to_pylist()]
+    table = pa.Table.from_pylist(rows, schema=schema.arrow_schema("Model"))
+    return replace(
+        graph,
+        tables=dict(graph.tables) | {"Model": table},
+        models={row["name"]: chain.split() for row in rows},
+    )
+
+
+@pytest.mark.parametrize(
+    ("chain", "changed", "refused"),
+    [
+        ("x0 x1 x2", {}, ""),
+        ("x0 x1", {}, ""),  # it has read less deeply
+        ("x0 x1 x2 x3", {}, ""),
+        ("", {}, ""),  # an older atlas
+        ("x0 x1 y2", {}, "weights"),  # differs only above block 0
+        ("x0 x1 y2 y3", {}, "weights"),
+        ("x0 x1 x2", {"weights": "other"}, "weights"),
+        ("", {"weights": "other"}, "weights"),
+        ("x0 x1 x2", {"tokenizer": "other"}, "tokenizer"),
+        ("y0", {"tokenizer": "other"}, "weights and tokenizer"),
+        ("x0 x1 x2", {"source": "elsewhere"}, ""),
+    ],
+)
+def test_two_models_of_one_name_never_share_a_node(
+    open_neo4j: Open, chain: str, changed: dict[str, str], refused: str
+) -> None:
+    store = open_neo4j()
+    first = with_models(make_graph(("a1",)), "x0 x1 x2")
+    put(store, first)
+    second = make_graph(("a2",), atlas=OTHER, name="second")
+    second = with_models(second, chain, **changed)
+    if not refused:
+        put(store, second)
+        assert set(store.contents()) == {"a1", "a2"}
+        put(store, first)
+        return
+    with pytest.raises(Mismatch, match=f"'model a'.*its {refused} differ.*--database"):
+        store.plan(second)
+    assert_shows(store, first)
+    put(store, make_graph(()))  # the first atlas leaves, and the name is free
+    put(store, second)
+    with pytest.raises(Mismatch, match="of another atlas"):
+        store.plan(first)
+
+
+def test_a_model_of_one_atlas_may_change_and_is_compared_after_each_push(open_neo4j: Open) -> None:
+    store, again = open_neo4j(), make_graph({"a1": "v2"})
+    put(store, with_models(make_graph(("a1",)), "x0 x1"))
+    put(store, with_models(again, "y0 y1"))
+    other = make_graph(("a2",), atlas=OTHER, name="second")
+    with pytest.raises(Mismatch, match="weights"):
+        store.plan(with_models(other, "x0 x1"))
+    put(store, with_models(other, "y0"))
+    put(store, with_models(again, "y0 y1 y2"))  # a study went deeper, and changed no SAE
+    with pytest.raises(Mismatch, match="weights"):
+        store.plan(with_models(other, "y0 y1 z2"))
+    put(store, make_graph(()))
+    put(store, with_models(other, "y0 y1 z2"))  # what only the first atlas had read is forgotten
+
+
+def test_an_older_server_learns_the_digests_with_the_next_push(open_neo4j: Open) -> None:
+    store, older = open_neo4j(), make_graph(("a1",))
+    put(store, older)
+    other = with_models(make_graph(("a2",), atlas=OTHER, name="second"), "y0 y1")
+    store.plan(other)
+    put(store, with_models(older, "x0 x1"))
+    with pytest.raises(Mismatch, match="weights"):
+        store.plan(other)
+
+
+def test_of_two_models_pushed_after_one_plan_the_second_is_refused(open_neo4j: Open) -> None:
+    first, second = open_neo4j(), open_neo4j()
+    mine = with_models(make_graph(("a1",)), "x0 x1")
+    plan = first.plan(mine)
+    theirs = with_models(make_graph(("a2",), atlas=OTHER, name="second"), "x0 y1")
+    put(second, theirs)
+    with pytest.raises(Mismatch, match="weights"):
+        first.sync(plan, SILENT)
+    assert_shows(first, theirs)
+
+
+def test_a_name_taken_after_the_plan_is_refused(open_neo4j: Open) -> None:
+    first, second = open_neo4j(), open_neo4j()
+    plan = first.plan(make_graph(("a1",)))
+    theirs = make_graph(("a1",), atlas=OTHER, name="second")
+    put(second, theirs)
+    with pytest.raises(Mismatch, match="another atlas"):
+        first.sync(plan, SILENT)
+    assert_shows(first, theirs)
+
+
+def test_only_one_writes_at_a_time(empty_neo4j: Server, open_neo4j: Open) -> None:
+    writer = open_neo4j()
+    login = {"username": empty_neo4j.username, "password": empty_neo4j.password}
+    hasty = Neo4jStore(Bolt(empty_neo4j.url, **login), wait=1)
+
+    class Meanwhile(Silent):
+        refused = 0
+
+        def stage(self, title: str, **known: Any) -> Any:
+            if self.refused == 0:
+                self.refused = 1
+                with pytest.raises(Locked, match="Another process is writing"):
+                    put(hasty, make_graph(("b1",), atlas=OTHER))
+            return super().stage(title, **known)
+
+    try:
+        writer.sync(writer.plan(make_graph(("a1",))), busy := Meanwhile())
+        assert busy.refused
+        put(open_neo4j(), make_graph(("b1",), atlas=OTHER))  # and now another may
+        assert set(hasty.contents()) == {"a1", "b1"}
+    finally:
+        hasty.close()
+
+
+def test_of_two_that_wait_one_writes_and_the_other_gives_up(empty_neo4j: Server) -> None:
+    login = {"username": empty_neo4j.username, "password": empty_neo4j.password}
+    bolts = [Bolt(empty_neo4j.url, **login) for _ in range(3)]
+    did: list[str] = []
+    refused = threading.Event()
+
+    def wait_then_write(bolt: Bolt) -> None:
+        try:
+            with bolt.alone(wait=15):
+                did.append("wrote")
+                refused.wait(600)  # until the other one has given up
+        except Locked:
+            did.append("gave up")
+            refused.set()
+
+    threads = [threading.Thread(target=wait_then_write, args=[b]) for b in bolts[1:]]
+    with bolts[0].alone(wait=15):
+        for thread in threads:
+            thread.start()
+    for thread in threads:
+        thread.join()
+    assert did == ["wrote", "gave up"]
+    for bolt in bolts:
+        bolt.close()
+
+
+@pytest.mark.parametrize("name", ["features_by_token_start", "features_of_tokens"])
+def test_queries_for_tokens_use_the_text_index(
+    name: str, open_neo4j: Open, empty_neo4j: Server
+) -> None:
+    put(open_neo4j(), make_graph())
+    query = queries.get(name)
+    values = {p.name: p.example for p in query.parameters}
+    login = (empty_neo4j.username, empty_neo4j.password)
+    with neo4j.GraphDatabase.driver(empty_neo4j.url, auth=login) as driver:
+        plans = [driver.execute_query(f"PROFILE {query.cypher}", values).summary.profile]
+    used = []
+    while plans:
+        plan = plans.pop()
+        plans.extend(plan.get("children", ()))
+        used.append(str(plan.get("args", {}).get("Details", "")))
+    assert any("TEXT INDEX t:Token(text)" in details for details in used), used
+
+
+def test_a_token_of_any_length_can_be_pushed(
+    open_neo4j: Open, ask: Callable[..., list[list[Any]]]
+) -> None:
+    """Neo4j refuses a text above 32 KiB that is in an index, so the index is dropped."""
+    store, graph = open_neo4j(), make_graph(("a1",))
+    put(store, graph)
+    put(store, make_graph(()))
+    rows = graph.tables["Token"].to_pylist()
+    rows[0]["text"] = "long " * 20_000
+    tokens = pa.Table.from_pylist(rows, schema=graph.tables["Token"].schema)
+    put(store, replace(graph, tables={**graph.tables, "Token": tokens}))
+    assert sorted(store.table("Token")["text"].to_pylist()) == sorted(r["text"] for r in rows)
+    put(store, make_graph(()))
+    put(store, graph)
+    index = "SHOW INDEXES YIELD type, state WHERE type = 'TEXT' RETURN state"
+    assert ask(index) == [["ONLINE"]]
+
+
+# ---- all or nothing
+
+
+@pytest.mark.slow
+def test_readers_see_the_old_or_the_new(
+    open_neo4j: Open, ask: Callable[..., list[list[Any]]]
+) -> None:
+    """The store never returns a mixture of two versions while SAEs are replaced.
+
+    Another program can read both during a commit, because Neo4j isolates statements only by
+    "read committed". Each of its rows is nevertheless a row of some version.
+    """
+    writer, reader = open_neo4j(), open_neo4j()
+    graphs = [make_graph({"a1": f"v{i}", "a2": "v1"}, features=400) for i in range(4)]
+    put(writer, graphs[0])
+    cypher = (
+        "MATCH (f:Feature)-[e:FIRES_ON]->(t:Token) WHERE f.sae = 'a1' RETURN f.id AS f, t.id AS t"
+    )
+    features = [rows_of(g, "Feature", "a1") for g in graphs]
+    edges = [{(r["source"], r["target"]) for r in rows_of(g, "FIRES_ON", "a1")} for g in graphs]
+    examples = [rows_of(g, "Example", "a1") for g in graphs]
+    values = {(r["id"], r["top_token"]) for f in features for r in f}
+    seen: list[int] = []
+    mixed: list[list[Any]] = []
+    began, swapped = threading.Event(), threading.Event()
+
+    def read() -> None:
+        last = False
+        while not last:  # once before the first swap, and once after the last
+            last = swapped.is_set()
+            seen.append(features.index(reader.table("Feature", "a1").to_pylist()))
+            examples.index(reader.table("Example", "a1").to_pylist())
+            found = reader.query(cypher, {}).to_pylist()
+            edges.index({(r["f"], r["t"]) for r in found})
+            raw = ask("MATCH (f:Feature) WHERE f.sae = 'a1' RETURN f.id, f.top_token")
+            mixed.extend(row for row in raw if tuple(row) not in values)
+            began.set()
+
+    failed: list[BaseException] = []
+
+    def watch() -> None:
+        try:
+            read()
+        except ValueError as error:  # something that is no graph's
+            failed.append(error)
+        finally:
+            began.set()
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    began.wait()
+    try:
+        for graph in graphs[1:]:
+            put(writer, graph)
+    finally:
+        swapped.set()
+        thread.join()
+    assert not failed
+    assert not mixed
+    assert seen == sorted(seen)  # never back again
+    assert (seen[0], seen[-1]) == (0, len(graphs) - 1)
+    assert_shows(writer, graphs[-1])
+
+
+HALF_OLD = "MATCH (f:Feature {sae: 'a1'}) WHERE f.idx < 200 REMOVE f:Feature SET f:FeatureRetired"
+HALF_NEW = (
+    "MATCH (f:FeatureStaged {sae: 'a1'}) WHERE f.idx < 200 REMOVE f:FeatureStaged SET f:Feature"
+)
+UNDO = (
+    "MATCH (f:Feature {sae: 'a1'}) WHERE f.idx < 200 REMOVE f:Feature SET f:FeatureStaged "
+    "WITH count(f) AS n MATCH (r:FeatureRetired {sae: 'a1'}) REMOVE r:FeatureRetired SET r:Feature"
+)
+TOKENS = "MATCH (f:Feature) WHERE f.sae = 'a1' RETURN f.id AS id, f.top_token AS token ORDER BY id"
+
+
+def test_a_reader_waits_for_a_commit_that_is_half_visible(
+    open_neo4j: Open, ask: Callable[..., list[list[Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hold a swap in the state that a commit passes through: half of its features visible.
+
+    The node of the SAE, and so the shown generation, is still the old one meanwhile.
+    """
+    writer, reader = open_neo4j(), open_neo4j()
+    old, new = (make_graph({"a1": v}, features=400) for v in ("v1", "v2"))
+    put(writer, old)
+    versions = [{r["id"]: r["top_token"] for r in rows_of(g, "Feature", "a1")} for g in (old, new)]
+    assert versions[0] != versions[1]
+    answers: list[dict[str, str]] = []
+
+    def read() -> None:
+        answers.append({r["id"]: r["token"] for r in reader.query(TOKENS, {}).to_pylist()})
+
+    commit = writer._bolt.transact
+
+    def held(work: Any, *, timeout: float = 0) -> Any:
+        generation = ask("MATCH (s:SAE {name: 'a1'}) RETURN s._generation")
+        ask(HALF_OLD)
+        ask(HALF_NEW)
+        raw = dict(map(tuple, ask(TOKENS)))
+        assert raw not in versions  # another program reads a mixture
+        assert ask("MATCH (s:SAE {name: 'a1'}) RETURN s._generation") == generation
+        thread.start()
+        thread.join(1)
+        assert thread.is_alive()
+        assert answers == []
+        ask(UNDO)
+        return commit(work, timeout=timeout)
+
+    thread = threading.Thread(target=read)
+    monkeypatch.setattr(writer._bolt, "transact", held)
+    put(writer, new)
+    thread.join()
+    assert answers == versions[1:]
+    assert leftovers(ask) == []
+
+
+def test_the_mark_of_a_killed_swap_ends_with_its_limit_or_the_next_push(
+    open_neo4j: Open, ask: Callable[..., list[list[Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_neo4j()
+    put(store, make_graph({"a1": "v1"}))
+    before = store.query(TOKENS, {})
+    monkeypatch.setattr("atlas.stores.neo4j.connection.SWAP_WAIT", 0.2)
+    mark = "MERGE (l:AtlasLock {name: 'swap'}) SET l.until = timestamp() + $ms"
+    ask(mark, ms=600_000)
+    with pytest.raises(Locked, match="run `atlas push` again"):
+        store.query(TOKENS, {})
+    with pytest.raises(Locked):
+        store.table("Feature", "a1")
+    ask(mark, ms=-1)
+    assert store.query(TOKENS, {}) == before
+    ask(mark, ms=600_000)
+    put(store, make_graph({"a1": "v1"}))
+    assert store.query(TOKENS, {}) == before
+    assert leftovers(ask) == []
+
+
+def test_a_failed_swap_leaves_no_mark(
+    open_neo4j: Open, ask: Callable[..., list[list[Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_neo4j()
+    put(store, make_graph({"a1": "v1"}))
+    before = store.query(TOKENS, {})
+
+    def fails(work: Any, *, timeout: float = 0) -> Any:
+        raise StoreError("as on a full disk")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store._bolt, "transact", fails)
+        with pytest.raises(StoreError, match="full disk"):
+            put(store, make_graph({"a1": "v2"}))
+    assert store.query(TOKENS, {}) == before
+    assert ask("MATCH (l:AtlasLock) RETURN l.name") == []
+
+
+OLD, NEW = {"a1": "v1", "a2": "v1", "b1": "v1"}, {"a1": "v2", "a2": "v2", "c1": "v1"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "moment", ["1", "2", "4", "5", "7", "9", "11", "13", "15", "18", "20", "25", "commit"]
+)
+def test_a_killed_push_is_finished_by_the_next(
+    moment: str, empty_neo4j: Server, open_neo4j: Open, ask: Callable[..., list[list[Any]]]
+) -> None:
+    store = open_neo4j()
+    before, after = edge_graph(OLD), edge_graph(NEW)
+    put(store, before)
+    login = {"NEO4J_URI": empty_neo4j.url, "NEO4J_USERNAME": empty_neo4j.username}
+    killed = subprocess.run(
+        [
+            sys.executable,
+            Path(__file__).parents[1] / "support" / "killed_push.py",
+            moment,
+            json.dumps(NEW),
+        ],
+        env=os.environ | login | {"NEO4J_PASSWORD": empty_neo4j.password},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    shown = store.contents()
+    if moment == "commit":  # the mark of the swap remains; let its limit pass
+        assert ask("MATCH (l:AtlasLock) SET l.until = timestamp() - 1 RETURN l.name") == [["swap"]]
+    assert_whole(store, [before, after])
+    if moment == "commit":
+        assert "b1" in shown  # nothing of the first change is there
+    put(store, after)
+    assert_shows(store, after)
+    assert leftovers(ask) == []
+
+
+def test_unfinished_rows_of_another_atlas_are_swept_too(
+    empty_neo4j: Server, open_neo4j: Open, ask: Callable[..., list[list[Any]]]
+) -> None:
+    env = {"NEO4J_URI": empty_neo4j.url, "NEO4J_PASSWORD": empty_neo4j.password}
+    subprocess.run(
+        [
+            sys.executable,
+            Path(__file__).parents[1] / "support" / "killed_push.py",
+            "5",
+            json.dumps(OLD),
+        ],
+        env=os.environ | env | {"NEO4J_USERNAME": empty_neo4j.username},
+        check=False,
+    )
+    assert ask("MATCH (n:FeatureStaged) RETURN count(n) > 0") == [[True]]
+    store = open_neo4j()
+    put(store, make_graph(("d1",), atlas=OTHER))
+    assert ask("MATCH (n:FeatureStaged) RETURN count(n)") == [[0]]
+    assert ask("MATCH (n:Feature) RETURN DISTINCT n.sae") == [["d1"]]
+
+
+def test_a_swap_that_finds_other_rows_than_it_staged_shows_nothing(
+    open_neo4j: Open, ask: Callable[..., list[list[Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_neo4j()
+    before = make_graph({"a1": "v1"})
+    put(store, before)
+    work = Bolt.transact
+
+    def meddled(self: Bolt, statements: Any, *, timeout: float = 0) -> Any:
+        ask("MATCH (f:FeatureStaged {idx: 3}) DETACH DELETE f")
+        return work(self, statements, timeout=timeout)
+
+    monkeypatch.setattr(Bolt, "transact", meddled)
+    with pytest.raises(StoreError, match="has 6 of 7 staged rows of Feature"):
+        put(store, make_graph({"a1": "v2"}))
+    monkeypatch.undo()
+    assert_shows(store, before)
+    put(store, after := make_graph({"a1": "v2"}))
+    assert_shows(store, after)
+    assert leftovers(ask) == []
+
+
+# ---- edges between the features of two SAEs
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        {"a1": "v2", "a2": "v1", "b1": "v1"},
+        {"a1": "v2", "a2": "v2", "b1": "v2"},
+        {"a1": "v1", "a2": "v1", "b1": "v1", "c1": "v1"},
+        {"b1": "v1"},
+    ],
+    ids=["one", "all", "added", "removed"],
+)
+def test_edges_between_saes_come_with_the_later_swap(
+    open_neo4j: Open, then: dict[str, str], ask: Callable[..., list[list[Any]]]
+) -> None:
+    """They may be absent while the other SAE is not there yet, but are never another graph's."""
+    store = open_neo4j()
+    graphs = [edge_graph({"a1": "v1", "a2": "v1", "b1": "v1"}), edge_graph(then)]
+    put(store, graphs[0])
+
+    class Looks(Silent):
+        looks = 0
+
+        def stage(self, title: str, **known: Any) -> Any:
+            assert_edges_belong(store, graphs)
+            self.looks += 1
+            return super().stage(title, **known)
+
+    store.sync(store.plan(graphs[1]), looked := Looks())
+    assert looked.looks > 2
+    assert_shows(store, graphs[1])
+    assert leftovers(ask) == []
+
+
+# ---- logging in
+
+
+def test_a_server_that_is_not_there() -> None:
+    url = f"bolt://127.0.0.1:{free_port()}"
+    with pytest.raises(
+        StoreUnreachable, match=r"No server answers at bolt://127\.0\.0\.1"
+    ) as failure:
+        open_server(url, password="s3cret-word")
+    assert "docker compose up -d" in str(failure.value)
+    assert "NEO4J_URI" in str(failure.value)
+
+
+def test_a_wrong_password_is_refused_and_not_printed(
+    empty_neo4j: Server, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with pytest.raises(StoreDenied, match="refused the login") as failure:
+        open_server(empty_neo4j.url, username="neo4j", password="s3cret-word")
+    assert "NEO4J_PASSWORD" in str(failure.value)
+    told = [str(failure.value), caplog.text, *capfd.readouterr()]
+    assert not any("s3cret-word" in t for t in told)
+
+
+def test_no_password_at_all(empty_neo4j: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NEO4J_PASSWORD", raising=False)
+    with pytest.raises(StoreDenied, match="NEO4J_PASSWORD"):
+        open_server(empty_neo4j.url)
+
+
+def test_the_environment_says_where_and_who(
+    empty_neo4j: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEO4J_URI", empty_neo4j.url.replace("bolt://", "neo4j://"))
+    monkeypatch.setenv("NEO4J_USERNAME", empty_neo4j.username)
+    monkeypatch.setenv("NEO4J_PASSWORD", empty_neo4j.password)
+    store: Store = open_server()
+    assert store.contents() == {}
+    assert empty_neo4j.password not in store.url
+    assert empty_neo4j.password not in repr(vars(store))
+    store.close()
+
+
+def test_an_unknown_database(empty_neo4j: Server) -> None:
+    with pytest.raises(BadInput, match=r"has no database 'nope'.*--database"):
+        open_server(
+            empty_neo4j.url,
+            username=empty_neo4j.username,
+            password=empty_neo4j.password,
+            database="nope",
+        )
+
+
+@pytest.mark.parametrize("url", ["http://localhost:7474", "postgres://x", "neo4jx://localhost"])
+def test_other_addresses_are_refused(url: str) -> None:
+    assert is_server(url)
+    with pytest.raises(
+        BadInput,
+        match=r"is not the URL of a Neo4j server; expected one of the schemes neo4j, neo4j\+s",
+    ):
+        open_store(url, password="x")
+
+
+def test_a_login_in_the_url_is_refused_and_not_repeated() -> None:
+    with pytest.raises(BadInput, match="contains a login") as failure:
+        open_store("bolt://neo4j:s3cret-word@localhost:7687")
+    assert "s3cret-word" not in str(failure.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "bolt://[x]",
+        "bolt://[x",
+        "bolt://a:b",
+        "bolt://[::1]:x",
+        "bolt://a:-1",
+        "neo4j://a:65536",
+        "bolt://neo4j:s3cret-word@[x]",
+        "bolt://neo4j:s3cret-word",
+    ],
+)
+def test_a_malformed_url_is_refused_and_not_repeated(url: str) -> None:
+    with pytest.raises(BadInput, match=r"URL of the server is malformed.*port.*IPv6") as failure:
+        open_store(url)
+    assert url not in str(failure.value)
+    assert failure.value.__suppress_context__  # the error of urllib may contain the password
+
+
+def test_no_url_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NEO4J_URI", raising=False)
+    with pytest.raises(BadInput, match="NEO4J_URI"):
+        open_server()
