@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from analysis.interpretability.study import (
         measure_interpretability as measure_interpretability,
     )
+    from analysis.logits.one_feature import measure_feature_logits as measure_feature_logits
     from analysis.logits.settings import LogitSettings as LogitSettings
     from analysis.logits.study import measure_logits as measure_logits
     from analysis.positions.settings import PositionSettings as PositionSettings
@@ -121,6 +122,7 @@ __all__ = [
     "map_features",
     "map_sites",
     "measure_effects",
+    "measure_feature_logits",
     "measure_interpretability",
     "measure_logits",
     "measure_spectra",
@@ -217,6 +219,7 @@ _MODULES = {
     "map_features": "analysis.feature_map.study",
     "map_sites": "analysis.transcoder.study",
     "nearest_directions": "analysis.feature_map.direction_study",
+    "measure_feature_logits": "analysis.logits.one_feature",
     "measure_logits": "analysis.logits.study",
     "measure_interpretability": "analysis.interpretability.study",
     "measure_spectra": "analysis.spectra.study",

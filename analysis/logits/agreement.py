@@ -42,7 +42,8 @@ def agreement(direct: Floats, change: Floats) -> Agreement:
     Parameters
     ----------
     direct
-        (features, vocabulary). Direct logits.
+        (features or more, vocabulary). Direct logits of the ablated features, then those of
+        features that are not ablated, which are controls.
     change
         (features, vocabulary). Measured change of each log-probability by the ablation.
 
@@ -56,7 +57,7 @@ def agreement(direct: Floats, change: Floats) -> Agreement:
     correlation = np.clip(_standard_ranks(-change) @ _standard_ranks(direct).T, -1.0, 1.0)
     number = len(correlation)
     own = np.diagonal(correlation).copy()
-    others = ~np.eye(number, dtype=np.bool_) & np.isfinite(correlation)
+    others = ~np.eye(*correlation.shape, dtype=np.bool_) & np.isfinite(correlation)
     count = others.sum(axis=1)
     total = np.where(others, np.nan_to_num(correlation), 0.0).sum(axis=1)
     control = np.divide(total, count, out=np.full(number, np.nan), where=count > 0)

@@ -1,6 +1,8 @@
 """Command `atlas logits`."""
 
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,13 +17,24 @@ from atlas.cli.output import (
     print_table,
     shared_options,
     which_atlas,
+    wrap,
 )
+
+if TYPE_CHECKING:
+    from atlas.studies.results import Result
 
 __all__ = ["logits"]
 
+#: Titles of the tables of one feature.
+_TITLES = {
+    "promoted": "Promoted tokens (highest direct logits)",
+    "suppressed": "Suppressed tokens (lowest direct logits)",
+    "changed": "Tokens that its ablation changes most",
+}
+
 
 @click.command()
-@click.argument("saes", nargs=-1, metavar="[SAE]...")
+@click.argument("names", nargs=-1, metavar="[SAE|SAE/INDEX]...")
 @settings_options(LogitSettings)
 @click.option(
     "--model", metavar="MODEL", help="The model by name or folder. [default: the stored source]"
@@ -32,7 +45,7 @@ __all__ = ["logits"]
 @atlas_option
 @shared_options
 def logits(
-    saes: tuple[str, ...],
+    names: tuple[str, ...],
     *,
     model: str | None,
     device: str,
@@ -54,23 +67,31 @@ def logits(
     features. The results are edges PROMOTES and SUPPRESSES. Features outside the sample have no
     measured change; --features N with the width of the SAE ablates all live features.
 
+    With SAE/INDEX, the tokens of one feature are printed, and nothing is stored.
+
     \b
     Examples:
       atlas logits tiny-a-l1-s0
+      atlas logits tiny-a-l1-s0/7
       atlas logits --features 0
     """
     from analysis.logits.study import measure_logits
 
+    path = folder_of(which_atlas(where))
+    shared: dict[str, Any] = {
+        "settings": LogitSettings(**chosen_settings(LogitSettings, options)),
+        "model": model,
+        "device": device,
+        "progress": make_progress(quiet=quiet),
+    }
+    if _are_features(path, names):
+        from analysis.logits.one_feature import measure_feature_logits
+
+        found = [measure_feature_logits(path, name, **shared) for name in dict.fromkeys(names)]
+        emit([_row(one) for one in found], as_json=as_json, show=lambda: _show_features(found))
+        return
     results = measure_logits(
-        folder_of(which_atlas(where)),
-        saes or None,
-        settings=LogitSettings(**chosen_settings(LogitSettings, options)),
-        model=model,
-        device=device,
-        replace=replace,
-        workers=workers,
-        ray=ray,
-        progress=make_progress(quiet=quiet),
+        path, names or None, replace=replace, workers=workers, ray=ray, **shared
     )
 
     def show() -> None:
@@ -79,3 +100,34 @@ def logits(
         print_table(results.rows, columns=[*results.rows[0], *floor] if results else None)
 
     emit(results.rows, as_json=as_json, show=show)
+
+
+def _are_features(path: Path, names: Sequence[str]) -> bool:
+    """Return whether names are those of features; raise BadInput if only some are."""
+    from atlas.disk.folder import Folder
+    from atlas.errors import BadInput
+
+    saes = Folder.open(path).sound().saes if names else []
+    features = [name for name in names if name not in saes and "/" in name]
+    if features and len(features) < len(names):
+        other = next(name for name in names if name not in features)
+        raise BadInput(
+            f"{features[0]} is a feature and {other} is not; pass features alone, or SAEs alone."
+        )
+    return bool(features)
+
+
+def _row(one: "Result") -> dict[str, Any]:
+    return {**one.summary, **{name: one.table(name).to_pylist() for name in one.tables}}
+
+
+def _show_features(found: "Sequence[Result]") -> None:
+    for number, one in enumerate(found):
+        if number:
+            echo()
+        for sentence in one.verdict:
+            echo(wrap(sentence))
+        for name in one.tables:
+            if one.table(name).num_rows:
+                echo()
+                print_table(one.table(name).to_pylist(), title=_TITLES[name])

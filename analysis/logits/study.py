@@ -7,8 +7,7 @@ the direct logits of the feature and with those of other features.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import chain
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,28 +15,21 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from analysis.logits.ablation import Ablated, ablate
+from analysis.logits.ablation import Ablated
 from analysis.logits.agreement import Agreement, agreement, top_tokens
 from analysis.logits.settings import LogitSettings
-from analysis.statistics.live_directions import LiveDirections, live_directions
+from analysis.logits.subject import WHAT, DirectLogits, Subject, open_subject
 from atlas.disk.parts import Part
 from atlas.progress import SILENT, Progress
 from atlas.studies.forecast import Cost, timed
 from atlas.studies.results import Result, Results
 from atlas.studies.runner import run_study
 from atlas.studies.study import Found, Study, Task, TaskContext, selected_saes
-from ingest.codes.active_tokens import ActiveTokens, sample_active_tokens
-from ingest.codes.store import read_shard, stored_shards
-from ingest.model.language_model import LanguageModel
-from ingest.model.unembedding import stream_rows, unembedding
 from ingest.reduce.arrays import graph_table, keys, nullable
 from ingest.sae.autoencoder import Autoencoder
-from ingest.sae.complete_model import SaeWithModel, open_with_model
 from ingest.text.tokenization import token_texts
 
 __all__ = ["LogitStudy", "measure_logits"]
-
-WHAT = "A study of logits"
 
 #: Features whose direct logits are computed at once.
 _AT_ONCE = 256
@@ -108,7 +100,7 @@ class LogitStudy(Study):
     def run(self, task: Task, at: TaskContext) -> Found:
         """Compute the edges of one SAE."""
         subject = self._subject(task.name, at)
-        direct = _Direct(subject)
+        direct = DirectLogits(subject)
         tokens = subject.sample(self.settings)
         ablated = subject.ablated(tokens, progress=at.progress)
         own = direct.of(ablated.features)
@@ -149,17 +141,15 @@ class LogitStudy(Study):
             tables=(part.manifest.tables, part.table),
         )
 
-    def _subject(self, name: str, at: TaskContext) -> "_Subject":
-        opened = open_with_model(
-            at.folder,
-            at.sound,
+    def _subject(self, name: str, at: TaskContext) -> Subject:
+        return open_subject(
+            at,
             name,
             opened=self.opened,
             model=self.model,
             tokenizer=self.tokenizer,
             device=self.device,
         )
-        return _Subject(opened, live_directions(at.sound, name, opened=self.opened), at)
 
 
 def measure_logits(
@@ -230,59 +220,6 @@ def measure_logits(
 
 
 @dataclass(frozen=True, eq=False)
-class _Subject:
-    """An SAE with its model, the directions of its live features, and its text."""
-
-    opened: SaeWithModel
-    live: LiveDirections
-    at: TaskContext
-
-    @property
-    def name(self) -> str:
-        return self.opened.record.name
-
-    @property
-    def hook(self) -> str:
-        return self.opened.sae.info.hook
-
-    @property
-    def model(self) -> LanguageModel:
-        return self.opened.model
-
-    def ablated(self, tokens: ActiveTokens, *, progress: Progress = SILENT) -> Ablated:
-        """Ablate features on some tokens."""
-        one = self.opened
-        return ablate(one.complete, one.sae, tokens, text=one.text, progress=progress)
-
-    def sample(self, settings: LogitSettings) -> ActiveTokens:
-        """Return the tokens on which a sample of the live features is ablated."""
-        rng = np.random.default_rng(settings.seed)
-        number = min(settings.features, len(self.live.features))
-        chosen = np.sort(rng.choice(self.live.features, number, replace=False))
-        shards = (
-            stored_shards(self.at.folder, self.at.sound, self.name, what=WHAT) if number else []
-        )
-        blocks = chain.from_iterable(map(read_shard, shards))
-        return sample_active_tokens(blocks, chosen, most=settings.positions, seed=settings.seed)
-
-
-class _Direct:
-    """The direct logits of the live features of an SAE, over the tokens of the tokenizer."""
-
-    def __init__(self, subject: _Subject) -> None:
-        found = unembedding(subject.opened.complete)
-        self.softcap = found.softcap
-        self.features = subject.live.features
-        # Rows of the matrix behind those of the tokenizer stand for no token.
-        self._matrix = replace(found, matrix=found.matrix[: subject.model.vocabulary])
-        self._rows = stream_rows(subject.model, subject.hook, subject.live.decoder)
-
-    def of(self, features: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the direct logits of some live features, (features, vocabulary)."""
-        return self._matrix.direct_logits(self._rows[np.searchsorted(self.features, features)])
-
-
-@dataclass(frozen=True, eq=False)
 class _Edges:
     """The tokens of the highest and of the lowest direct logits of each live feature.
 
@@ -299,7 +236,7 @@ class _Edges:
     values: dict[str, Floats]
 
     @classmethod
-    def of(cls, direct: _Direct, *, top: int) -> "_Edges":
+    def of(cls, direct: DirectLogits, *, top: int) -> "_Edges":
         tokens: dict[str, list[NDArray[np.int64]]] = {"PROMOTES": [], "SUPPRESSES": []}
         values: dict[str, list[NDArray[np.float32]]] = {"PROMOTES": [], "SUPPRESSES": []}
         for first in range(0, max(len(direct.features), 1), _AT_ONCE):
@@ -314,7 +251,7 @@ class _Edges:
             {name: np.concatenate(each).astype(np.float64) for name, each in values.items()},
         )
 
-    def table(self, name: str, subject: _Subject, ablated: Ablated) -> pa.Table:
+    def table(self, name: str, subject: Subject, ablated: Ablated) -> pa.Table:
         """Return the edges of a type; a token that is not promoted (suppressed) has none."""
         tokens, values = self.tokens[name], self.values[name]
         own = (values if name == "PROMOTES" else -values) > 0
@@ -336,7 +273,7 @@ class _Edges:
         ).data
 
 
-def _tokens(subject: _Subject, edges: _Edges) -> pa.Table:
+def _tokens(subject: Subject, edges: _Edges) -> pa.Table:
     """Return the rows of the tokens of all edges."""
     used = np.unique(np.concatenate([edges.tokens[name].ravel() for name in edges.tokens]))
     return graph_table(
@@ -351,7 +288,7 @@ def _tokens(subject: _Subject, edges: _Edges) -> pa.Table:
     ).data
 
 
-def _graph_rows(subject: _Subject, ablated: Ablated, agreed: Agreement) -> pa.Table:
+def _graph_rows(subject: Subject, ablated: Ablated, agreed: Agreement) -> pa.Table:
     """Return the properties of the live features."""
     live = subject.live.features
     at = np.searchsorted(live, ablated.features)
@@ -371,7 +308,7 @@ def _graph_rows(subject: _Subject, ablated: Ablated, agreed: Agreement) -> pa.Ta
 
 
 def _features(
-    subject: _Subject,
+    subject: Subject,
     ablated: Ablated,
     agreed: Agreement,
     *,

@@ -102,7 +102,7 @@ CASES = {
     "effects": [["effects", ONE, "--on", OTHER], ["effects", NAME]],
     "subspaces": [["subspaces", ONE, OTHER, "--draws", "2"], ["subspaces", ONE, NAME]],
     "similarity": [["similarity", ONE, OTHER, *FEW], ["similarity", ONE, NAME]],
-    "logits": [["logits", ONE], ["logits", NAME]],
+    "logits": [["logits", ONE], ["logits", ONE + "/1"], ["logits", NAME]],
     "steer": [
         ["steer", "--feature", ONE + "/1", "--prompt", NAME],
         ["steer", "--sae", ONE, "--task", "feelings"],

@@ -13,12 +13,13 @@ from scipy.stats import spearmanr
 
 from analysis.logits.ablation import ablate
 from analysis.logits.agreement import agreement, top_tokens
+from analysis.logits.one_feature import measure_feature_logits
 from analysis.logits.settings import LogitSettings
 from analysis.logits.study import _rounded, measure_logits
 from atlas.api import Atlas
 from atlas.cli.main import command
 from atlas.disk.folder import Folder
-from atlas.errors import BadInput, Mismatch, Missing
+from atlas.errors import BadInput, Mismatch, Missing, UnknownName
 from ingest.codes.active_tokens import ActiveTokens, sample_active_tokens
 from ingest.codes.store import read_shard
 from ingest.forward.run import ingest
@@ -95,6 +96,16 @@ def test_agreement_equals_spearman_correlations():
         others = np.delete(rho[i], i)
         assert found.control[i] == pytest.approx(others.mean())
         assert found.p[i] == (1 + (others >= rho[i, i]).sum()) / 5
+
+
+def test_further_direct_logits_are_controls_of_one_change():
+    rng = np.random.default_rng(4)
+    direct, change = rng.normal(size=(6, 30)), rng.normal(size=(1, 30))
+    found = agreement(direct, change)
+    rho = np.array([spearmanr(row, -change[0]).statistic for row in direct])
+    assert found.own == pytest.approx([rho[0]])
+    assert found.control == pytest.approx([rho[1:].mean()])
+    assert found.p.tolist() == [(1 + (rho[1:] >= rho[0]).sum()) / 6]
 
 
 def test_agreement_of_constant_rows_and_of_one_feature():
@@ -340,6 +351,80 @@ def test_the_model_must_be_at_hand_and_have_a_head(subject):
 def test_the_plot_shows_own_and_other_logits(results):
     shown = results[0].plot().to_dict()
     assert "rank correlation" in json.dumps(shown)
+
+
+def test_one_feature_equals_a_loop_over_tokens(subject):
+    path, causal, tokenizer, saes = subject
+    sae, blocks = saes[0], blocks_of_sae(path, "middle")
+    feature = int(np.bincount(np.concatenate([b.indices for b in blocks])).argmax())
+    options = {"model": causal, "tokenizer": tokenizer, "opened": saes}
+    settings = LogitSettings(top=5, positions=4)
+    found = measure_feature_logits(path, f"middle/{feature}", settings=settings, **options)
+    tokens = sample_active_tokens(blocks, np.array([feature]), most=4, seed=0)
+    changes = []
+    documents = [d for d in small_ingest.texts() if d.strip()]
+    for _, number, at in pairs(tokens):
+        one = blocks[number].tokens
+        own = tokenizer(documents[one.document[at]], add_special_tokens=False)["input_ids"]
+        kept = [i for i, t in enumerate(own) if t not in tokenizer.all_special_ids]
+        start = kept[one.index[at]] - (one.position[at] - 1)
+        ids = [tokenizer.bos_token_id, *own[start : start + small_ingest.CONTEXT - 1]]
+        where = {"layer": 1, "position": one.position[at], "feature": feature}
+        changes.append(by_loop(causal, sae.sae, ids, **where))
+    change = np.mean(changes, axis=0)[: len(tokenizer)]
+    with torch.no_grad():
+        head = causal.lm_head.weight * causal.model.norm.weight
+        logits = (sae.sae.W_dec @ head.T).double().numpy()
+    logits = (logits - logits.mean(axis=1, keepdims=True))[:, : len(tokenizer)]
+    highest = np.argsort(-logits[feature], kind="stable")
+    words = [tokenizer.convert_ids_to_tokens(int(i)) for i in range(len(tokenizer))]
+    for name, chosen in (
+        ("promoted", highest[:5]),
+        ("suppressed", highest[::-1][:5]),
+        ("changed", np.argsort(-np.abs(change), kind="stable")[:5]),
+    ):
+        rows = found.table(name).to_pylist()
+        assert [row["rank"] for row in rows] == [list(highest).index(i) for i in chosen]
+        assert len({row["token"] for row in rows}) == len({words[i] for i in chosen})
+        np.testing.assert_allclose([r["value"] for r in rows], logits[feature][chosen], rtol=1e-4)
+        np.testing.assert_allclose(
+            [r["ablated_change"] for r in rows], change[chosen], rtol=0.02, atol=2e-4
+        )
+    assert found["positions"] == 4
+    assert found["agreement"] == pytest.approx(
+        spearmanr(logits[feature], -change).statistic, abs=0.01
+    )
+    live = np.setdiff1d(np.unique(np.concatenate([b.indices for b in blocks])), feature)
+    assert found["others"] == len(live)
+    rho = np.array([spearmanr(logits[g], -change).statistic for g in live])
+    assert found["control"] == pytest.approx(rho.mean(), abs=0.01)
+    assert found["hits"] == (change[highest[:5]] < 0).mean()
+    falls = [(change[np.argsort(-logits[g], kind="stable")[:5]] < 0).mean() for g in live]
+    assert found["hits_control"] == pytest.approx(np.mean(falls), abs=0.01)
+
+
+def test_one_feature_without_ablation_and_bad_names(subject):
+    path, causal, tokenizer, saes = subject
+    options = {"model": causal, "tokenizer": tokenizer, "opened": saes}
+    with Atlas.open(path) as atlas:
+        rows = atlas.table("Feature", sae="middle").to_pylist()
+    dead = next((f["id"] for f in rows if f["dead"]), None)
+    live = next(f["id"] for f in rows if not f["dead"])
+    one = measure_feature_logits(path, live, settings=LogitSettings(features=0), **options)
+    assert one["agreement"] is None
+    assert "was not measured" in one.verdict[0]
+    assert set(one.table("promoted")["ablated_change"].to_pylist()) == {None}
+    assert one.table("changed").num_rows == 0
+    for name, error, message in (
+        ("middle/x", BadInput, "expected SAE/INDEX"),
+        ("middle/99999", BadInput, "has features 0 to"),
+        ("midle/1", UnknownName, "midle"),
+        *([(dead, BadInput, "never active")] if dead else []),
+    ):
+        with pytest.raises(error, match=message):
+            measure_feature_logits(path, name, **options)
+    mixed = ["logits", "middle", live, "-a", str(path)]
+    assert "pass features alone" in str(CliRunner().invoke(command(), mixed).exception)
 
 
 def test_a_correlation_that_rounds_to_zero_has_no_sign():
