@@ -35,15 +35,22 @@ _TEXT = {"type": "string", "minLength": 1, "maxLength": MAX_TEXT}
 _OPEN_OBJECT = {"type": "object"}
 
 
-def card_tools(open_atlas: Open) -> list[Tool]:
+def card_tools(open_atlas: Open, *, timeout: float) -> list[Tool]:
     """Return the tools that describe SAEs, features, and the schema of the graph.
 
     Parameters
     ----------
     open_atlas
         Opens the atlas.
+    timeout
+        Time limit of the queries of a card, in seconds.
     """
-    return [_list_saes(open_atlas), _show_sae(open_atlas), _show_feature(open_atlas), _schema()]
+    return [
+        _list_saes(open_atlas),
+        _show_sae(open_atlas, timeout),
+        _show_feature(open_atlas, timeout),
+        _schema(),
+    ]
 
 
 def _meanings(table: str) -> dict[str, str]:
@@ -70,7 +77,7 @@ def _list_saes(open_atlas: Open) -> Tool:
     )
 
 
-def _show_sae(open_atlas: Open) -> Tool:
+def _show_sae(open_atlas: Open, timeout: float) -> Tool:
     def call(arguments: Mapping[str, Any]) -> dict[str, Any]:
         with open_atlas() as atlas:
             view = SaeView(atlas, arguments["sae"])
@@ -79,6 +86,7 @@ def _show_sae(open_atlas: Open) -> Tool:
                 "MATCH (s:SAE {name: $sae})-[:COMPARED_WITH]-(o:SAE) RETURN o.name AS name "
                 "ORDER BY name",
                 {"sae": view.name},
+                timeout=timeout,
             )["name"].to_pylist()
         meanings = _meanings("SAE")
         budget = Budget()
@@ -114,10 +122,11 @@ def _show_sae(open_atlas: Open) -> Tool:
     )
 
 
-def _show_feature(open_atlas: Open) -> Tool:
+def _show_feature(open_atlas: Open, timeout: float) -> Tool:
     def call(arguments: Mapping[str, Any]) -> dict[str, Any]:
         with open_atlas() as atlas:
-            card = feature_card(atlas, arguments["feature"], limit=arguments.get("limit", 5))
+            limit = arguments.get("limit", 5)
+            card = feature_card(atlas, arguments["feature"], limit=limit, timeout=timeout)
         return _card(card)
 
     return Tool(

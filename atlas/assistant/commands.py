@@ -20,7 +20,7 @@ __all__ = ["mcp"]
     default=60.0,
     show_default=True,
     callback=finite,
-    help="Time limit of a query in seconds.",
+    help="Time limit of a query or a card in seconds.",
 )
 @atlas_option
 @click.option("--json", "as_json", is_flag=True, help="Print an error at the start as JSON.")

@@ -66,7 +66,7 @@ def all_tools(
     open_atlas
         Opens the atlas for one call.
     timeout
-        Time limit of a query in seconds.
+        Time limit of a query or a card in seconds.
     only
         Names of the named queries to offer; all if empty.
     cypher
@@ -77,7 +77,7 @@ def all_tools(
     UnknownName
         If no query has a name in ``only``.
     """
-    tools = card_tools(open_atlas)
+    tools = card_tools(open_atlas, timeout=timeout)
     if cypher:
         tools.append(cypher_tool(open_atlas, timeout=timeout))
     return tools + query_tools(open_atlas, timeout=timeout, only=only)

@@ -1,14 +1,17 @@
 """The card of a feature: its numbers with their controls, examples, and related features."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import queries
-from atlas.errors import BadInput, RequestError, UnknownName
+from atlas.errors import BadInput, QueryFailed, RequestError, UnknownName
 from atlas.features.numbers import FeatureNumber, feature_numbers
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from atlas.features.open_atlas import OpenAtlas
 
 __all__ = ["CardTable", "Example", "FeatureCard", "feature_card"]
@@ -301,7 +304,38 @@ class FeatureCard:
         return f"<feature {self.id}: {' '.join(self.verdict)}>"
 
 
-def feature_card(atlas: "OpenAtlas", id: str, *, limit: int = 10) -> FeatureCard:
+@dataclass(frozen=True)
+class _Timed:
+    """An open atlas whose queries have a time limit together."""
+
+    atlas: "OpenAtlas"
+    timeout: float
+    end: float
+
+    @classmethod
+    def of(cls, atlas: "OpenAtlas", timeout: float) -> "_Timed":
+        _ = atlas.store  # builds the embedded view if it is not current, which has no limit
+        return cls(atlas, timeout, time.monotonic() + timeout)
+
+    def ask(self, name: str, **params: Any) -> "pa.Table":
+        return self.atlas.ask(name, timeout=self._left(), **params)
+
+    def query(self, cypher: str, params: Mapping[str, Any]) -> "pa.Table":
+        return self.atlas.store.query(cypher, params, timeout=self._left())
+
+    def _left(self) -> float:
+        left = self.end - time.monotonic()
+        if left <= 0:
+            raise QueryFailed(
+                f"The card took longer than its limit of {self.timeout:g} seconds and was stopped; increase the "
+                "limit."
+            )
+        return left
+
+
+def feature_card(
+    atlas: "OpenAtlas", id: str, *, limit: int = 10, timeout: float = 60
+) -> FeatureCard:
     """Return the card of a feature.
 
     Parameters
@@ -312,20 +346,25 @@ def feature_card(atlas: "OpenAtlas", id: str, *, limit: int = 10) -> FeatureCard
         The feature, as ``sae/index``.
     limit
         Largest number of rows of each table, and of top examples.
+    timeout
+        Time limit of all its queries together, in seconds.
 
     Raises
     ------
     UnknownName
         If the atlas has no such SAE or feature.
+    QueryFailed
+        If the queries take longer than the limit.
 
     Examples
     --------
     >>> from atlas import Atlas                                    # doctest: +SKIP
     >>> feature_card(Atlas.open("demo.atlas"), "tiny-a-l1-s0/7").verdict
     """
-    atlas.ask("feature_card", feature=id)  # raises for an unknown name
-    properties = _properties(atlas, id)
-    found = {section: _rows(atlas, id, section) for section in _SECTIONS}
+    timed = _Timed.of(atlas, timeout)
+    timed.ask("feature_card", feature=id)  # raises for an unknown name
+    properties = _properties(timed, id)
+    found = {section: _rows(timed, id, section) for section in _SECTIONS}
     sae = id.rpartition("/")[0]
     about = next(row for row in atlas.table("SAE").to_pylist() if row["name"] == sae)
     computed = _computed(atlas, sae)
@@ -336,7 +375,7 @@ def feature_card(atlas: "OpenAtlas", id: str, *, limit: int = 10) -> FeatureCard
         + _about_floor(about),
         properties={k: v for k, v in properties.items() if v is not None and k not in _HIDDEN},
         histogram=_histogram(atlas, id),
-        examples=_examples(atlas, id, limit),
+        examples=_examples(timed, id, limit),
         tables=[
             CardTable(section.title, rows[:limit], section.note)
             for section, rows in found.items()
@@ -352,17 +391,17 @@ def feature_card(atlas: "OpenAtlas", id: str, *, limit: int = 10) -> FeatureCard
     )
 
 
-def _properties(atlas: "OpenAtlas", id: str) -> dict[str, Any]:
+def _properties(atlas: _Timed, id: str) -> dict[str, Any]:
     from atlas import schema
 
     names = [p.name for p in schema.table("Feature").properties]
     returned = ", ".join(f"f.{name} AS {name}" for name in names)
-    found = atlas.store.query(f"MATCH (f:Feature {{id: $id}}) RETURN {returned}", {"id": id})
+    found = atlas.query(f"MATCH (f:Feature {{id: $id}}) RETURN {returned}", {"id": id})
     row: dict[str, Any] = found.to_pylist()[0]
     return row
 
 
-def _rows(atlas: "OpenAtlas", id: str, section: _Section) -> list[dict[str, Any]]:
+def _rows(atlas: _Timed, id: str, section: _Section) -> list[dict[str, Any]]:
     """Return all rows of a section, so that the verdict does not depend on how many are shown."""
     limited = any(p.name == "limit" for p in queries.get(section.query).parameters)
     try:
@@ -403,7 +442,7 @@ def _histogram(atlas: "OpenAtlas", id: str) -> list[dict[str, Any]]:
     return [{name: row[name] for name in ("lower", "upper", "count")} for row in rows]
 
 
-def _examples(atlas: "OpenAtlas", id: str, limit: int) -> list[Example]:
+def _examples(atlas: _Timed, id: str, limit: int) -> list[Example]:
     top = atlas.ask("examples_of_feature", feature=id, limit=limit).to_pylist()
     sampled = atlas.ask("sampled_examples_of_feature", feature=id).to_pylist()
     rows = [{"kind": "top", **row} for row in top]

@@ -20,6 +20,7 @@ from atlas.assistant.answer_size import MAX_ANSWER, MAX_ITEMS, MAX_ROWS, Budget,
 from atlas.assistant.server import all_tools, answered
 from atlas.cli.main import main
 from atlas.errors import BadInput
+from atlas.features import card
 from atlas.features.card import CardTable, Example, FeatureCard
 from atlas.push import push_atlas
 from atlas.stores.kuzu import KuzuStore
@@ -174,6 +175,42 @@ def test_a_bad_call_gets_one_short_message(name, arguments, expected, tools):
     assert expected in text
     assert len(text) < 1200
     assert "\x1b" not in text
+
+
+class Store:
+    """The store of an atlas, which notes the time limit of each query that has one."""
+
+    def __init__(self, store, limits):
+        self.store, self.limits = store, limits
+
+    def query(self, cypher, params, **limit):
+        self.limits += limit.values()
+        return self.store.query(cypher, params, **limit)
+
+    def __getattr__(self, name):
+        return getattr(self.store, name)
+
+
+def test_cards_share_the_time_limit_of_the_server(atlas_path, monkeypatch):
+    limits, now = [], iter(range(10**6))
+    monkeypatch.setattr(card.time, "monotonic", lambda: float(next(now)))
+    opened = Atlas.open(atlas_path)
+    first = opened.features("a")["id"][0].as_py()
+    opened._store = Store(opened.store, limits)
+    tools = all_tools(lambda: contextlib.nullcontext(opened), timeout=1000)
+    answer, text = answered(tools, "show_feature", {"feature": first})
+    assert answer is not None, text
+    # The clock advances by 1 second before each query of a card.
+    assert len(limits) >= 10
+    assert sorted(limits, reverse=True) == limits
+    assert limits[0] == 999
+    short = all_tools(lambda: contextlib.nullcontext(opened), timeout=3)
+    answer, text = answered(short, "show_feature", {"feature": first})
+    assert answer is None
+    assert "longer than its limit of 3 seconds" in text
+    limits.clear()
+    answered(short, "show_sae", {"sae": "a"})
+    assert limits == [3]
 
 
 @pytest.mark.slow
