@@ -15,7 +15,18 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
-__all__ = ["SILENT", "Bars", "Clock", "Pace", "Progress", "Silent", "Stage", "duration", "rough"]
+__all__ = [
+    "SILENT",
+    "Bars",
+    "Clock",
+    "Pace",
+    "Progress",
+    "Silent",
+    "Stage",
+    "duration",
+    "report_remark",
+    "rough",
+]
 
 
 # Widths of a bar, and of the elapsed and the remaining time with the gaps between columns.
@@ -71,13 +82,21 @@ class _Bar:
 
 
 class Bars:
-    """Draw a bar for each stage on stderr, or one plain line if stderr is not a terminal."""
+    """Draw a bar for each stage on stderr, or one plain line if stderr is not a terminal.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    remarks_last
+        Whether remarks on a result wait for ``print_remarks``, which the caller calls after it has
+        printed the result. Otherwise they are printed at once.
+    """
+
+    def __init__(self, *, remarks_last: bool = False) -> None:
         from rich.console import Console
 
         self._console = Console(stderr=True, markup=False)
-        self._remarks: set[str] = set()
+        self._reported: set[str] = set()
+        self._remarks: list[str] | None = [] if remarks_last else None
 
     @contextmanager
     def stage(self, title: str, *, total: float | None = None, unit: str = "") -> Iterator[Stage]:
@@ -112,10 +131,39 @@ class Bars:
 
     def report(self, sentence: str) -> None:
         """Print a line above the bars, once if it is repeated."""
-        if sentence in self._remarks:
+        if sentence in self._reported:
             return
-        self._remarks.add(sentence)
-        self._console.print(shown(sentence), highlight=False, soft_wrap=True)
+        self._reported.add(sentence)
+        soft = not self._console.is_terminal  # a pipe has one line for each sentence
+        self._console.print(shown(sentence), highlight=False, soft_wrap=soft)
+
+    def remark(self, sentence: str) -> None:
+        """Print a remark on the result, which may wait until the result is printed."""
+        if self._remarks is None:
+            self.report(sentence)
+        else:
+            self._remarks.append(sentence)
+
+    def print_remarks(self) -> None:
+        """Print the remarks that waited for the result."""
+        for sentence in self._remarks or ():
+            self.report(sentence)
+
+
+def report_remark(progress: Progress, sentence: str) -> None:
+    """Report a remark on a result: after the result, if the progress can wait for it.
+
+    Parameters
+    ----------
+    progress
+        Receives the remark.
+    sentence
+        The remark.
+    """
+    if isinstance(progress, Bars):
+        progress.remark(sentence)
+    else:
+        progress.report(sentence)
 
 
 Clock: TypeAlias = Callable[[], float]

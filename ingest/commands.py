@@ -15,6 +15,7 @@ from atlas.cli.output import (
     folder_of,
     make_progress,
     print_table,
+    print_verdict,
     shared_options,
     which_atlas,
 )
@@ -270,8 +271,7 @@ def match(
     def show() -> None:
         if not rows:
             echo("Nothing to match: no match of this atlas is stale.")
-        for sentence in results.verdict:
-            echo(sentence)
+        print_verdict(results.verdict)
         for row in rows:
             few = too_few_draws(row["draws"], row["draws_needed"], row["matches_needed"])
             if few and not row["beyond_token"]:

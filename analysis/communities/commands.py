@@ -15,6 +15,7 @@ from atlas.cli.output import (
     folder_of,
     make_progress,
     print_table,
+    print_verdict,
     shared_options,
     which_atlas,
 )
@@ -159,7 +160,8 @@ def plot_communities(
 
 
 def _show(rows: Sequence[Mapping[str, Any]], verdict: Sequence[str]) -> None:
-    echo("\n".join(verdict) + "\n")
+    print_verdict(verdict)
+    echo()
     print_table([{label: row[name] for name, label in _COLUMNS.items()} for row in rows])
     print_table(
         [

@@ -18,9 +18,9 @@ from atlas.cli.output import (
     folder_of,
     make_progress,
     print_table,
+    print_verdict,
     shared_options,
     which_atlas,
-    wrap,
 )
 from atlas.errors import BadInput
 from atlas.studies.results import Results
@@ -229,8 +229,7 @@ def _command(
 
 
 def _show(found: Mapping[str, Any]) -> None:
-    for sentence in found["verdict"]:
-        echo(wrap(sentence))
+    print_verdict(found["verdict"])
     brief = len(found["results"]) > 1 or any(len(one["concepts"]) > 1 for one in found["results"])
     for one in found["results"]:
         rows: Sequence[Mapping[str, Any]] = [

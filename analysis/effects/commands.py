@@ -8,14 +8,13 @@ from analysis.effects.settings import EffectSettings
 from atlas.cli.options import chosen_settings, settings_options, worker_options
 from atlas.cli.output import (
     atlas_option,
-    echo,
     emit,
     folder_of,
     make_progress,
     print_table,
+    print_verdict,
     shared_options,
     which_atlas,
-    wrap,
 )
 
 __all__ = ["effects"]
@@ -88,8 +87,7 @@ def effects(saes: tuple[str, ...], on: tuple[str, ...], **options: Any) -> None:
     )
 
     def show() -> None:
-        for sentence in results.verdict:
-            echo(wrap(sentence))
+        print_verdict(results.verdict)
         print_table(results.rows, columns=_SHOWN)
 
     emit(results.rows, as_json=options["as_json"], show=show)

@@ -14,9 +14,9 @@ from atlas.cli.output import (
     folder_of,
     make_progress,
     print_table,
+    print_verdict,
     shared_options,
     which_atlas,
-    wrap,
 )
 
 __all__ = ["floors"]
@@ -62,8 +62,7 @@ def floors(
     compared = [_compared(one.table("areas").to_pylist()) for one in results]
 
     def show() -> None:
-        for sentence in results.verdict:
-            echo(wrap(sentence))
+        print_verdict(results.verdict)
         for row, saes in zip(rows, compared, strict=True):
             for role, names in row["floors"].items():
                 number, trained = len(saes.get(role, ())), len(row["trained"])

@@ -14,6 +14,7 @@ from atlas.cli.output import (
     emit,
     make_progress,
     print_table,
+    print_verdict,
     shared_options,
     which_atlas,
 )
@@ -163,7 +164,8 @@ def plot_graphs(
 
 
 def _show(result: Mapping[str, Any], verdict: Sequence[str]) -> None:
-    echo("\n".join(verdict) + "\n")
+    print_verdict(verdict)
+    echo()
     saes = result["saes"]
     print_table(
         [

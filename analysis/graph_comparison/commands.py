@@ -14,6 +14,7 @@ from atlas.cli.output import (
     emit,
     make_progress,
     print_table,
+    print_verdict,
     shared_options,
     which_atlas,
 )
@@ -88,8 +89,7 @@ def compare(
 
 def _show(result: Mapping[str, Any]) -> None:
     comparisons = result["comparisons"]
-    for one in comparisons:
-        echo(one["conclusion"])
+    print_verdict([one["conclusion"] for one in comparisons])
     echo()
     print_table(
         [

@@ -16,6 +16,7 @@ from atlas.cli.output import (
     make_progress,
     on_terminal,
     print_table,
+    print_verdict,
     requested,
     shared_options,
     which_atlas,
@@ -102,8 +103,7 @@ def counterparts(
 
 
 def _show(found: Mapping[str, Any]) -> None:
-    for sentence in found["sentences"]:
-        echo(sentence)
+    print_verdict(found["sentences"])
     for path in found.get("written", ()):
         echo(path)
     echo()

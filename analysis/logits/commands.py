@@ -10,11 +10,11 @@ from analysis.logits.settings import LogitSettings
 from atlas.cli.options import chosen_settings, settings_options, worker_options
 from atlas.cli.output import (
     atlas_option,
-    echo,
     emit,
     folder_of,
     make_progress,
     print_table,
+    print_verdict,
     shared_options,
     which_atlas,
     wrap,
@@ -95,7 +95,7 @@ def logits(
     )
 
     def show() -> None:
-        echo("\n".join(results.verdict))
+        print_verdict(results.verdict)
         floor = [n for n in ("role", "floor_of") if any(n in row for row in results.rows)]
         print_table(results.rows, columns=[*results.rows[0], *floor] if results else None)
 

@@ -7,7 +7,14 @@ import click
 
 from analysis.residual.settings import ResidualSettings
 from atlas.cli.options import chosen_settings, settings_options
-from atlas.cli.output import echo, emit, make_progress, print_table, shared_options
+from atlas.cli.output import (
+    echo,
+    emit,
+    make_progress,
+    print_table,
+    print_verdict,
+    shared_options,
+)
 from ingest.text.options import text_options
 
 if TYPE_CHECKING:
@@ -92,8 +99,7 @@ def residual(
 
 
 def _show(found: "Result") -> None:
-    for sentence in found.verdict:
-        echo(sentence)
+    print_verdict(found.verdict)
     scores = {row["sae"]: row for row in found["probes"]}
     rows = [
         {

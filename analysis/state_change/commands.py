@@ -13,9 +13,9 @@ from atlas.cli.output import (
     folder_of,
     make_progress,
     print_table,
+    print_verdict,
     shared_options,
     which_atlas,
-    wrap,
 )
 
 __all__ = ["changes"]
@@ -99,8 +99,7 @@ def changes(
     saes = one.table("saes").to_pylist()
 
     def show() -> None:
-        for sentence in one.verdict:
-            echo(wrap(sentence))
+        print_verdict(one.verdict)
         echo()
         print_table(saes)
         for row in saes:

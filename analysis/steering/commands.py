@@ -13,6 +13,7 @@ from atlas.cli.output import (
     folder_of,
     make_progress,
     print_table,
+    print_verdict,
     shared_options,
     which_atlas,
 )
@@ -149,7 +150,7 @@ def steer(
 
     def show() -> None:
         for each in results:
-            echo("\n".join(each.verdict))
+            print_verdict(each.verdict)
             rows = with_mean_of_random(each.table("arms").to_pylist())
             print_table([row | _short(row) for row in rows], columns=_ARMS)
 
@@ -164,7 +165,7 @@ def _short(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _show_text(one: "Result") -> None:
-    echo("\n".join(one.verdict))
+    print_verdict(one.verdict)
     for row in one.table("texts").to_pylist():
         members = f" ({', '.join(row['features'])})" if row["features"] else ""
         echo(f"\n{row['arm']}{members}:")

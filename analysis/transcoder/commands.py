@@ -8,12 +8,12 @@ import click
 from analysis.transcoder.settings import TranscoderSettings
 from atlas.cli.options import chosen_settings, settings_options
 from atlas.cli.output import (
-    echo,
     emit,
     finite,
     folder_of,
     make_progress,
     print_table,
+    print_verdict,
     shared_options,
     which_atlas,
 )
@@ -159,8 +159,7 @@ def transcoder(
 
 
 def _show(rows: list[dict[str, Any]]) -> None:
-    for row in rows:
-        echo(row["conclusion"])
+    print_verdict([row["conclusion"] for row in rows])
     for source in dict.fromkeys(row["source"] for row in rows):
         mine = [row for row in rows if row["source"] == source]
         columns = [c for c in _SHOWN if any(row[c] is not None for row in mine)]

@@ -10,7 +10,7 @@ import click
 
 from atlas.cli.completion import add_completions
 from atlas.cli.early_checks import check_names_early
-from atlas.cli.output import echo
+from atlas.cli.output import echo, wrap
 from atlas.errors import AtlasError
 from atlas.plugins import SECTIONS, Failed, find_rooms
 from atlas.safe_text import json_line
@@ -121,4 +121,4 @@ def _print_error(
         usage.show(message)
         echo(message.getvalue().rstrip("\n"), err=True)
     else:
-        echo(f"atlas: {sentence}", err=True)
+        echo(wrap(f"atlas: {sentence}"), err=True)

@@ -27,6 +27,7 @@ __all__ = [
     "plain_options",
     "print_heading",
     "print_table",
+    "print_verdict",
     "requested",
     "shared_options",
     "which_atlas",
@@ -138,12 +139,19 @@ def folder_of(where: str) -> Path:
 
 
 def make_progress(*, quiet: bool) -> Progress:
-    """Return progress bars on stderr, or silent progress."""
+    """Return progress bars on stderr, or silent progress.
+
+    Remarks on the result follow it: they are printed when the command ends.
+    """
     if quiet:
         return SILENT
     from atlas.progress import Bars
 
-    return Bars()
+    context = click.get_current_context(silent=True)
+    bars = Bars(remarks_last=context is not None)
+    if context is not None:
+        context.call_on_close(bars.print_remarks)
+    return bars
 
 
 def emit(result: Any, *, as_json: bool, show: Callable[[], None], ok: bool = True) -> None:
@@ -152,6 +160,12 @@ def emit(result: Any, *, as_json: bool, show: Callable[[], None], ok: bool = Tru
         click.echo(json_line({"ok": ok, "result": _plain(result)}))
     else:
         show()
+
+
+def print_verdict(sentences: Sequence[str]) -> None:
+    """Print the sentences of a verdict, each in lines of the width of the terminal."""
+    for sentence in sentences:
+        echo(wrap(sentence))
 
 
 def print_table(
@@ -201,7 +215,8 @@ def print_table(
     table.title = heading
     console.print(table)
     if omitted := names[len(fitting) :]:
-        echo(f"Columns omitted at this width: {', '.join(omitted)}. --wide prints all.", err=True)
+        remark = f"Columns omitted at this width: {', '.join(omitted)}. --wide prints all."
+        echo(wrap(remark), err=True)
     if len(rows) > len(listed):
         echo(f"{len(listed)} of {len(rows):,} rows; --full prints all.", err=True)
 
@@ -324,7 +339,11 @@ def wrap(text: str, *, indent: str = "") -> str:
     import shutil
     import textwrap
 
-    width = shutil.get_terminal_size().columns if on_terminal() else 10_000
+    if not on_terminal():
+        return indent + shown(text)
+    width = shutil.get_terminal_size().columns
+    if "\n" in text:
+        return "\n".join(wrap(line, indent=indent) for line in text.split("\n"))
     return textwrap.fill(
         shown(text),
         max(width, 40),

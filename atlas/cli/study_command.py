@@ -19,6 +19,7 @@ from atlas.cli.output import (
     folder_of,
     make_progress,
     print_table,
+    print_verdict,
     shared_options,
     which_atlas,
 )
@@ -122,8 +123,7 @@ def study_command(
         written = write(results) if write is not None else []
 
         def print_all() -> None:
-            for sentence in results.verdict:
-                echo(sentence)
+            print_verdict(results.verdict)
             if show:
                 import_function(show)(found)
             else:

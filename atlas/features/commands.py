@@ -12,6 +12,7 @@ from atlas.cli.output import (
     emit,
     make_progress,
     print_table,
+    print_verdict,
     shared_options,
     which_atlas,
     wrap,
@@ -91,8 +92,7 @@ def show_feature(
 
 
 def _print(card: "FeatureCard", limit: int) -> None:
-    for sentence in card.verdict:
-        echo(sentence)
+    print_verdict(card.verdict)
     if card.neuronpedia:
         echo(card.neuronpedia)
     _print_numbers(card.numbers)

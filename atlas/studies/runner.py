@@ -13,7 +13,7 @@ from atlas.disk.folder import Folder, Sound
 from atlas.disk.parts import Manifest, Part, unwritten_part, write_part
 from atlas.disk.temp_storage import scratch
 from atlas.errors import Locked, RequestError
-from atlas.progress import SILENT, Progress, Stage
+from atlas.progress import SILENT, Progress, Stage, report_remark
 from atlas.ray_connection import connected
 from atlas.studies.floors import floor_parts, is_floor, role_shown, stored_floors
 from atlas.studies.forecast import Forecast
@@ -332,9 +332,10 @@ def _floors(study: Study, parts: Sequence[Part], at: TaskContext) -> Iterator[Re
         return
     found, missing = floor_parts(at.sound, parts, rows, first_only=study.floors == "first")
     if missing:
-        at.progress.report(
+        report_remark(
+            at.progress,
             f"The atlas has floors without this result: {', '.join(missing)}. Run the same command on them "
-            "to compare."
+            "to compare.",
         )
     for _, part in sorted(found.items()):
         (result,) = _results(study, [part], at)

@@ -7,8 +7,9 @@ import click
 import pytest
 
 from atlas.cli.main import command
-from atlas.cli.output import print_table, shared_options
+from atlas.cli.output import make_progress, print_table, print_verdict, shared_options
 from atlas.plugins import SECTIONS
+from atlas.progress import Bars, report_remark
 
 ROWS = [
     {
@@ -169,3 +170,37 @@ def test_every_printed_column_is_complete_at_any_width(show, width):
         for text in (name, *(str(row[name]) for row in rows)):
             assert set(text.split()) <= set(words)
     assert all(len(line) <= width for line in lines)
+
+
+def test_a_verdict_is_wrapped_at_words_on_a_terminal_only(monkeypatch, capsys):
+    sentences = ["tiny-a-l1-s0 has a modularity of 0.104. " * 4, "short"]
+    monkeypatch.setenv("COLUMNS", "50")
+    print_verdict(sentences)
+    assert capsys.readouterr().out.splitlines() == [sentences[0], "short"]
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    print_verdict(sentences)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 3
+    assert all(len(line) <= 50 for line in lines)
+    assert " ".join(lines).split() == " ".join(sentences).split()
+
+
+def test_remarks_on_a_result_follow_it(capfd):
+    @click.command()
+    def study():
+        progress = make_progress(quiet=False)
+        report_remark(progress, "A floor has no result.")
+        progress.report("Forecast.")
+        click.echo("Verdict.", err=True)
+
+    study.main([], standalone_mode=False)
+    assert capfd.readouterr().err.splitlines() == [
+        "Forecast.",
+        "Verdict.",
+        "A floor has no result.",
+    ]
+
+
+def test_remarks_are_reported_at_once_without_a_command(capfd):
+    report_remark(Bars(), "A floor has no result.")
+    assert capfd.readouterr().err == "A floor has no result.\n"

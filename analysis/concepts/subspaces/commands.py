@@ -15,6 +15,7 @@ from atlas.cli.output import (
     folder_of,
     make_progress,
     print_table,
+    print_verdict,
     shared_options,
     which_atlas,
 )
@@ -128,8 +129,7 @@ def concept_subspaces(
 
 
 def _show(found: Mapping[str, Any]) -> None:
-    for sentence in found["verdict"]:
-        echo(sentence)
+    print_verdict(found["verdict"])
     several = len({(row["a"], row["b"]) for row in found["grid"]}) > 1
     print_table(found["grid"], columns=("a", "b", *_GRID) if several else _GRID)
     for row in found["refused"]:

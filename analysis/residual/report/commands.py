@@ -12,6 +12,7 @@ from atlas.cli.output import (
     folder_of,
     make_progress,
     print_table,
+    print_verdict,
     shared_options,
     which_atlas,
 )
@@ -165,7 +166,7 @@ def _show(found: "Findings", written: list[str]) -> None:
     if not found.verdicts:
         echo("This atlas has no residual study; run `atlas residual` to create one.")
     else:
-        echo("\n".join([found.headline, *(f"- {v.sentence}" for v in found.verdicts)]))
+        print_verdict([found.headline, *(f"- {v.sentence}" for v in found.verdicts)])
     rows: list[dict[str, Any]] = [
         {
             "difference": f"{d.one} − {d.other}",
