@@ -62,12 +62,17 @@ _ABLATED = (
     "AUROC",
     "fall",
     "random features",
+    "candidates",
     "p",
     "q",
     "equal norm",
     "other concepts",
     "most affected",
     "excess minus others' excess",
+    "KL, text",
+    "KL, random",
+    "KL, equal norm",
+    "KL, words",
 )
 
 
@@ -266,12 +271,17 @@ def _ablated(row: Mapping[str, Any]) -> dict[str, Any]:
         "AUROC": _rounded(row["clean_auc"]),
         "fall": _with_interval(row, "fall"),
         "random features": _rounded(row["random_fall"]),
+        "candidates": row["candidates"],
         "p": _rounded(row["p"]),
         "q": _rounded(row["q"]),
         "equal norm": _rounded(row["direction_fall"]),
         "other concepts": _rounded(row["others_fall"]),
         "most affected": most and f"{most} {row['most_affected_fall']:.2f}",
         "excess minus others' excess": _with_interval(row, "specificity"),
+        "KL, text": _rounded(row["text_kl"]),
+        "KL, random": _rounded(row["random_text_kl"]),
+        "KL, equal norm": _rounded(row["direction_text_kl"]),
+        "KL, words": _rounded(row["words_kl"]),
     }
 
 

@@ -85,6 +85,7 @@ _ABLATED = {
     "clean_auc": "AUROC",
     "fall_mean": "fall",
     "random_fall": "random features",
+    "candidates": "candidates",
     "p": "p",
     "q": "q",
     "direction_fall": "random directions of equal norm",
@@ -96,6 +97,12 @@ _ABLATED = {
     "specificity_mean": "excess minus others' excess",
     "size": "size of the change",
     "random_size": "of random features",
+    "text_kl": "KL on neutral text",
+    "random_text_kl": "of random features",
+    "direction_text_kl": "of equal norm",
+    "words_kl": "KL at the words",
+    "random_words_kl": "of random features",
+    "direction_words_kl": "of equal norm",
 }
 
 

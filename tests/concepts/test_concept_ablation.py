@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from drawn_charts import marks
 from random_models import WORDS, random_model, small_tokenizer
 from recording_progress import RecordingProgress
+from scipy.stats import entropy
 from sklearn.feature_selection import f_classif
 from sklearn.metrics import roc_auc_score
 from small_ingest import texts, topk
@@ -23,6 +24,11 @@ from analysis.concepts.causal.measure import (
     ablation_effects,
     equal_frequency,
     fit_later,
+)
+from analysis.concepts.causal.predictions import (
+    changed_predictions,
+    first_tokens,
+    neutral_sentences,
 )
 from analysis.concepts.causal.study import other_words
 from analysis.concepts.causal.tables import SUMMARY, add_q, measured_rows, summary_row, verdict_of
@@ -38,6 +44,7 @@ from ingest.model.feature_edits import FeatureEdits, ablate
 from ingest.model.next_token import NextTokenModel
 from ingest.model.upper_blocks import UpperBlocks
 from ingest.sae.autoencoder import open_sae
+from ingest.text.corpus import Corpus
 from ingest.text.tokenization import ContextSettings, special_ids
 
 LAYOUT = ContextSettings(16, prepend_bos=True)
@@ -127,6 +134,81 @@ def test_ablations_equal_the_edits_of_the_model(pool):
     assert changed > 5
 
 
+def test_divergences_equal_those_of_the_edited_model():
+    """Contexts of the word alone: the edits of the model change the same tokens."""
+    rng = np.random.default_rng(0)
+    words = [" ".join(rng.choice(WORDS, rng.integers(1, 4))) for _ in range(12)]
+    sae = open_sae(topk(), name="top")
+    contexts = [WordContext(i, w, 0, len(w)) for i, w in enumerate(words)]
+    runs, complete = runs_of(random_model("llama"), sae, contexts, hook="blocks.2.hook_resid_post")
+    some, sets = np.array([1, 4, 5, 11]), [np.array([3, 8]), np.arange(40)]
+    found = runs.divergences(some, sets)
+    for features, value in zip(sets, found, strict=True):
+        sums, tokens = 0.0, 0
+        for i in some:
+            ids = TOKENIZER(words[i], add_special_tokens=False)["input_ids"]
+            ids = torch.tensor([[TOKENIZER.bos_token_id, *ids]])
+            mask = torch.ones_like(ids)
+            edit = FeatureEdits(sae, [ablate(int(f)) for f in features])
+            edit.check_changed = lambda since: None
+            p, q = (
+                complete.logits(ids, mask, edits=edits)[0, 1:].double().softmax(-1).numpy()
+                for edits in ([], [edit])
+            )
+            sums += sum(entropy(a, b) for a, b in zip(p, q, strict=True))
+            tokens += len(p)
+        assert value == pytest.approx(sums / tokens, rel=1e-3, abs=1e-7)
+    assert found[1] > 0
+    assert runs.divergences(some, [np.array([], np.int64)]).tolist() == [0.0]
+    assert np.isnan(runs.divergences(np.array([], np.int64), sets)).all()
+
+
+def test_the_change_of_predictions_is_that_of_the_best_features_on_all_words():
+    """The head reads the feature of the class only, so that random features change no prediction."""
+    model = planted()
+    model.lm_head.weight[:, 0] = torch.linspace(-3, 3, 96)
+    tokens = single_tokens()
+    contexts = [WordContext(i, text, 0, len(text)) for i, (_, text) in enumerate(tokens)]
+    sae = open_sae(sae_of(FIRST, torch.eye(WIDTH)[:8]), name="a")
+    runs, _ = runs_of(model, sae, contexts)
+    labels = np.array([i % 2 == 1 for i, _ in tokens])
+    words = words_of({"class": labels})
+    odd = np.array([i for i, (number, _) in enumerate(tokens) if number % 2])
+    neutral = runs_of(model, sae, [contexts[i] for i in odd])[0]
+    settings = AblationSettings(ablated=(1,), neutral_tokens=20)
+    ((k, row),) = changed_predictions(
+        runs,
+        neutral,
+        words,
+        labels=labels,
+        features=live_columns(runs.codes()),
+        settings=settings,
+        seed=0,
+    )
+    assert k == 1
+    assert (row["words_tokens"], row["text_tokens"]) == (len(tokens), 20)
+    assert row["words_kl"] == pytest.approx(runs.divergences(words.rows, [np.array([0])])[0])
+    assert row["text_kl"] == pytest.approx(neutral.divergences(np.arange(20), [np.array([0])])[0])
+    assert row["text_kl"] > row["words_kl"] > 0.05  # half of the words have the feature
+    assert row["random_words_kl"] == pytest.approx(0, abs=1e-6)
+    # Seven others exist, so p is 1 / 8 at least.
+    assert 1 / 8 <= row["words_kl_p"] <= 1 / 3
+    assert len(first_tokens(neutral, 3)) == 3
+
+
+def test_neutral_sentences_have_no_word_of_the_set(tmp_path):
+    documents = ["A cat ran. The dog sat!\nHe said: Cats are here. CAT", "One category. Two."]
+    corpus = Corpus.gather(documents, tmp_path / "corpus.parquet")
+    found = neutral_sentences(corpus, ["cat"], tokens=1000, seed=0)
+    assert [one.text for one in found] == [
+        "The dog sat!",
+        "He said: Cats are here.",
+        "One category.",
+        "Two.",
+    ]
+    assert [(one.start, one.end) for one in found] == [(0, len(one.text)) for one in found]
+
+
 def test_only_tokens_of_the_word_are_ablated():
     sae = open_sae(sae_of(FIRST, torch.eye(WIDTH)[:8]), name="a")
     text = "cat dog"
@@ -173,7 +255,7 @@ def test_ablating_a_planted_feature_removes_its_concept_and_no_other():
     assert row["clean_auc"] > 0.98
     assert row["clean_auc"] - row["fall"] == pytest.approx(0.5, abs=0.1)
     assert abs(row["random_fall"]) < 0.03
-    # Of 99 sets of one feature, only 20 and those of equal frequency differ.
+    # Of 99 sets of one feature, only 20 differ from it and from each other in a split.
     assert 1 / 32 <= row["p"] <= 1 / (1 + NEAR)
     assert abs(row["others_fall"]) < 0.05
     assert row["most_affected"] == "other"
@@ -228,6 +310,7 @@ def planted_effects(falls, *, directions=(0.0,)):
     shape = every.shape[1], splits
     return Effects(
         1,
+        40,
         np.arange(1, sets),
         np.arange(sets, sets + len(directions)),
         tuple(labels),
@@ -311,7 +394,7 @@ def test_random_directions_have_the_norm_of_the_ablation(layer_norm):
 
 
 def test_unedited_scores_equal_scikit_learn_and_rows_have_the_means():
-    found, probes = effects(planted(), LABELS, sets=2)
+    found, probes = effects(planted(), LABELS, sets=9)
     tokens = single_tokens()
     contexts = [WordContext(i, text, 0, len(text)) for i, (_, text) in enumerate(tokens)]
     sae = open_sae(sae_of(FIRST, torch.eye(WIDTH)[:8]), name="a")
@@ -324,11 +407,14 @@ def test_unedited_scores_equal_scikit_learn_and_rows_have_the_means():
             expected = margins[labels[rows]].mean() - margins[~labels[rows]].mean()
             assert probe.gap[split] == pytest.approx(expected)
     rows = list(measured_rows("class", found[1], probes))
-    assert [(r["measured"], r["features"], r["sets"]) for r in rows] == [
-        (name, features, sets)
+    assert [(r["measured"], r["features"]) for r in rows] == [
+        (name, features)
         for name in ("class", "other")
-        for features, sets in (("best", 1), ("random", 2), ("directions", 19))
+        for features in ("best", "random", "directions")
     ]
+    assert [r["sets"] for r in rows[::3]] == [1, 1]
+    # Of nine draws of one among eight features, those equal to another or to the best do not count.
+    assert 1 <= rows[1]["sets"] <= 7
     best = rows[0]
     assert best["fall"] == pytest.approx(probes[0].auc.mean() - found[1].auc[0, 0].mean())
     assert best["auc"] == pytest.approx(found[1].auc[0, 0].mean())
@@ -373,32 +459,52 @@ def test_features_are_selected_on_training_words():
     assert asked[0].tolist() != [3]
 
 
-def test_random_features_have_similar_frequency_and_are_others():
+def test_random_features_have_similar_frequency():
     rng = np.random.default_rng(0)
     counts = np.concatenate([np.zeros(50), rng.integers(1, 200, 300)]).astype(np.int64)
     chosen = np.array([60, 200, 349])
-    sets = equal_frequency(chosen, counts, rng.random((200, 350)))
+    sets, candidates = equal_frequency(chosen, counts, rng.random((200, 350)))
     assert len(sets) == 200
     drawn = np.stack(sets)
-    assert not np.isin(drawn, chosen).any()
     assert (counts[drawn] > 0).all()
     assert all(len(set(row)) == 3 for row in drawn.tolist())
-    others = np.setdiff1d(np.flatnonzero(counts), chosen)
+    live = np.flatnonzero(counts)
+    near = set()
     for column, unit in enumerate(chosen):
-        distance = np.sort(np.abs(np.log(counts[others]) - np.log(counts[unit])))
+        distance = np.sort(np.abs(np.log(counts[live]) - np.log(counts[unit])))
         own = np.abs(np.log(counts[drawn[:, column]]) - np.log(counts[unit]))
-        assert own.max() <= distance[NEAR + 2]  # and up to two members that were drawn before
-        assert len(set(drawn[:, column].tolist())) > 5
-    assert equal_frequency(chosen, np.zeros(400, np.int64), rng.random((3, 400))) == []
-    assert equal_frequency(np.array([0, 1]), np.array([3, 3, 3]), rng.random((3, 3))) == []
+        assert own.max() <= distance[NEAR + 3]  # itself, and up to two that were drawn before
+        # Each of the 21 units is drawn about equally often, the unit itself too.
+        assert 2 <= (drawn[:, column] == unit).sum() <= 22
+        near |= set(drawn[:, column].tolist())
+    assert len(near - set(chosen.tolist())) <= candidates <= len(live) - 3
+    assert equal_frequency(chosen, np.zeros(400, np.int64), rng.random((3, 400))) == ([], 0)
+    assert equal_frequency(np.array([0, 1]), np.array([3, 3, 3]), rng.random((3, 3))) == ([], 1)
+    sets, candidates = equal_frequency(np.array([0, 1]), np.array([3, 3, 3, 3]), rng.random((9, 4)))
+    assert (len(sets), candidates) == (9, 2)
+
+
+@pytest.mark.parametrize("others", [5, 10, 100])
+def test_p_of_sets_is_rarely_small_however_few_features_there_are(others):
+    """The best features are any 5 of all; the effect of a set is the sum of those of its features."""
+    small, trials, draws = 0, 300, 19
+    for seed in range(trials):
+        rng = np.random.default_rng(seed)
+        effect, counts = rng.exponential(size=5 + others), np.full(5 + others, 7)
+        chosen = rng.choice(5 + others, 5, replace=False)
+        sets, _ = equal_frequency(chosen, counts, rng.random((draws, 5 + others)))
+        least = sum(effect[own].sum() >= effect[chosen].sum() for own in sets)
+        small += (1 + least) / (1 + draws) <= 0.1
+    # .1 is expected, with a standard error of .017; about .5 for 5 others, and .25 for 10, if sets exclude the best features.
+    assert small / trials < 0.16
 
 
 def test_a_set_of_random_features_is_the_same_for_similar_choices():
     """One set for all splits: what is drawn for a chosen unit depends on the other units little."""
     rng = np.random.default_rng(0)
     counts, priorities = rng.integers(1, 200, 300), rng.random((50, 300))
-    one = equal_frequency(np.array([3, 5]), counts, priorities)
-    other = equal_frequency(np.array([3, 8]), counts, priorities)
+    one, _ = equal_frequency(np.array([3, 5]), counts, priorities)
+    other, _ = equal_frequency(np.array([3, 8]), counts, priorities)
     assert np.mean([a[0] == b[0] for a, b in zip(one, other, strict=True)]) > 0.8
 
 
@@ -467,13 +573,20 @@ def test_study_command_and_stored_result(world):
         ablated=(1, 30), random_sets=3, direction_sets=2, others=(str(world / "more.csv"),)
     )
     how = ConceptSettings(repeats=1, draws=19, probe_draws=0, subsets=0)
-    (found,) = ablate_concepts(world / "a.atlas", world / "words.csv", settings=settings, how=how)
+    progress = RecordingProgress()
+    (found,) = ablate_concepts(
+        world / "a.atlas", world / "words.csv", settings=settings, how=how, progress=progress
+    )
+    assert any("30 features cannot be compared" in message for message in progress.messages)
     assert found["site"] == "blocks.2.hook_resid_post"
     rows = found.table("summary").to_pylist()
     assert [(r["concept"], r["k"]) for r in rows] == [
         ("words/cat", 1)
     ]  # 30 of 40 have no 30 others
     assert 0 < rows[0]["p"] <= 1
+    assert rows[0]["text_kl"] > 0
+    assert rows[0]["words_tokens"] >= len(WORDS[:16]) * 2
+    assert rows[0]["text_tokens"] > 0
     assert {r["measured"] for r in found.table("measured").to_pylist()} == {"words/cat", "more/day"}
     arguments = ["concepts", str(world / "words.csv"), "-q", "-a", str(world / "a.atlas")]
     options = ["--repeats", "1", "--draws", "19", "--probe-draws", "0", "--subsets", "0"]
@@ -533,6 +646,7 @@ def test_too_few_words_and_wrong_settings(world, tmp_path):
     )
     assert any("few/x: features are not ablated" in message for message in progress.messages)
     assert found["concepts"] == []
+    assert not any("cannot be compared" in message for message in progress.messages)
     with pytest.raises(BadInput, match="expected one or more whole numbers"):
         AblationSettings(ablated=(0,))
     with pytest.raises(BadInput, match="neither a list"):

@@ -28,6 +28,7 @@ __all__ = [
     "ablation_effects",
     "equal_frequency",
     "fit_later",
+    "random_directions",
 ]
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -148,7 +149,7 @@ def fit_later(words: TestedWords, clean: Floats, *, seed: int) -> list[LaterProb
     return found
 
 
-def equal_frequency(chosen: Ints, counts: Ints, priorities: Floats) -> list[Ints]:
+def equal_frequency(chosen: Ints, counts: Ints, priorities: Floats) -> tuple[list[Ints], int]:
     """Return sets of random units, each member similar in frequency to one chosen unit.
 
     Parameters
@@ -163,36 +164,46 @@ def equal_frequency(chosen: Ints, counts: Ints, priorities: Floats) -> list[Ints
 
     Returns
     -------
-    Sets of k units. Member i is the active unit of lowest priority among those whose count is
-    nearest, by ratio, to that of unit i: the ``NEAR`` nearest. Chosen units and earlier
-    members of the set are excluded. No set, if fewer than k other units are active.
+    sets
+        Sets of k units. Member i is the unit of lowest priority among unit i and the ``NEAR`` units
+        whose count is nearest, by ratio, to its count; earlier members of the set are excluded.
+        No set, if fewer than k other units are active.
+    candidates
+        Number of units, other than the chosen ones, from which the members are drawn.
+
+    Notes
+    -----
+    The chosen units can be drawn too, as in any permutation test. If random sets excluded them, the
+    sets would vary less than the chosen set does under the null, and p would be too small where
+    there are few candidates.
 
     Examples
     --------
-    >>> equal_frequency(np.array([0]), np.array([5, 5, 0, 0]), np.zeros((1, 4)))
-    [array([1])]
+    >>> equal_frequency(np.array([0]), np.array([5, 5, 0, 0]), np.array([[0.9, 0.1, 0.2, 0.3]]))
+    ([array([1])], 1)
     """
-    pool = np.setdiff1d(np.flatnonzero(counts > 0), chosen)
-    if len(pool) < len(chosen):
-        return []
+    pool = np.union1d(np.flatnonzero(counts > 0), chosen)
+    if len(pool) < 2 * len(chosen):
+        return [], len(pool) - len(chosen)
     log = np.log(np.maximum(counts, 1))
-    # Earlier members are excluded, so that many nearest units suffice.
-    enough = min(NEAR + len(chosen), len(pool)) - 1
+    # Earlier members are excluded, so that many nearest units suffice; each unit is its own nearest.
+    enough = min(NEAR + 1 + len(chosen), len(pool)) - 1
     distances = [np.abs(log[pool] - log[unit]) for unit in chosen]
     within = [np.flatnonzero(own <= np.partition(own, enough)[enough]) for own in distances]
     found = []
     for priority in priorities:
         free = np.ones(len(pool), np.bool_)
         members = []
-        for own, candidates in zip(distances, within, strict=True):
+        for unit, own, candidates in zip(chosen, distances, within, strict=True):
             rest = candidates[free[candidates]]
-            # Units of equal distance are taken in the order of their priority.
-            near = rest[np.lexsort((priority[pool[rest]], own[rest]))[:NEAR]]
+            # Units of equal distance are taken in the order of their priority, after the unit itself.
+            order = np.lexsort((priority[pool[rest]], own[rest], pool[rest] != unit))
+            near = rest[order[: NEAR + 1]]
             member = near[np.argmin(priority[pool[near]])]
             free[member] = False
             members.append(pool[member])
         found.append(np.array(members, dtype=np.int64))
-    return found
+    return found, len(np.setdiff1d(pool[np.unique(np.concatenate(within))], chosen))
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,8 +217,11 @@ class Effects:
     ----------
     k
         Number of features.
+    candidates
+        Number of other features from which random sets are drawn; the least of all splits.
     random
-        int64. Numbers of the random sets, without those that equal an earlier one in all splits.
+        int64. Numbers of the random sets, without those that equal an earlier one, or the best
+        features, in all splits.
     directed
         int64. Numbers of the sets of random directions.
     measured
@@ -225,6 +239,7 @@ class Effects:
     """
 
     k: int
+    candidates: int
     random: Ints
     directed: Ints
     measured: tuple[str, ...]
@@ -267,8 +282,8 @@ def ablation_effects(
     -----
     The best features are similar in all splits, so each random set is drawn once for all splits: a
     random set that varied from split to split would vary less, on average over the splits, than the
-    best features do, and p would be too small. A k with fewer than k further active features
-    is omitted, because no random set exists.
+    best features do, and p would be too small. A k is omitted if fewer than k other features are
+    active, or if no random set differs from the best features.
     """
     tests = words.splits.test
     every = list({id(probe.words): probe.words for probe in probes}.values())
@@ -282,9 +297,11 @@ def ablation_effects(
     )
     found = {}
     for k in sorted(set(settings.ablated)):
-        chosen = _chosen(ranked[:, :k], counts, priorities)
-        if chosen is not None and chosen.shape[2] == k:
-            found[k] = chosen, _empty(k, chosen, probes, directed=settings.direction_sets)
+        drawn = _chosen(ranked[:, :k], counts, priorities) if ranked.shape[1] >= k else None
+        if drawn is not None:
+            empty = _empty(k, *drawn, probes, directed=settings.direction_sets)
+            if len(empty.random):
+                found[k] = drawn[0], empty
     for split in range(len(tests)):
         contexts = np.concatenate([one.rows[one.splits.test[split]] for one in every])
         for chosen, effects in found.values():
@@ -295,7 +312,7 @@ def ablation_effects(
             ]
             units = [features.units[one] for one in sets]
             along = [
-                _directions(units[0], runs.read.shape[1], seed=seed, number=number)
+                random_directions(units[0], runs.read.shape[1], seed=seed, number=number)
                 for number in range(settings.direction_sets)
             ]
             results = [
@@ -332,8 +349,22 @@ def _score(
             effects.size[:, split] = size[:, at].mean(axis=1)
 
 
-def _directions(units: Ints, width: int, *, seed: int, number: int) -> Floats:
-    """Return a random direction for each feature, the same in all splits; (features, width), of norm 1."""
+def random_directions(units: Ints, width: int, *, seed: int, number: int) -> Floats:
+    """Return a random direction for each feature, the same in all splits.
+
+    Parameters
+    ----------
+    units
+        int64, (features,).
+    width
+        Dimensions of a direction.
+    seed, number
+        The seed, and the number of the draw.
+
+    Returns
+    -------
+    float64, (features, width), of norm 1.
+    """
     drawn = np.stack(
         [np.random.default_rng([seed, 8, number, int(u)]).standard_normal(width) for u in units]
     )
@@ -346,13 +377,16 @@ def _ranked(features: Live, labels: Bools, tests: Bools, *, most: int) -> Ints:
     return best_units(TrainingStatistic(features.values).signed_f(every, ~tests), most)
 
 
-def _chosen(best: Ints, counts: Ints, priorities: Floats) -> Ints | None:
-    """Return the best units and the random sets of each split, (1 + sets, splits, k), members sorted."""
+def _chosen(best: Ints, counts: Ints, priorities: Floats) -> tuple[Ints, int] | None:
+    """Return the best units and the random sets of each split, and the least number of candidates.
+
+    The sets are (1 + sets, splits, k), members sorted.
+    """
     drawn = {own.tobytes(): equal_frequency(own, counts, priorities) for own in best}
-    if not all(drawn.values()):
+    if not all(sets for sets, _ in drawn.values()):
         return None
-    found = [np.stack([own, *drawn[own.tobytes()]]) for own in best]
-    return np.asarray(np.sort(np.stack(found, axis=1), axis=2))
+    found = [np.stack([own, *drawn[own.tobytes()][0]]) for own in best]
+    return np.sort(np.stack(found, axis=1), axis=2), min(n for _, n in drawn.values())
 
 
 def _equal_rows(rows: Ints) -> tuple[Ints, Ints]:
@@ -362,13 +396,16 @@ def _equal_rows(rows: Ints) -> tuple[Ints, Ints]:
     return first[order], np.argsort(order)[group.reshape(-1)]
 
 
-def _empty(k: int, chosen: Ints, probes: Sequence[LaterProbe], *, directed: int) -> Effects:
+def _empty(
+    k: int, chosen: Ints, candidates: int, probes: Sequence[LaterProbe], *, directed: int
+) -> Effects:
     sets, splits = chosen.shape[:2]
-    first, _ = _equal_rows(chosen[1:].reshape(sets - 1, -1))
+    first, _ = _equal_rows(chosen.reshape(sets, -1))
     shape = (len(probes), sets + directed, splits)
     return Effects(
         k,
-        first + 1,
+        candidates,
+        first[first > 0],
         np.arange(sets, sets + directed),
         tuple(probe.name for probe in probes),
         np.full(shape, np.nan),

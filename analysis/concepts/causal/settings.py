@@ -38,6 +38,13 @@ class AblationSettings:
         "With --ablate: files or lists whose concepts are also measured.",
         shown="the other lists of this program",
     )
+    neutral_tokens: int = setting(
+        1000,
+        "With --ablate: tokens of the text of the atlas on which the change of the predictions is "
+        "measured; 0 for none.",
+        least=0,
+        most=100_000,
+    )
     ablation_repeats: int = setting(
         2, "With --ablate: repetitions of cross-validation with other folds.", least=1
     )

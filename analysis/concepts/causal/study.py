@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -9,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from analysis.concepts.causal.measure import TestedWords, ablation_effects, fit_later
+from analysis.concepts.causal.predictions import changed_predictions, neutral_sentences
 from analysis.concepts.causal.settings import AblationSettings, word_settings
 from analysis.concepts.causal.tables import (
     MEASURED,
@@ -24,6 +26,7 @@ from analysis.concepts.settings import ConceptSettings
 from analysis.concepts.units.observations import live_columns
 from analysis.concepts.words.contexts import WordContext, word_contexts
 from analysis.concepts.words.files import WordSet, list_names, read_words
+from atlas.amounts import counted
 from atlas.disk.parts import Part
 from atlas.errors import BadInput
 from atlas.progress import SILENT, Progress
@@ -67,7 +70,7 @@ class ConceptAblation(Study):
 
     kind: ClassVar[str] = "concept_ablation"
     command: ClassVar[str] = "concepts --ablate"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     settings: AblationSettings
     how: ConceptSettings
@@ -100,6 +103,15 @@ class ConceptAblation(Study):
             },
         )
 
+    def neutral_sentences(self, at: TaskContext) -> list[WordContext]:
+        """Return sentences of the text of the atlas without a word of the set."""
+        tokens = self.settings.neutral_tokens
+        if not tokens:
+            return []
+        words = [item.word.strip() for item in self.words.items]
+        corpus = Corpus.open(at.folder.corpus_file)
+        return neutral_sentences(corpus, words, tokens=tokens, seed=self.how.seed)
+
     def forecast(self, task: Task, at: TaskContext) -> Cost:
         """Return the cost of one SAE, from an ablation of frequent features in one split."""
         opened = _Opened.of(self, task, at)
@@ -117,6 +129,9 @@ class ConceptAblation(Study):
         each = 1 + self.settings.random_sets + self.settings.direction_sets
         sets = each * len(self.settings.ablated)
         seconds = len(work.labels) * len(work.splits) * sets * once
+        tokens = len(work.rows) + self.settings.neutral_tokens
+        predicted = (1 + 2 * self.settings.direction_sets) * len(self.settings.ablated)
+        seconds += len(work.labels) * predicted * once * tokens / max(1, len(every))
         return Cost(seconds + fits * len(opened.words), bytes=opened.runs.bytes)
 
     def run(self, task: Task, at: TaskContext) -> Found:
@@ -147,9 +162,28 @@ class ConceptAblation(Study):
                     seed=self.how.seed,
                     stage=stage,
                 )
+                changed = dict(
+                    changed_predictions(
+                        opened.runs,
+                        opened.neutral,
+                        own,
+                        labels=own.labels[concept],
+                        features=codes.take(own.rows),
+                        settings=self.settings,
+                        seed=self.how.seed,
+                    )
+                )
+                done = set()
                 for effects in found:
+                    done.add(effects.k)
                     measured += measured_rows(concept, effects, probes)
-                    summary.append(summary_row(concept, effects, probes))
+                    row = summary_row(concept, effects, probes)
+                    summary.append(row | changed.get(effects.k, {}))
+                for k in sorted(set(self.settings.ablated) - done):
+                    at.progress.report(
+                        f"{sae}, {concept}: {counted(k, 'feature')} cannot be compared, because fewer than {k} other "
+                        "features are active on these words."
+                    )
         add_q(summary)
         return Found(
             [
@@ -182,9 +216,10 @@ class ConceptAblation(Study):
 
 @dataclass(frozen=True, eq=False)
 class _Opened:
-    """The runs of an SAE, and the sets of words that have enough words; the own set first."""
+    """The runs of an SAE on words and neutral text, and the sets that have enough words, the own first."""
 
     runs: WordRuns
+    neutral: WordRuns | None
     words: list[TestedWords]
     own_concepts: list[str]
     same: bool
@@ -205,16 +240,19 @@ class _Opened:
         sae.to(model.device)
         sets = (study.words, *study.others)
         contexts, of_set = _contexts(sets, study.how, at)
-        runs = read_word_runs(
+        read = partial(
+            read_word_runs,
             UpperBlocks(complete, sae.info.hook),
             sae,
-            [context for _, context in contexts],
             tokenizer=model.tokenizer,
             layout=record.contexts,
             batch_tokens=record.batch_tokens,
             hook=site,
             pool=study.how.pool,
         )
+        runs = read(contexts=[context for _, context in contexts])
+        sentences = study.neutral_sentences(at)
+        neutral = read(contexts=sentences) if sentences else None
         words, own = [], []
         for number, one in enumerate(sets):
             inside = of_set[runs.contexts] == number
@@ -230,7 +268,7 @@ class _Opened:
                         )
             if tested.labels or number == 0:
                 words.append(tested)
-        return cls(runs, words, own, same, role_shown(record.row))
+        return cls(runs, neutral, words, own, same, role_shown(record.row))
 
 
 def _later_site(record: SaeRecord) -> tuple[str, bool]:

@@ -10,6 +10,7 @@ from scipy.stats import false_discovery_control
 from analysis.concepts.causal.measure import Effects, LaterProbe
 from analysis.concepts.probing.splits import Interval, resampled_interval
 from analysis.statistics.permutation import permutation_p
+from atlas.amounts import counted
 
 __all__ = ["MEASURED", "SUMMARY", "add_q", "measured_rows", "summary_row", "verdict_of"]
 
@@ -31,7 +32,7 @@ MEASURED = _schema(
 )
 SUMMARY = _schema(
     ("concept", "most_affected"),
-    ("k", "sets", "direction_sets"),
+    ("k", "sets", "candidates", "direction_sets", "words_tokens", "text_tokens"),
     (
         "clean_auc",
         "fall",
@@ -63,8 +64,24 @@ SUMMARY = _schema(
         "random_size",
         "active_share",
         "random_active_share",
+        *(
+            f"{name}_kl{end}"
+            for of in ("words", "text")
+            for name, end in (
+                (of, ""),
+                (f"random_{of}", ""),
+                (f"direction_{of}", ""),
+                (of, "_p"),
+            )
+        ),
     ),
 )
+
+LEVEL = 0.05
+"""Highest p or q of an effect."""
+
+FEW_CANDIDATES = 5
+"""Candidates for each ablated feature below which random sets share many features with each other."""
 
 
 def measured_rows(concept: str, effects: Effects, probes: Sequence[LaterProbe]) -> Iterator[Row]:
@@ -110,6 +127,7 @@ def summary_row(concept: str, effects: Effects, probes: Sequence[LaterProbe]) ->
         "concept": concept,
         "k": effects.k,
         "sets": len(effects.random),
+        "candidates": effects.candidates,
         "direction_sets": len(effects.directed),
         "clean_auc": _mean(probe.auc),
         "random_fall": _mean(random.mean(axis=0)),
@@ -249,6 +267,7 @@ def verdict_of(
             found.append(
                 f"No other concept could be compared, so the effect may not be specific. {_conclusion(row)}"
             )
+        found += [*_few(row), *_predictions(row, units, as_many)]
     if found and same:
         found.append(
             f"{sae} reads the site where the effect is measured, so the effect shows what its decoder vectors "
@@ -258,9 +277,9 @@ def verdict_of(
 
 
 def _conclusion(row: Mapping[str, Any]) -> str:
-    if not (_positive(row, "excess") and row["q"] <= 0.05):
+    if not (_positive(row, "excess") and row["q"] <= LEVEL):
         return "So the effect is not shown to exceed that of random features."
-    if not (_positive(row, "direction_excess") and row["direction_p"] <= 0.05):
+    if not (_positive(row, "direction_excess") and row["direction_p"] <= LEVEL):
         return (
             "So the effect exceeds that of random features, but is not shown to exceed that of random directions "
             "of equal norm."
@@ -273,6 +292,43 @@ def _conclusion(row: Mapping[str, Any]) -> str:
         "So later probes need these features, for this concept more than for others on average, but "
         f"{row['most_affected']} falls as much."
     )
+
+
+def _few(row: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what limits the comparison with random features."""
+    if row["candidates"] < FEW_CANDIDATES * row["k"]:
+        yield (
+            f"{row['concept']}: only {counted(row['candidates'], 'other feature')} "
+            f"{'is' if row['candidates'] == 1 else 'are'} active about as often as the {row['k']}; below "
+            f"{FEW_CANDIDATES * row['k']}, random sets contain many of the best features, and the difference from them "
+            "is understated."
+        )
+    if 1 / (1 + row["sets"]) > LEVEL:
+        yield (
+            f"{row['concept']}: {counted(row['sets'], 'distinct random set')} cannot give a p below "
+            f"{1 / (1 + row['sets']):.2g}."
+        )
+
+
+def _predictions(row: Mapping[str, Any], units: str, as_many: str) -> Iterator[str]:
+    """Yield how much the next token changes, on text and at the words."""
+    if row.get("text_kl") is None or row.get("words_kl") is None:
+        return
+    text, words = (
+        f"{_nats(row[f'{of}_kl'])} nats per token ({_nats(row[f'random_{of}_kl'])} without {as_many}, p "
+        f"{row[f'{of}_kl_p']:.2g}; {_nats(row[f'direction_{of}_kl'])} in random directions)"
+        for of in ("text", "words")
+    )
+    more = "exceeds" if row["text_kl_p"] <= LEVEL else "is not shown to exceed"
+    yield (
+        f"{row['concept']}: without {units}, predictions of the next token change by a KL of {text} on "
+        f"{counted(row['text_tokens'], 'token')} of text without these words, and of {words} at the words. So the damage to "
+        f"predictions in general {more} that of random features."
+    )
+
+
+def _nats(value: float) -> str:
+    return f"{value:.2g}" if abs(value) < 0.1 else f"{value:.2f}"
 
 
 def _positive(row: Mapping[str, Any], name: str) -> bool:

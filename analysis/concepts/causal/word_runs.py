@@ -130,13 +130,68 @@ class WordRuns:
             The effect of each set. Contexts in which no feature of the set is active are not run.
         """
         chosen = np.flatnonzero(np.isin(self.owner, contexts))
-        read = self.read[torch.from_numpy(chosen).to(self.read.device)]
-        with torch.inference_mode():
-            codes = self.sae.encode(read)
-        norms = read.norm(dim=1).clamp(min=1e-12)
-        every = torch.arange(len(chosen), device=codes.device)
+        norms = self._read_at(chosen).norm(dim=1).clamp(min=1e-12)
         owner = self.owner[chosen]
         word = np.unique(owner, return_inverse=True)[1]
+        for change, active in self._changes(chosen, sets, directions):
+            later = self.tokens[chosen].copy()
+            moved = change.any(1).cpu().numpy()
+            rows = np.unique(self.row[chosen[moved]])
+            for some, inside, at in self._batches(chosen, rows):
+                delta = self._delta(change, some, inside, at)
+                _, read = self._edited(some, delta, last=1)
+                later[inside] = read[at].float().cpu().numpy()
+            size = (change.to(norms.device).norm(dim=1) / norms).double().cpu().numpy()
+            yield Ablated(
+                self._pooled(later, owner),
+                np.bincount(word, size) / np.bincount(word),
+                np.bincount(word, active) > 0,
+            )
+
+    def divergences(
+        self,
+        contexts: Ints,
+        sets: Sequence[Ints],
+        *,
+        directions: Sequence[Floats] | None = None,
+    ) -> Floats:
+        """Return how much each ablation changes the predictions of the next token.
+
+        Parameters
+        ----------
+        contexts, sets, directions
+            As for ``ablated``.
+
+        Returns
+        -------
+        float64, (sets,). KL(model ‖ edited model) in nats, the mean over the tokens of the words of
+        these contexts; NaN without a token.
+        """
+        chosen = np.flatnonzero(np.isin(self.owner, contexts))
+        total = np.zeros(len(sets))
+        none = torch.zeros(len(chosen), self.sae.info.d_in)
+        for some, inside, at in self._batches(chosen, np.unique(self.row[chosen])):
+            logits, _ = self._edited(some, self._delta(none, some, inside, at), last=0)
+            log_p = logits[at].log_softmax(-1)
+            p = log_p.exp()
+            own = chosen[inside]
+            for number, (change, _) in enumerate(self._changes(own, sets, directions)):
+                if change.any():
+                    delta = self._delta(change, some, np.arange(len(own)), at)
+                    log_q = self._edited(some, delta, last=0)[0][at].log_softmax(-1)
+                    total[number] += float((p * (log_p - log_q)).sum(dtype=torch.float64))
+        return total / len(chosen) if len(chosen) else np.full(len(sets), np.nan)
+
+    def _read_at(self, chosen: Ints) -> torch.Tensor:
+        return self.read[torch.from_numpy(chosen).to(self.read.device)]
+
+    def _changes(
+        self, chosen: Ints, sets: Sequence[Ints], directions: Sequence[Floats] | None
+    ) -> Iterator[tuple[torch.Tensor, NDArray[np.bool_]]]:
+        """Yield, for each set, the change at some tokens, (tokens, d_in), and where a feature is active."""
+        with torch.inference_mode():
+            codes = self.sae.encode(self._read_at(chosen))
+        every = torch.arange(len(chosen), device=codes.device)
         for number, features in enumerate(sets):
             along = None if directions is None else torch.from_numpy(directions[number]).float()
             with torch.inference_mode():
@@ -147,43 +202,37 @@ class WordRuns:
                     rows=every,
                     directions=None if along is None else along.to(codes.device),
                 )
-            later = self.tokens[chosen].copy()
-            moved = change.any(1).cpu().numpy()
-            self._run(chosen, change.to(read.device), moved, later)
-            size = (change.to(norms.device).norm(dim=1) / norms).double().cpu().numpy()
-            active = (codes[:, columns] != 0).any(1).cpu().numpy()
-            yield Ablated(
-                self._pooled(later, owner),
-                np.bincount(word, size) / np.bincount(word),
-                np.bincount(word, active) > 0,
-            )
+            yield change, (codes[:, columns] != 0).any(1).cpu().numpy()
 
-    def _run(
-        self,
-        chosen: Ints,
-        change: torch.Tensor,
-        moved: NDArray[np.bool_],
-        later: NDArray[np.float32],
-    ) -> None:
-        """Run the rows of the moved tokens, and write their activations into ``later``."""
-        rows = np.unique(self.row[chosen[moved]])
-        length = self.ids.shape[1]
-        step = max(1, self.batch_tokens // max(1, length))
-        device = self.upper.model.causal.device
+    def _batches(self, chosen: Ints, rows: Ints) -> Iterator[tuple[Ints, Ints, tuple[Ints, Ints]]]:
+        """Yield batches of rows: the rows, which of the chosen tokens they have, and where these are."""
+        step = max(1, self.batch_tokens // max(1, self.ids.shape[1]))
         for first in range(0, len(rows), step):
             some = rows[first : first + step]
             number = np.full(len(self.ids), -1)
             number[some] = np.arange(len(some))
             inside = np.flatnonzero(number[self.row[chosen]] >= 0)
-            at = (number[self.row[chosen[inside]]], self.position[chosen[inside]])
-            delta = torch.zeros(len(some), length, change.shape[1], device=device)
-            delta[at] = change[torch.from_numpy(inside).to(change.device)].to(device)
-            own = torch.from_numpy(some)
-            stream = self.stream[own.to(self.stream.device)] if len(self.stream) else self.stream
-            _, read = self.upper.run(
-                stream, self.ids[own], self.mask[own], delta=delta, hooks=[self.hook], last=1
-            )
-            later[inside] = read[self.hook][at].float().cpu().numpy()
+            yield some, inside, (number[self.row[chosen[inside]]], self.position[chosen[inside]])
+
+    def _delta(
+        self, change: torch.Tensor, some: Ints, inside: Ints, at: tuple[Ints, Ints]
+    ) -> torch.Tensor:
+        """Return the change of a batch, (rows, positions, d_in), 0 outside of the tokens."""
+        device = self.upper.model.causal.device
+        delta = torch.zeros(len(some), self.ids.shape[1], change.shape[1], device=device)
+        delta[at] = change[torch.from_numpy(inside).to(change.device)].to(device)
+        return delta
+
+    def _edited(
+        self, some: Ints, delta: torch.Tensor, *, last: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Run a batch of rows with a change; return the logits and the later site."""
+        own = torch.from_numpy(some)
+        stream = self.stream[own.to(self.stream.device)] if len(self.stream) else self.stream
+        logits, read = self.upper.run(
+            stream, self.ids[own], self.mask[own], delta=delta, hooks=[self.hook], last=last
+        )
+        return logits, read[self.hook]
 
     def _pooled(self, tokens: NDArray[np.float32], owner: Ints) -> Floats:
         if not len(owner):
