@@ -35,6 +35,7 @@ from atlas.cli.output import (
     folder_of,
     make_progress,
     print_table,
+    print_verdict,
     shared_options,
     which_atlas,
 )
@@ -274,18 +275,21 @@ def _show_kinds(
         )
 
     def show() -> None:
-        for sentence in kind_verdict(rows):
-            echo(sentence)
+        print_verdict(kind_verdict(rows))
         print_table(rows)
 
     emit(rows, as_json=as_json, show=show)
 
 
 def _show_summary(rows: list[dict[str, Any]], *, quiet: bool) -> None:
-    for row in rows[:_SENTENCES]:
-        echo(_sentence(row))
+    print_verdict([_sentence(row) for row in rows[:_SENTENCES]])
     for scored in (True, False):
-        print_table([_overview(row) for row in rows if ("ladder" in row) == scored])
+        group = [_overview(row) for row in rows if ("ladder" in row) == scored]
+        # A site that all rows have is in the sentences above.
+        one_site = len({row["site"] for row in group}) == 1
+        print_table(
+            [{k: v for k, v in row.items() if not (one_site and k == "site")} for row in group]
+        )
     if len(rows) <= _AT_MOST:
         for row in rows:
             _show_in_full(row)
@@ -319,11 +323,11 @@ def _overview(row: dict[str, Any]) -> dict[str, Any]:
     """Summarize a group in one row: the means of the main scores, and the verdicts."""
     shown = (
         (
-            "accuracy",
             "balanced_accuracy",
+            "control",
             "token_table",
             "token_ceiling",
-            "control",
+            "accuracy",
             "selectivity",
             "shuffled",
         )
@@ -337,8 +341,8 @@ def _overview(row: dict[str, Any]) -> dict[str, Any]:
             "r2_active_token_ceiling",
         )
     )
-    named = {name: row[name] for name in ("sae", "site")}
-    others = {name: row[name] for name in ("probes", "run")}
+    named = {name: row[name] for name in ("sae", "site", "run")}
+    others = {"probes": row["probes"]}
     means = {name: row["scores"][name]["mean"] for name in shown}
     verdicts: dict[str, Any] = row.get("verdicts", {})
     return named | means | verdicts | others

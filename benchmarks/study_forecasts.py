@@ -2,13 +2,17 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.study_forecasts demo.atlas
 
-The atlas is that of ``atlas demo``. Each study runs with its default settings on one SAE, one pair
-of SAEs or one model, and its stored results are computed again. Commands report wall time. Here
-samples are timed by processor time, which other work on the machine lengthens less.
+The atlas is that of ``atlas demo``. Each study runs in a process of its own, as a command does, with
+its default settings on one SAE, one pair of SAEs or one model; its stored results are computed again.
+Commands report wall time. Here samples are timed by processor time, which other work on the machine
+lengthens less; wall time is reported next to it.
 """
 
 import argparse
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -83,6 +87,8 @@ class Measured:
         The samples of the forecast.
     total
         All of these, and what precedes the forecast.
+    wall
+        Seconds of a clock that passed during ``total``.
     """
 
     results: Results
@@ -90,11 +96,12 @@ class Measured:
     work: float
     cost: float
     total: float
+    wall: float
 
 
 def measure(study: Callable[..., Results], atlas: str, **options: Any) -> Measured:
     """Run a study, and compare its forecast with its work."""
-    began = time.process_time()
+    began, clock = time.process_time(), time.perf_counter()
     with _watched() as seen:
         # Not SILENT, for which there is no forecast.
         results = study(atlas, replace=True, progress=Silent(), **options)
@@ -105,7 +112,30 @@ def measure(study: Callable[..., Results], atlas: str, **options: Any) -> Measur
         ended - seen.get("ended", began),
         seen.get("ended", began) - seen.get("began", began),
         ended - began,
+        time.perf_counter() - clock,
     )
+
+
+def row_of(name: str, atlas: str) -> dict[str, Any]:
+    """Run a study, and return its row of the table."""
+    found = measure(STUDIES[name], atlas)
+    return {
+        "command": name,
+        "forecast_s": found.forecast and round(found.forecast, 1),
+        "work_s": round(found.work, 1),
+        "ratio": found.forecast and round(found.forecast / found.work, 2),
+        "cost_s": round(found.cost, 1),
+        "total_s": round(found.total, 1),
+        "wall_s": round(found.wall, 1),
+        "load": round(os.getloadavg()[0], 1),
+    }
+
+
+def _in_own_process(name: str, atlas: str) -> dict[str, Any]:
+    words = [sys.executable, "-m", "benchmarks.study_forecasts", atlas, "--one", name]
+    done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True)
+    row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return row
 
 
 @contextmanager
@@ -117,8 +147,8 @@ def _watched() -> Iterator[dict[str, float]]:
         seen["began"] = time.process_time()
         found = forecast(*args, **named)
         seen["ended"] = time.process_time()
-        if found is not None and found._costs:
-            seen["forecast"] = sum(cost.seconds for group in found._costs for cost in group)
+        if found is not None and found.seconds is not None:
+            seen["forecast"] = found.seconds
         return found
 
     clock = {"clock": time.process_time}
@@ -134,23 +164,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("atlas", help="The folder of the demo atlas.")
     parser.add_argument("--only", default="", help="Only studies whose command contains this.")
+    parser.add_argument("--one", choices=list(STUDIES), help="Only this study, in this process.")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args()
+    if args.one:
+        print(json.dumps(row_of(args.one, args.atlas)))
+        return
     rows = []
-    for name, study in STUDIES.items():
-        if args.only not in name:
-            continue
-        found = measure(study, args.atlas)
-        rows.append(
-            {
-                "command": name,
-                "forecast_s": found.forecast and round(found.forecast, 1),
-                "work_s": round(found.work, 1),
-                "ratio": found.forecast and round(found.forecast / found.work, 2),
-                "cost_s": round(found.cost, 1),
-                "total_s": round(found.total, 1),
-            }
-        )
+    for name in STUDIES:
+        if args.only in name:
+            rows.append(_in_own_process(name, args.atlas))
+            print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     if args.json:
         print(json.dumps(rows))
     else:

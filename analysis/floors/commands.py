@@ -86,8 +86,9 @@ def _compared(areas: Sequence[Mapping[str, Any]]) -> dict[str, set[str]]:
 
 def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row of the table: means over seeds, and the AUC with its interval."""
+    name = row["statistic"].replace("/", " / ")  # a run of probes has a long name, which wraps
     return {
-        "statistic": row["statistic"] + (" (SAE)" if row["of"] == "SAE" else ""),
+        "statistic": name + (" (SAE)" if row["of"] == "SAE" else ""),
         "trained": _rounded(row["trained"]),
         row["role"]: _rounded(row["floor"]),
         "AUC": _area(row),

@@ -7,16 +7,20 @@ from typing import Any
 import click
 
 from analysis.graph.settings import GraphStatisticsSettings
+from atlas.amounts import cell_text
 from atlas.cli.options import chosen_settings, settings_options, worker_options
 from atlas.cli.output import (
     atlas_option,
     echo,
     emit,
     make_progress,
+    on_terminal,
     print_table,
     print_verdict,
+    requested,
     shared_options,
     which_atlas,
+    wrap,
 )
 
 __all__ = ["plot_graphs", "stats"]
@@ -32,15 +36,15 @@ _ROWS = {
     "largest_component": "largest component",
     "component_sizes": "component sizes (size × number)",
     "average_clustering": "average clustering",
-    "clustering_over_density": "average clustering over density",
+    "clustering_over_density": "clustering over density",
     "transitivity": "transitivity",
     "isolates": "features without an edge",
     "dead": "features that are never active",
     "assortativity": "degree assortativity",
     "k_core": "largest k-core",
     "path_length": "mean path in largest component",
-    "modularity": "modularity, edges without weights (Leiden)",
-    "communities": "communities, edges without weights (Leiden)",
+    "modularity": "modularity, no weights (Leiden)",
+    "communities": "communities, no weights (Leiden)",
     "degree_frequency_pearson": "degree and frequency, Pearson",
     "degree_frequency_spearman": "degree and frequency, Spearman",
     "degree_frequency_n": "degree and frequency, active features",
@@ -167,9 +171,12 @@ def _show(result: Mapping[str, Any], verdict: Sequence[str]) -> None:
     print_verdict(verdict)
     echo()
     saes = result["saes"]
+    complete = requested("full") or not on_terminal()
+    means = _means(result["nulls"]) if len(saes) == 1 and not complete else {}
     print_table(
         [
             {"statistic": label, **{one["sae"]: _shown(one, name) for one in saes}}
+            | {null: mean.get(name, "–") for null, mean in means.items()}
             for name, label in _ROWS.items()
         ]
         + [
@@ -177,24 +184,41 @@ def _show(result: Mapping[str, Any], verdict: Sequence[str]) -> None:
                 "statistic": f"{name}: dip test of unimodality",
                 **{one["sae"]: _shown_modes(one["modes"][name]) for one in saes},
             }
-            for name in saes[0]["modes"]
+            for name in (saes[0]["modes"] if not means else ())
         ]
     )
     for one in saes:
         for name, why in one["notes"].items():
             echo(f"{one['sae']}, {_ROWS.get(name, name)}: no value, since {why}.")
-    for key in dict.fromkeys((row["sae"], row["null"]) for row in result["nulls"]):
+    if result["nulls"] and not complete:
+        listed = f"Columns {', '.join(means)}: mean over draws of the null. " if means else ""
+        more = "also dip tests, and " if means else ""
+        echo(
+            wrap(f"{listed}--full prints {more}the spread, interval and z of each null."), err=True
+        )
+    keys = dict.fromkeys((row["sae"], row["null"]) for row in result["nulls"])
+    for key in keys if complete else ():
         _show_null(key, [row for row in result["nulls"] if (row["sae"], row["null"]) == key])
     if "curves" in result:
         echo()
         print_table(result["curves"], title="Over the first tokens of the corpus")
 
 
+def _means(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """Return the mean of each statistic over the draws of each null."""
+    means: dict[str, dict[str, str]] = {}
+    for row in rows:
+        shown = "–" if row["mean"] is None else cell_text(float(row["mean"]))
+        means.setdefault(row["null"], {})[row["statistic"]] = shown
+    return means
+
+
 def _show_null(key: tuple[str, str], rows: Iterable[Mapping[str, Any]]) -> None:
     from analysis.graph.null_comparison import NULLS
 
     sae, null = key
-    echo(f"\n{sae}, null {null!r}: {NULLS[null]}")
+    echo()
+    echo(wrap(f"{sae}, null {null!r}: {NULLS[null]}"))
     print_table(
         [
             {

@@ -46,6 +46,7 @@ class InterpretabilityStudy(Study):
     """Measure the marks of every feature, for one SAE at a time."""
 
     kind: ClassVar[str] = "interpretability"
+    command: ClassVar[str] = "describe"
     version: ClassVar[int] = 3
 
     settings: InterpretabilitySettings

@@ -28,10 +28,13 @@ class Cost:
         Seconds in one process.
     bytes
         Bytes of memory of the largest arrays.
+    once
+        Further seconds in each process, whatever the number of its tasks, such as to compile loops.
     """
 
     seconds: float
     bytes: int = 0
+    once: float = 0.0
 
 
 def timed(work: Callable[[], object], *, clock: Clock = time.perf_counter) -> float:
@@ -52,11 +55,13 @@ def total_cost(costs: Sequence[Cost]) -> Cost:
 
     Examples
     --------
-    >>> total_cost([Cost(1.5, 10), Cost(2.0, 30)])
-    Cost(seconds=3.5, bytes=30)
+    >>> total_cost([Cost(1.5, 10), Cost(2.0, 30, once=5.0)])
+    Cost(seconds=3.5, bytes=30, once=5.0)
     """
     return Cost(
-        math.fsum(cost.seconds for cost in costs), max((cost.bytes for cost in costs), default=0)
+        math.fsum(cost.seconds for cost in costs),
+        max((cost.bytes for cost in costs), default=0),
+        max((cost.once for cost in costs), default=0.0),
     )
 
 
@@ -94,6 +99,15 @@ class Forecast:
         self._pace: Pace | None = None
         self._begin = self._reported = clock()
         self._finished = 0
+        self._first = True
+
+    @property
+    def seconds(self) -> float | None:
+        """Forecast seconds of all tasks, shared by the processes; None without a forecast."""
+        if not self._costs:
+            return None
+        cost = total_cost([cost for group in self._costs for cost in group])
+        return cost.seconds / self._processes + cost.once
 
     @classmethod
     def measured(
@@ -131,7 +145,8 @@ class Forecast:
             spent += total_cost(found).seconds
         if costs:
             every = [cost for group in costs for cost in group]
-            mean = Cost(total_cost(every).seconds / max(len(every), 1), total_cost(every).bytes)
+            total = total_cost(every)
+            mean = Cost(total.seconds / max(len(every), 1), total.bytes)
             costs += [[mean] * size for size in sizes[len(costs) :]]
         return cls(
             kind, costs, groups=len(sizes), processes=processes, progress=progress, clock=clock
@@ -143,7 +158,7 @@ class Forecast:
         if not self._costs:
             return
         cost = total_cost([cost for group in self._costs for cost in group])
-        seconds, tasks = cost.seconds / self._processes, sum(map(len, self._costs))
+        seconds, tasks = self.seconds or 0.0, sum(map(len, self._costs))
         self._pace = Pace({self._kind: seconds}, progress=self._progress, clock=self._clock)
         shared = f" in {self._processes} processes" if self._processes > 1 else ""
         self._progress.report(
@@ -154,8 +169,12 @@ class Forecast:
     def task_done(self, group: int, task: int) -> None:
         """Record that a task of a group is finished, and correct the forecast."""
         if self._pace is not None and self._costs is not None:
-            seconds = self._costs[group][task].seconds if task < len(self._costs[group]) else 0.0
-            self._pace.lap(self._kind, seconds / self._processes)
+            known = task < len(self._costs[group])
+            seconds = self._costs[group][task].seconds / self._processes if known else 0.0
+            if self._first:
+                seconds += total_cost([cost for each in self._costs for cost in each]).once
+            self._first = False
+            self._pace.lap(self._kind, seconds)
 
     def group_done(self) -> None:
         """Report the number of finished groups and the remaining time, at most every ten seconds."""

@@ -77,6 +77,20 @@ def test_costs_add_seconds_and_take_the_largest_memory():
     assert total_cost([Cost(1, 5), Cost(2, 3)]) == Cost(3.0, 5)
 
 
+def test_seconds_of_each_process_count_once():
+    assert total_cost([Cost(1, once=4), Cost(2, once=3)]) == Cost(3.0, 0, once=4)
+    clock, recorded = Clock(), RecordingProgress()
+    costs = [[Cost(30.0, once=60.0)], [Cost(30.0, once=60.0)]]
+    forecast = Forecast("f", costs, groups=2, processes=2, progress=recorded, clock=clock)
+    forecast.begin()
+    assert forecast.seconds == 90.0
+    assert "about 2 minutes" in recorded.messages.pop()
+    clock.now += 75  # as forecast: once, and half of a task
+    forecast.task_done(0, 0)
+    assert recorded.messages == []
+    assert Forecast("f", None, groups=1).seconds is None
+
+
 def test_the_forecast_is_corrected_as_tasks_finish():
     clock, recorded = Clock(), RecordingProgress()
     costs = [[Cost(60.0)], [Cost(60.0)], [Cost(60.0)]]

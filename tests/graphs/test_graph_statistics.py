@@ -362,7 +362,7 @@ def test_dead_sae_has_reasons_instead_of_nan(path, capsys):
     code, out, said = asked(path, capsys, "dead")
     assert code == 0
     assert "nan" not in out.lower()
-    assert "modularity, edges without weights (Leiden): no value, since there is no edge." in out
+    assert "modularity, no weights (Leiden): no value, since there is no edge." in out
     assert "dead has no edges" in said
 
 
