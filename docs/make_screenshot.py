@@ -1,13 +1,12 @@
-"""Write docs/images/browser.png: what Neo4j Browser draws for the first example of neo4j-browser.md.
+"""Write docs/images/browser.png: what Neo4j Browser draws for a picture of neo4j-browser.md.
 
-    NEO4J_PASSWORD=… python docs/make_screenshot.py neo4j://localhost [feature]
+    NEO4J_PASSWORD=… python docs/make_screenshot.py neo4j://localhost tiny-a-l1-s0/16 [picture]
 
-The server holds an atlas already (``atlas push``); a feature, such as ``tiny-a-l1-s0/16``,
-takes the place of the one in the example. Needs Chromium and what ``make test`` installs.
+Push the atlas to the server first (``atlas push``). The picture is ``1_neighbours`` unless another is
+named. Needs Chromium and what ``make test`` installs.
 """
 
 import os
-import re
 import sys
 from pathlib import Path
 
@@ -16,32 +15,26 @@ sys.path.insert(0, str(DOCS.parent / "tests" / "support"))
 
 from neo4j_browser import browser  # noqa: E402
 
-from atlas.stores.neo4j.browser.pages import style_sheet  # noqa: E402
+from atlas.stores.neo4j.browser.pages import pictures, style_sheet, with_names  # noqa: E402
 
 PICTURE = DOCS / "images" / "browser.png"
 
 
-def example(feature: str | None) -> str:
-    """Return the first example of the page, about a feature."""
-    page = (DOCS / "neo4j-browser.md").read_text("utf-8")
-    cypher = re.search(r"```cypher\n(.*?)```", page, re.DOTALL)[1]
-    return re.sub(r"id: '[^']*'", f"id: '{feature}'", cypher) if feature else cypher
-
-
-def make(url: str, feature: str | None) -> None:
-    """Draw the example and write the picture of it."""
+def make(url: str, feature: str, picture: str) -> None:
+    """Draw a picture of a feature and write it as PNG."""
     login = {
         "username": os.environ.get("NEO4J_USERNAME", "neo4j"),
         "password": os.environ.get("NEO4J_PASSWORD", ""),
     }
+    query = next(each for each in pictures() if each.name == picture)
     with browser(url, **login) as shown:
         shown.run(f":style {style_sheet()}")
-        shown.run(example(feature), keep=True)
+        shown.run(with_names(query, {"feature": feature}), keep=True)
         PICTURE.parent.mkdir(exist_ok=True)
         shown.picture(PICTURE)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) not in (2, 3):
+    if len(sys.argv) not in (3, 4):
         sys.exit(__doc__)
-    make(sys.argv[1], sys.argv[2] if len(sys.argv) == 3 else None)
+    make(sys.argv[1], sys.argv[2], sys.argv[3] if len(sys.argv) == 4 else "1_neighbours")

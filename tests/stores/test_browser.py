@@ -29,6 +29,7 @@ from atlas.stores.neo4j.browser.pages import (
     style_sheet,
     with_names,
 )
+from atlas.stores.neo4j.community_colours import COLOURS, colour_label
 from atlas.stores.neo4j.connection import Bolt
 from atlas.stores.neo4j.store import Neo4jStore
 
@@ -103,6 +104,9 @@ def test_the_style_sheet_is_taken_as_it_is(shown):
 
 def test_the_style_sheet_knows_every_label():
     styled = set(rules(STYLE))
+    colours = {f"node.{colour_label(i)}" for i in range(COLOURS)}
+    assert colours <= styled
+    styled -= colours
     assert {f"node.{n.label}" for n in schema.NODES} <= styled
     between_features = {e.type for e in schema.EDGES if e.source == e.target == "Feature"}
     assert {f"relationship.{kind}" for kind in between_features} <= styled
@@ -177,6 +181,27 @@ def test_a_picture_draws_its_nodes_and_no_others(shown, picture):
     assert {
         " ".join(f"{f['idx']} {f['top_token']} {f['sae']}".split()) for f in features
     } <= captions
+
+
+@at_browser
+def test_features_are_drawn_in_the_colour_of_their_community(shown):
+    shown.run(f":style {STYLE}")
+    text = next(p.text for p in pictures() if p.name == "1_neighbours")
+    shown.run(text, keep=True, caption=CAPTIONS["1_neighbours"])
+    drawn = shown.page.evaluate(
+        """() => [...document.querySelectorAll('g.node')].map(node => [
+          node.textContent.replace(/\\s+/g, ' ').trim(),
+          node.querySelector('circle.b-outline, circle.outline').getAttribute('fill')])"""
+    )
+    shown.page.locator("[data-testid=frame] [title=Close]").first.click()
+    wanted = {}
+    for key in nodes_of("1_neighbours"):
+        f = WORLD.feature[key]
+        rule = "Feature" if f["community"] is None else f"CommunityColour{f['community'] % 12}"
+        caption = " ".join(f"{f['idx']} {f['top_token']} {f['sae']}".split())
+        wanted[caption] = rules(STYLE)[f"node.{rule}"]["color"]
+    assert dict(drawn) == wanted
+    assert len(set(wanted.values())) > 1
 
 
 @at_browser

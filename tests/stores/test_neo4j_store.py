@@ -17,6 +17,7 @@ import pyarrow as pa
 import pytest
 from edge_graphs import assert_edges_belong, assert_whole, edge_graph
 from neo4j_server import Server, free_port, leftovers
+from small_graph import small_graph
 from store_graphs import ATLAS, OTHER, assert_shows, make_graph, put, rows_of
 
 import queries
@@ -691,3 +692,27 @@ def test_no_url_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NEO4J_URI", raising=False)
     with pytest.raises(BadInput, match="NEO4J_URI"):
         open_server()
+
+
+# ---- colours of communities
+
+
+def test_communities_and_their_features_have_the_label_of_their_colour(
+    open_neo4j: Open, ask: Callable[..., list[list[Any]]]
+) -> None:
+    graph, store = small_graph(), open_neo4j()
+    put(store, graph)
+    coloured = (
+        "MATCH (n) WHERE n:Feature OR n:Community RETURN n:Feature, n.id, "
+        "[l IN labels(n) WHERE l STARTS WITH 'CommunityColour']"
+    )
+    number = {(True, f["id"]): f["community"] for f in graph.tables["Feature"].to_pylist()}
+    number |= {(False, c["id"]): c["number"] for c in graph.tables["Community"].to_pylist()}
+    wanted = sorted(
+        [*node, [] if n is None else [f"CommunityColour{n % 12}"]] for node, n in number.items()
+    )
+    assert len({str(colour) for *_, colour in wanted}) > 2
+    assert sorted(ask(coloured)) == wanted
+    ask("MATCH (n) REMOVE n:CommunityColour1")  # as after a killed push
+    put(store, graph)
+    assert sorted(ask(coloured)) == wanted

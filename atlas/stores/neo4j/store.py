@@ -15,6 +15,7 @@ from atlas.progress import Pace, Progress
 from atlas.schema import Edge, Node
 from atlas.stores import Graph, Limits, Params, StoredSae, SyncPlan
 from atlas.stores.cypher import checked
+from atlas.stores.neo4j.community_colours import colour_communities
 from atlas.stores.neo4j.connection import Bolt
 from atlas.stores.neo4j.shared_nodes import Shared
 from atlas.stores.neo4j.staged_swap import SHOWN, Generations, define, flips
@@ -133,6 +134,7 @@ class Neo4jStore:
                     generations.sweep(stage)
                 pace.lap("push", SECONDS_A_SWAP)
             shared.drop()
+            colour_communities(self._bolt, graph.atlas)
 
     def query(
         self, cypher: str, params: Params, *, timeout: float = 60, limits: Limits | None = None
