@@ -4,7 +4,8 @@
 # make test-quick  the fast tests alone, in under two minutes
 # make test-deep   the tests of claims that need hundreds of random draws
 # make attack    kill, starve, damage and deceive the program many times; prints what survived
-# make docs      the pages that are written from the code, and the site in build/site
+# make pages     the pages and lists that are written from the code
+# make docs      these pages, and the site in build/site
 # make clean     remove what make made
 
 PYTHON ?= python3
@@ -18,7 +19,7 @@ JOBS   ?= 2
 export NUMBA_CACHE_DIR ?= $(CURDIR)/$(VENV)/numba
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
-.PHONY: demo geometry test test-quick test-deep attack lint docs clean
+.PHONY: demo geometry test test-quick test-deep attack lint pages docs clean
 
 demo: $(VENV)/ready
 	$(BIN)/atlas demo
@@ -45,9 +46,10 @@ lint: $(VENV)/ready-for-tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: $(VENV)/ready-for-docs
-	$(BIN)/python docs/make_schema.py
-	$(BIN)/python docs/make_house.py
+pages: $(VENV)/ready
+	for page in schema house names format guides; do $(BIN)/python docs/make_$$page.py || exit; done
+
+docs: $(VENV)/ready-for-docs pages
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs build/site
 	@echo "The site is in build/site/index.html."
 

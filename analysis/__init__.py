@@ -19,6 +19,7 @@ a plot. The measures below a study take graphs of igraph or networkx, or NumPy a
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+# Studies: made by `make docs`.
 if TYPE_CHECKING:
     from analysis.communities.settings import CommunitySettings as CommunitySettings
     from analysis.communities.study import graph_features as graph_features
@@ -28,17 +29,8 @@ if TYPE_CHECKING:
     from analysis.concepts.study import study_concepts as study_concepts
     from analysis.concepts.subspaces.settings import SubspaceSettings as SubspaceSettings
     from analysis.concepts.subspaces.study import compare_concepts as compare_concepts
-    from analysis.concepts.words.files import read_words as read_words
-    from analysis.concepts.worth.rank import rank_saes as rank_saes
-    from analysis.effects.counterparts import (
-        compare_counterpart_effects as compare_counterpart_effects,
-    )
-    from analysis.effects.intervene import intervene as intervene
     from analysis.effects.settings import EffectSettings as EffectSettings
     from analysis.effects.study import measure_effects as measure_effects
-    from analysis.feature_map.direction_study import nearest_directions as nearest_directions
-    from analysis.feature_map.embedding import StateMap as StateMap
-    from analysis.feature_map.settings import DirectionSettings as DirectionSettings
     from analysis.feature_map.settings import MapSettings as MapSettings
     from analysis.feature_map.study import map_features as map_features
     from analysis.floors.settings import FloorSettings as FloorSettings
@@ -54,12 +46,11 @@ if TYPE_CHECKING:
     from analysis.interpretability.settings import (
         InterpretabilitySettings as InterpretabilitySettings,
     )
-    from analysis.interpretability.study import (
-        measure_interpretability as measure_interpretability,
-    )
-    from analysis.logits.one_feature import measure_feature_logits as measure_feature_logits
+    from analysis.interpretability.study import measure_interpretability as measure_interpretability
     from analysis.logits.settings import LogitSettings as LogitSettings
     from analysis.logits.study import measure_logits as measure_logits
+    from analysis.near_direction.settings import DirectionSettings as DirectionSettings
+    from analysis.near_direction.study import nearest_directions as nearest_directions
     from analysis.positions.settings import PositionSettings as PositionSettings
     from analysis.positions.study import activation_by_position as activation_by_position
     from analysis.residual.settings import ResidualSettings as ResidualSettings
@@ -74,7 +65,6 @@ if TYPE_CHECKING:
     from analysis.state_change.study import compare_states as compare_states
     from analysis.steering.settings import SteeringSettings as SteeringSettings
     from analysis.steering.study import steer_task as steer_task
-    from analysis.steering.texts import steer_text as steer_text
     from analysis.topology.settings import TopologySettings as TopologySettings
     from analysis.topology.study import measure_topology as measure_topology
     from analysis.transcoder.settings import TranscoderSettings as TranscoderSettings
@@ -99,7 +89,6 @@ __all__ = [
     "SimilaritySettings",
     "SpectrumSettings",
     "SplittingSettings",
-    "StateMap",
     "StateSettings",
     "SteeringSettings",
     "SubspaceSettings",
@@ -108,7 +97,6 @@ __all__ = [
     "ablate_concepts",
     "activation_by_position",
     "compare_concepts",
-    "compare_counterpart_effects",
     "compare_graphs",
     "compare_spaces",
     "compare_states",
@@ -118,30 +106,83 @@ __all__ = [
     "find_splits",
     "graph_features",
     "graph_statistics",
-    "intervene",
     "map_features",
     "map_sites",
     "measure_effects",
-    "measure_feature_logits",
     "measure_interpretability",
     "measure_logits",
     "measure_spectra",
     "measure_topology",
     "nearest_directions",
-    "rank_saes",
-    "read_words",
     "residual_study",
     "steer_task",
-    "steer_text",
     "study_concepts",
 ]
+
+_MODULES = {
+    "AblationSettings": "analysis.concepts.causal.settings",
+    "CommunitySettings": "analysis.communities.settings",
+    "ComparisonSettings": "analysis.graph_comparison.settings",
+    "ConceptSettings": "analysis.concepts.settings",
+    "DirectionSettings": "analysis.near_direction.settings",
+    "EffectSettings": "analysis.effects.settings",
+    "FloorSettings": "analysis.floors.settings",
+    "GraphMatchingSettings": "analysis.graph_matching.settings",
+    "GraphStatisticsSettings": "analysis.graph.settings",
+    "GroundTruthSettings": "analysis.ground_truth.settings",
+    "InterpretabilitySettings": "analysis.interpretability.settings",
+    "LogitSettings": "analysis.logits.settings",
+    "MapSettings": "analysis.feature_map.settings",
+    "PositionSettings": "analysis.positions.settings",
+    "ResidualSettings": "analysis.residual.settings",
+    "SimilaritySettings": "analysis.similarity.settings",
+    "SpectrumSettings": "analysis.spectra.settings",
+    "SplittingSettings": "analysis.splitting.settings",
+    "StateSettings": "analysis.state_change.settings",
+    "SteeringSettings": "analysis.steering.settings",
+    "SubspaceSettings": "analysis.concepts.subspaces.settings",
+    "TopologySettings": "analysis.topology.settings",
+    "TranscoderSettings": "analysis.transcoder.settings",
+    "ablate_concepts": "analysis.concepts.causal.study",
+    "activation_by_position": "analysis.positions.study",
+    "compare_concepts": "analysis.concepts.subspaces.study",
+    "compare_graphs": "analysis.graph_comparison.study",
+    "compare_spaces": "analysis.similarity.study",
+    "compare_states": "analysis.state_change.study",
+    "compare_with_floors": "analysis.floors.study",
+    "compare_with_truth": "analysis.ground_truth.study",
+    "find_counterparts": "analysis.graph_matching.study",
+    "find_splits": "analysis.splitting.study",
+    "graph_features": "analysis.communities.study",
+    "graph_statistics": "analysis.graph.study",
+    "map_features": "analysis.feature_map.study",
+    "map_sites": "analysis.transcoder.study",
+    "measure_effects": "analysis.effects.study",
+    "measure_interpretability": "analysis.interpretability.study",
+    "measure_logits": "analysis.logits.study",
+    "measure_spectra": "analysis.spectra.study",
+    "measure_topology": "analysis.topology.study",
+    "nearest_directions": "analysis.near_direction.study",
+    "residual_study": "analysis.residual.study",
+    "steer_task": "analysis.steering.study",
+    "study_concepts": "analysis.concepts.study",
+}
+# End of studies.
 
 if TYPE_CHECKING:
     from analysis.communities.detection import agreement as partition_agreement
     from analysis.communities.leiden import partition as find_communities
+    from analysis.concepts.words.files import read_words as read_words
+    from analysis.concepts.worth.rank import rank_saes as rank_saes
+    from analysis.effects.counterparts import (
+        compare_counterpart_effects as compare_counterpart_effects,
+    )
+    from analysis.effects.intervene import intervene as intervene
+    from analysis.feature_map.embedding import StateMap as StateMap
     from analysis.graph.dip_test import dip_test as dip_test
     from analysis.graph.graph_statistics import describe as describe_graph
     from analysis.graph.node_statistics import node_statistics as node_statistics
+    from analysis.logits.one_feature import measure_feature_logits as measure_feature_logits
     from analysis.similarity.measures import cca as cca
     from analysis.similarity.measures import cka as cka
     from analysis.similarity.measures import procrustes as procrustes
@@ -149,24 +190,40 @@ if TYPE_CHECKING:
     from analysis.similarity.measures import svcca as svcca
     from analysis.spectra.spectrum import spectrum_distance as spectrum_distance
     from analysis.spectra.spectrum import spectrum_of as spectrum_of
+    from analysis.steering.texts import steer_text as steer_text
 
-# Functions of plain graphs and arrays, which need no atlas.
 __all__ += [
+    "StateMap",
     "cca",
     "cka",
+    "compare_counterpart_effects",
     "describe_graph",
     "dip_test",
     "find_communities",
+    "intervene",
+    "measure_feature_logits",
     "node_statistics",
     "partition_agreement",
     "procrustes",
+    "rank_saes",
+    "read_words",
     "rsa",
     "spectrum_distance",
     "spectrum_of",
+    "steer_text",
     "svcca",
 ]
 
-_MODULES = {
+_MODULES |= {
+    # Of atlases and features.
+    "StateMap": "analysis.feature_map.embedding",
+    "compare_counterpart_effects": "analysis.effects.counterparts",
+    "intervene": "analysis.effects.intervene",
+    "measure_feature_logits": "analysis.logits.one_feature",
+    "rank_saes": "analysis.concepts.worth.rank",
+    "read_words": "analysis.concepts.words.files",
+    "steer_text": "analysis.steering.texts",
+    # Of plain graphs and arrays, which need no atlas.
     "cca": "analysis.similarity.measures",
     "cka": "analysis.similarity.measures",
     "describe_graph": "analysis.graph.graph_statistics:describe",
@@ -179,59 +236,6 @@ _MODULES = {
     "spectrum_distance": "analysis.spectra.spectrum",
     "spectrum_of": "analysis.spectra.spectrum",
     "svcca": "analysis.similarity.measures",
-    "EffectSettings": "analysis.effects.settings",
-    "compare_counterpart_effects": "analysis.effects.counterparts",
-    "intervene": "analysis.effects.intervene",
-    "measure_effects": "analysis.effects.study",
-    "CommunitySettings": "analysis.communities.settings",
-    "FloorSettings": "analysis.floors.settings",
-    "AblationSettings": "analysis.concepts.causal.settings",
-    "ConceptSettings": "analysis.concepts.settings",
-    "ComparisonSettings": "analysis.graph_comparison.settings",
-    "DirectionSettings": "analysis.feature_map.settings",
-    "GraphMatchingSettings": "analysis.graph_matching.settings",
-    "GraphStatisticsSettings": "analysis.graph.settings",
-    "GroundTruthSettings": "analysis.ground_truth.settings",
-    "LogitSettings": "analysis.logits.settings",
-    "InterpretabilitySettings": "analysis.interpretability.settings",
-    "MapSettings": "analysis.feature_map.settings",
-    "PositionSettings": "analysis.positions.settings",
-    "ResidualSettings": "analysis.residual.settings",
-    "SimilaritySettings": "analysis.similarity.settings",
-    "StateMap": "analysis.feature_map.embedding",
-    "SpectrumSettings": "analysis.spectra.settings",
-    "SplittingSettings": "analysis.splitting.settings",
-    "StateSettings": "analysis.state_change.settings",
-    "SteeringSettings": "analysis.steering.settings",
-    "TopologySettings": "analysis.topology.settings",
-    "TranscoderSettings": "analysis.transcoder.settings",
-    "activation_by_position": "analysis.positions.study",
-    "SubspaceSettings": "analysis.concepts.subspaces.settings",
-    "compare_concepts": "analysis.concepts.subspaces.study",
-    "compare_graphs": "analysis.graph_comparison.study",
-    "compare_with_floors": "analysis.floors.study",
-    "compare_spaces": "analysis.similarity.study",
-    "compare_with_truth": "analysis.ground_truth.study",
-    "find_counterparts": "analysis.graph_matching.study",
-    "find_splits": "analysis.splitting.study",
-    "graph_features": "analysis.communities.study",
-    "graph_statistics": "analysis.graph.study",
-    "map_features": "analysis.feature_map.study",
-    "map_sites": "analysis.transcoder.study",
-    "nearest_directions": "analysis.feature_map.direction_study",
-    "measure_feature_logits": "analysis.logits.one_feature",
-    "measure_logits": "analysis.logits.study",
-    "measure_interpretability": "analysis.interpretability.study",
-    "measure_spectra": "analysis.spectra.study",
-    "measure_topology": "analysis.topology.study",
-    "residual_study": "analysis.residual.study",
-    "compare_states": "analysis.state_change.study",
-    "steer_task": "analysis.steering.study",
-    "steer_text": "analysis.steering.texts",
-    "rank_saes": "analysis.concepts.worth.rank",
-    "read_words": "analysis.concepts.words.files",
-    "ablate_concepts": "analysis.concepts.causal.study",
-    "study_concepts": "analysis.concepts.study",
 }
 
 

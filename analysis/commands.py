@@ -1,480 +1,56 @@
-"""The commands of the package `analysis`, with `atlas probe-scores` and `atlas plot`."""
+"""The commands of the package `analysis`: one line for each."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-import click
-
-from analysis.communities.commands import communities, plot_communities
-from analysis.concepts.commands import concepts
-from analysis.concepts.subspaces.commands import concept_subspaces
-from analysis.effects.commands import effects
-from analysis.feature_map.commands import map_command
-from analysis.feature_map.settings import DirectionSettings
-from analysis.floors.commands import floors
-from analysis.graph.commands import plot_graphs, stats
-from analysis.graph_comparison.commands import compare
-from analysis.graph_matching.commands import counterparts
-from analysis.ground_truth.settings import GroundTruthSettings
-from analysis.interpretability.settings import InterpretabilitySettings
-from analysis.logits.commands import logits
-from analysis.positions.settings import PositionSettings
-from analysis.residual.commands import residual
-from analysis.residual.report.commands import report
-from analysis.similarity.commands import similarity
-from analysis.spectra.commands import spectra
-from analysis.splitting.commands import splitting
-from analysis.state_change.commands import changes
-from analysis.steering.commands import steer
-from analysis.topology.commands import topology
-from analysis.transcoder.commands import transcoder
-from atlas.cli.output import (
-    atlas_option,
-    echo,
-    emit,
-    folder_of,
-    make_progress,
-    print_table,
-    print_verdict,
-    shared_options,
-    which_atlas,
-)
-from atlas.cli.study_command import study_command
-from atlas.plugins import Room
-
-if TYPE_CHECKING:
-    import pandas as pd
+from atlas.plugins import Room, import_function
 
 __all__ = ["ROOM"]
 
-# A control this near a score, or nearer, is reported as nearly as high.
-_NEAR = 0.05
-
-# Groups with a sentence above the tables.
-_SENTENCES = 8
-
-# With more groups, the detailed tables are printed only for a selected group.
-_AT_MOST = 3
-
-
-@click.command("probe-scores")
-@click.argument("saes", nargs=-1, metavar="[SAE]...")
-@click.option(
-    "--site",
-    "sites",
-    multiple=True,
-    metavar="HOOK",
-    help="Only probes from this site, such as hook_embed; repeat for several sites.",
-)
-@click.option(
-    "--run",
-    metavar="RUN",
-    help="Only this run, or all runs with this prefix: 'document', 'type/active'.",
-)
-@click.option(
-    "--by",
-    type=click.Choice(["frequency", "max_activation", "layer", "first-layer", "sweep", "kind"]),
-    help="Break the numbers down: by quintiles of the features' frequency or highest "
-    "activation, by the layer the SAE reads, by the earliest site that predicts a "
-    "feature nearly as well as its best site, by layer and site, or by the kind of probe "
-    "(linear, random features, MLP).",
-)
-@click.option(
-    "--delta",
-    default=0.02,
-    show_default=True,
-    type=click.FloatRange(0, 1),
-    help="With --by first-layer: largest difference from the best score of the feature.",
-)
-@atlas_option
-@shared_options
-def probes(
-    saes: tuple[str, ...],
-    sites: tuple[str, ...],
-    run: str | None,
-    by: Literal["frequency", "max_activation", "layer", "first-layer", "sweep", "kind"] | None,
-    delta: float,
-    where: str | None,
-    as_json: bool,
-    quiet: bool,
-) -> None:
-    """Report how well probes predict features.
-
-    Every score has its ceiling and its controls.
-
-    Scores are on validation tokens. Accuracy at natural prevalence is high for any rare
-    feature; chance level of balanced accuracy is 0.5. Floors of the named SAEs are included. Without --by, up to three groups (an
-    SAE, a site and a run) are also printed in detail, with counts of features by accuracy.
-
-    \b
-    Examples:
-      atlas probe-scores
-      atlas probe-scores tiny-a-l1-s0 --site hook_embed --run document
-      atlas probe-scores --by frequency
-      atlas probe-scores --by sweep --json
-      atlas probe-scores --by kind
-    """
-    from analysis.probe import tables as numbers
-    from atlas.errors import BadInput
-
-    if by == "kind":
-        _show_kinds(where, saes, sites, as_json=as_json)
-        return
-    table = _loaded(where, saes, sites, run, quiet=quiet)
-    if by is None:
-        rows = numbers.summary(table)
-        emit(rows, as_json=as_json, show=lambda: _show_summary(rows, quiet=quiet))
-        return
-    if by == "first-layer":
-        rows = numbers.first_layer_histogram(numbers.first_layers(table, delta=delta))
-    elif by == "sweep":
-        rows = numbers.sweep(table)
-    else:
-        rows = numbers.breakdown(table, by=by)
-    if not rows:
-        raise BadInput(
-            f"--by {by} compares sites, but no selected SAE has scores from two sites in one run; "
-            "run `atlas probe SAE --from all`."
-            if by in ("first-layer", "sweep")
-            else "--by needs probes that predict activity, but the selection has none; "
-            "run `atlas probe SAE --from hook_embed`."
-        )
-    emit(rows, as_json=as_json, show=lambda: print_table(rows))
-
-
-@click.group()
-@shared_options
-@click.pass_context
-def plot(ctx: click.Context, as_json: bool, quiet: bool) -> None:
-    """Plot an atlas as PNG, SVG or interactive HTML.
-
-    \b
-    Example:
-      atlas plot probes --out probes.html --out probes.png
-    """
-    # So that `atlas plot --json probes` means the same as `atlas plot probes --json`.
-    defaults = {"as_json": as_json, "quiet": quiet}
-    ctx.default_map = dict.fromkeys(plot.commands, defaults)
-
-
-@plot.command("probes")
-@click.argument("saes", nargs=-1, metavar="[SAE]...")
-@click.option(
-    "--site",
-    "sites",
-    multiple=True,
-    metavar="HOOK",
-    help="Draw probes from this site; repeat for several sites. [default: the first probed "
-    "site of each SAE in model order; the sweep has all sites]",
-)
-@click.option(
-    "--run",
-    metavar="RUN",
-    help="Only this run, or all runs with this prefix: 'document', 'type/active'.",
-)
-@click.option(
-    "--kind",
-    default="page",
-    show_default=True,
-    type=click.Choice(["page", "distribution", "scatter", "ladder", "splits", "sweep"]),
-    help="One plot, or a page of all plots.",
-)
-@click.option(
-    "--out",
-    "-o",
-    "outs",
-    multiple=True,
-    default=("probes.html",),
-    show_default=True,
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Output file: .html (works offline), .png or .svg; repeat for several files.",
-)
-@atlas_option
-@shared_options
-def plot_probes(
-    saes: tuple[str, ...],
-    sites: tuple[str, ...],
-    run: str | None,
-    kind: str,
-    outs: tuple[Path, ...],
-    where: str | None,
-    as_json: bool,
-    quiet: bool,
-) -> None:
-    """Draw probes: distribution of scores, score against token ceiling, ladder, box plots, sweep.
-
-    In HTML, hover over a point to see its feature. Drag to pan a scatter plot, and zoom with
-    Shift and the mouse wheel. Click a verdict to show only its features.
-
-    \b
-    Examples:
-      atlas plot probes
-      atlas plot probes tiny-a-l1-s0 --run document --out probes.html --out probes.png
-      atlas plot probes --kind sweep --out sweep.svg
-    """
-    from analysis.plot_style import check_path, save
-    from analysis.probe.plots import draw
-
-    for out in outs:
-        check_path(out)
-    table = _loaded(where, saes, sites, run, quiet=quiet)
-    picture = draw(table, kind=kind, every_site=bool(sites))
-    written = [str(save(picture, out)) for out in outs]
-    if not quiet and not sites and kind != "sweep" and table["site"].nunique() > 1:
-        probed = ", ".join(dict.fromkeys(table["site"]))
-        echo(f"The SAEs were probed from {probed}; select other sites with --site.", err=True)
-    emit({"written": written}, as_json=as_json, show=lambda: echo("\n".join(written)))
-
-
-def _loaded(
-    where: str | None,
-    saes: tuple[str, ...],
-    sites: tuple[str, ...],
-    run: str | None,
-    *,
-    quiet: bool,
-) -> "pd.DataFrame":
-    """Load the selected probes; raise BadInput if there are none."""
-    from analysis.probe.tables import load
-    from atlas.api import Atlas
-    from atlas.errors import BadInput
-    from atlas.studies.floors import floors_of
-
-    with Atlas.open(which_atlas(where), progress=make_progress(quiet=quiet)) as atlas:
-        rows = atlas.table("SAE").to_pylist()
-        floors = [floor for sae in saes for floor in floors_of(rows, sae)]
-        table = load(atlas, saes=tuple(dict.fromkeys((*saes, *floors))), sites=sites, run=run)
-        if not len(table):
-            name = saes[0] if len(saes) == 1 else "SAE"
-            owner = f" of {', '.join(saes)}" if saes else ""
-            raise BadInput(
-                f"{atlas.url} has no probe{owner}; run `atlas probe {name} --from hook_embed`."
-            )
-    return table
-
-
-def _show_kinds(
-    where: str | None, saes: tuple[str, ...], sites: tuple[str, ...], *, as_json: bool
-) -> None:
-    """Print the comparison of non-linear probes with linear ones; raise BadInput if there is none."""
-    from analysis.probe.kinds import kind_rows, kind_verdict
-    from atlas.disk.folder import Folder
-    from atlas.errors import BadInput, UnknownName
-
-    folder = Folder.open(folder_of(which_atlas(where)))
-    sound = folder.sound()
-    for name in saes:
-        if name not in sound.saes:
-            raise UnknownName("SAE", name, known=sound.saes)
-    rows = kind_rows(sound, saes, sites=sites)
-    if not rows:
-        raise BadInput(
-            f"{folder.path} has no non-linear probe with the settings of a linear one; run "
-            f"`atlas probe {' '.join(saes) or 'SAE'} --kind active --kind random-features --kind mlp`."
-        )
-
-    def show() -> None:
-        print_verdict(kind_verdict(rows))
-        print_table(rows)
-
-    emit(rows, as_json=as_json, show=show)
-
-
-def _show_summary(rows: list[dict[str, Any]], *, quiet: bool) -> None:
-    print_verdict([_sentence(row) for row in rows[:_SENTENCES]])
-    for scored in (True, False):
-        group = [_overview(row) for row in rows if ("ladder" in row) == scored]
-        # A site that all rows have is in the sentences above.
-        one_site = len({row["site"] for row in group}) == 1
-        print_table(
-            [{k: v for k, v in row.items() if not (one_site and k == "site")} for row in group]
-        )
-    if len(rows) <= _AT_MOST:
-        for row in rows:
-            _show_in_full(row)
-    elif not quiet:
-        echo("For the detailed tables of one group, select its SAE, --site and --run.", err=True)
-
-
-def _sentence(row: dict[str, Any]) -> str:
-    """Return the main score of a group with its control and what the token alone reaches."""
-    name = f"{row['sae']} from {row['site']} ({row['run']})"
-    is_scored = "ladder" in row
-    score, table, word = (
-        ("balanced_accuracy", "token_table", "balanced accuracy")
-        if is_scored
-        else ("r2", "r2_token_table", "R²")
-    )
-    mean, token = (row["scores"][each]["mean"] for each in (score, table))
-    control = row["scores"]["control"]["mean"] if is_scored else None
-    if mean is None:
-        return f"{name}: no probe has a score."
-    text = f"{name}: mean {word} {mean:.3f}"
-    if control is not None:
-        near = ", nearly as high" if mean - control < _NEAR else ""
-        text += f" (control task {control:.3f}{near})"
-    return (
-        f"{text}; a table of token counts reaches {token:.3f}." if token is not None else f"{text}."
-    )
-
-
-def _overview(row: dict[str, Any]) -> dict[str, Any]:
-    """Summarize a group in one row: the means of the main scores, and the verdicts."""
-    shown = (
-        (
-            "balanced_accuracy",
-            "control",
-            "token_table",
-            "token_ceiling",
-            "accuracy",
-            "selectivity",
-            "shuffled",
-        )
-        if "ladder" in row
-        else (
-            "r2",
-            "r2_token_table",
-            "r2_token_ceiling",
-            "r2_active",
-            "r2_active_token_table",
-            "r2_active_token_ceiling",
-        )
-    )
-    named = {name: row[name] for name in ("sae", "site", "run")}
-    others = {"probes": row["probes"]}
-    means = {name: row["scores"][name]["mean"] for name in shown}
-    verdicts: dict[str, Any] = row.get("verdicts", {})
-    return named | means | verdicts | others
-
-
-def _show_in_full(row: dict[str, Any]) -> None:
-    """Print the scores of a group and its counts of features by accuracy."""
-    echo()
-    title = f"{row['sae']} from {row['site']}, run {row['run']}: {row['probes']:,} probes"
-    print_table([{"score": n, **values} for n, values in row["scores"].items()], title=title)
-    if "ladder" not in row:
-        return
-    echo()
-    plain, balanced = (row["ladder"][name] for name in ("accuracy", "balanced_accuracy"))
-    print_table(
-        [
-            {"rung": one["rung"]}
-            | {f"accuracy, {name}": one[name] for name in ("count", "share", "at_least_share")}
-            | {f"balanced, {name}": two[name] for name in ("count", "share", "at_least_share")}
-            for one, two in zip(plain, balanced, strict=True)
-        ]
-    )
-
-
-plot.add_command(plot_graphs)
-plot.add_command(plot_communities)
-
-positions = study_command(
-    "positions",
-    "analysis.positions.study:activation_by_position",
-    PositionSettings,
-    help="Compare activations between positions in the context.\n\nShuffled tokens are the null."
-    "\n\n\b\nExample:\n  atlas positions tiny-a-l1-s0",
-)
-
-interpretability = study_command(
-    "describe",
-    "analysis.interpretability.study:measure_interpretability",
-    InterpretabilitySettings,
-    help="Measure how well a few tokens describe each feature.\n\nThe measure is taken on other documents."
-    "\n\nNo judge is needed. The control is the description of another feature of similar frequency."
-    "\n\n\b\nExample:\n  atlas describe tiny-a-l1-s0",
-)
-
-directions = study_command(
-    "directions",
-    "analysis.feature_map.direction_study:nearest_directions",
-    DirectionSettings,
-    help="Find the features with the nearest decoder directions.\n\nThe search is within each SAE and across SAEs."
-    "\n\nAll pairs are compared. Random directions of matched covariance are the null. The results "
-    "are edges NEAR_DIRECTION.\n\n\b\nExample:\n  atlas directions tiny-a-l1-s0 tiny-a-l1-s1",
-)
-
-#: Functions that plot results, by kind of study.
-_PLOTS = {
-    "effects": "analysis.effects.plots:draw",
-    "concepts": "analysis.concepts.plots:draw",
-    "concept_ablation": "analysis.concepts.causal.plots:draw",
-    "concept_subspaces": "analysis.concepts.subspaces.plots:draw",
-    "feature_map": "analysis.feature_map.plots:draw",
-    "graph": "analysis.communities.plots:draw_result",
-    "graph_comparison": "analysis.graph_comparison.plots:draw_result",
-    "graph_matching": "analysis.graph_matching.plots:draw_result",
-    "graph_statistics": "analysis.graph.plots:draw_result",
-    "logits": "analysis.logits.plots:draw",
-    "interpretability": "analysis.interpretability.plots:draw",
-    "match": "analysis.match.plots:draw",
-    "positions": "analysis.positions.plots:draw",
-    "probe": "analysis.probe.plots:draw_result",
-    "similarity": "analysis.similarity.plots:draw",
-    "spectra": "analysis.spectra.plots:draw",
-    "splitting": "analysis.splitting.plots:draw",
-    "state_change": "analysis.state_change.plots:draw",
-    "steering": "analysis.steering.plots:draw",
-    "topology": "analysis.topology.plots:draw",
-    "transcoder": "analysis.transcoder.plots:draw",
-}
-truth = study_command(
-    "truth",
-    "analysis.ground_truth.study:compare_with_truth",
-    GroundTruthSettings,
-    help="Compare SAEs of a synthetic model with its true features.\n\nDirections, co-activation edges and parents are compared."
-    "\n\n`atlas synthetic` saves such a model; ingest its SAE `truth` with the others."
-    "\n\n\b\nExample:\n  atlas truth --atlas synth.atlas",
-    columns=(
-        "sae",
-        "live",
-        "recovered",
-        "f1",
-        "chance_f1",
-        "mean_cosine",
-        "chance_mean_cosine",
-        "activity_f1",
-        "edge_precision",
-        "edge_chance",
-        "edge_recall",
-        "parent_precision",
-        "parent_chance",
-        "parent_recall",
+#: ``module:command``, by section of ``atlas --help``.
+_COMMANDS = {
+    "Measure SAEs": (
+        "analysis.probe.commands:probes",
+        "analysis.graph.commands:stats",
+        "analysis.communities.commands:communities",
+        "analysis.floors.commands:floors",
+        "analysis.interpretability.commands:interpretability",
+        "analysis.logits.commands:logits",
+        "analysis.spectra.commands:spectra",
+        "analysis.topology.commands:topology",
+        "analysis.feature_map.commands:map_command",
+        "analysis.near_direction.commands:directions",
+        "analysis.concepts.commands:concepts",
+        "analysis.positions.commands:positions",
+        "analysis.transcoder.commands:transcoder",
+        "analysis.residual.commands:residual",
     ),
-)
+    "Compare SAEs": (
+        "analysis.graph_comparison.commands:compare",
+        "analysis.graph_matching.commands:counterparts",
+        "analysis.similarity.commands:similarity",
+        "analysis.splitting.commands:splitting",
+        "analysis.concepts.subspaces.commands:concept_subspaces",
+        "analysis.ground_truth.commands:truth",
+    ),
+    "Edit the model": (
+        "analysis.effects.commands:effects",
+        "analysis.steering.commands:steer",
+        "analysis.state_change.commands:changes",
+    ),
+    "Inspect": (
+        "analysis.plot_command:plot",
+        "analysis.residual.report.commands:report",
+    ),
+}
+
+#: Plots of studies without a command in this room.
+_PLOTS = {
+    "concept_ablation": "analysis.concepts.causal.plots:draw",
+    "match": "analysis.match.plots:draw",
+    "probe": "analysis.probe.plots:draw",
+}
 
 ROOM = Room(
     "analysis",
-    {
-        "Inspect": (plot, report),
-        "Measure SAEs": (
-            concepts,
-            interpretability,
-            logits,
-            probes,
-            stats,
-            communities,
-            map_command,
-            directions,
-            spectra,
-            topology,
-            positions,
-            transcoder,
-            residual,
-            floors,
-        ),
-        "Compare SAEs": (
-            concept_subspaces,
-            similarity,
-            splitting,
-            compare,
-            counterparts,
-            truth,
-        ),
-        "Edit the model": (effects, steer, changes),
-    },
+    {section: tuple(map(import_function, names)) for section, names in _COMMANDS.items()},
     lambda path: (),
     _PLOTS,
 )

@@ -1,34 +1,17 @@
 """Why an answer has no rows: the studies that never ran in this atlas."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import TYPE_CHECKING
 
 from atlas import schema
+from atlas.plugins import study_commands
 from atlas.schema import Edge
 from atlas.stores.cypher_names import Names, names_in
 
 if TYPE_CHECKING:
     from atlas.stores import Store
 
-__all__ = ["COMMANDS", "missing_studies"]
-
-#: The command that fills each kind of part; `atlas ingest` fills the others.
-COMMANDS = {
-    "concepts": "atlas concepts",
-    "effects": "atlas effects A",
-    "feature_map": "atlas map",
-    "graph": "atlas communities A",
-    "interpretability": "atlas describe A",
-    "logits": "atlas logits A",
-    "match": "atlas match A B",
-    "near_direction": "atlas directions A",
-    "probe": "atlas probe A --from hook_embed",
-    "similarity": "atlas similarity A B",
-    "spectra": "atlas spectra",
-    "splitting": "atlas splitting NARROW WIDE",
-    "topology": "atlas topology",
-    "transcoder": "atlas transcoder",
-}
+__all__ = ["missing_studies"]
 
 
 def missing_studies(store: "Store", cypher: str) -> list[str]:
@@ -50,14 +33,14 @@ def missing_studies(store: "Store", cypher: str) -> list[str]:
         have rows, so that the answer itself is empty.
     """
     found: dict[str, str] = {}
-    names = names_in(cypher)
-    for kind, what in _empty(store, names):
-        command = COMMANDS.get(kind, "atlas ingest")
+    names, studies = names_in(cypher), study_commands()
+    for kind, what in _empty(store, names, studies):
+        command = studies[kind].example if kind in studies else "atlas ingest"
         found.setdefault(command, f"{what}: run `{command}`.")
     return list(found.values())
 
 
-def _empty(store: "Store", names: Names) -> Iterator[tuple[str, str]]:
+def _empty(store: "Store", names: Names, studies: Container[str]) -> Iterator[tuple[str, str]]:
     """Yield the kind and a description of each table or property of the query without values."""
     for _, name in dict.fromkeys(names.tables):
         if name not in {t.name for t in schema.TABLES}:
@@ -71,7 +54,7 @@ def _empty(store: "Store", names: Names) -> Iterator[tuple[str, str]]:
         read = {p for variable, p in names.properties if name in names.owners.get(variable, ())}
         kinds: dict[str, str] = {}
         for each in spec.properties:
-            if each.owner in COMMANDS and each.name in read:
+            if each.owner in studies and each.name in read:
                 kinds.setdefault(each.owner, each.name)
         for kind, each_name in kinds.items():
             if not _count(store, f"MATCH {pattern} WHERE n.`{each_name}` IS NOT NULL"):

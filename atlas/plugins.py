@@ -5,10 +5,12 @@ lower rooms need not import upper ones. Any package can add a room. A room that 
 import causes one line of warning.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,10 +21,12 @@ __all__ = [
     "Check",
     "Failed",
     "Room",
+    "StudyCommand",
     "find_plotter",
     "find_reader",
     "find_rooms",
     "import_function",
+    "study_commands",
 ]
 
 #: Sections of ``atlas --help``, in order.
@@ -58,6 +62,45 @@ class Check:
     remedy: str = ""
 
 
+class StudyCommand(click.Command):
+    """The command of a study.
+
+    Parameters
+    ----------
+    kind
+        Kind of the parts of the study; the name of the command, if empty.
+    package
+        Package of the study; that of the function of the command, if empty. The function ``draw``
+        of its module ``plots``, if there is one, plots a result.
+    example
+        Arguments of the command in messages; if empty, its required arguments, or else its SAEs.
+    """
+
+    def __init__(
+        self,
+        name: str | None,
+        *,
+        kind: str = "",
+        package: str = "",
+        example: str = "",
+        **attributes: Any,
+    ) -> None:
+        super().__init__(name, **attributes)
+        self.kind = kind or str(name)
+        self.package = package or str(self.callback.__module__).rpartition(".")[0]
+        self._example = example
+
+    @property
+    def example(self) -> str:
+        """The command with its arguments, for messages: ``atlas match A B``."""
+        arguments = (p for p in self.params if isinstance(p, click.Argument))
+        shown = " ".join(a.metavar or str(a.name).upper() for a in arguments).replace("...", "")
+        words = re.sub(r"\[.*?\]", "", shown).split() or re.findall("SAE", shown)
+        letters = iter("ABCDEF")
+        words = [next(letters) if word == "SAE" else word for word in words]
+        return " ".join(["atlas", str(self.name), *(self._example.split() or words)])
+
+
 @dataclass(frozen=True)
 class Room:
     """A room: its commands, its checks for ``atlas doctor``, and its plots.
@@ -71,8 +114,9 @@ class Room:
     checks
         Takes the folder of an atlas, or None to check the installation only.
     plots
-        Function that plots a result, as ``module:function``, by kind of study. It takes an
-        ``atlas.studies.results.Result`` and returns an Altair chart.
+        Functions that plot results and are not found by their ``StudyCommand``, as
+        ``module:function`` by kind of study. Each takes an ``atlas.studies.results.Result`` and
+        returns an Altair chart.
     readers
         Functions that read an attribute of an SAE that lower rooms cannot read, as
         ``module:function``, by name of the attribute. It takes the open atlas and the name
@@ -110,12 +154,27 @@ def find_rooms() -> Iterator[Room | Failed]:
             yield Failed(entry.name, f"{type(error).__name__}: {error}")
 
 
+def study_commands() -> dict[str, StudyCommand]:
+    """Return the commands of studies, by the kind of their parts."""
+    return {
+        each.kind: each
+        for room in find_rooms()
+        if isinstance(room, Room)
+        for commands in room.commands.values()
+        for each in commands
+        if isinstance(each, StudyCommand)
+    }
+
+
 def find_plotter(kind: str) -> Callable[[Any], Any] | None:
-    """Return the function that plots results of a kind of study; None if no room has one."""
+    """Return the function that plots results of a kind of study; None if there is none."""
     for room in find_rooms():
         if isinstance(room, Room) and kind in room.plots:
             return import_function(room.plots[kind])
-    return None
+    command = study_commands().get(kind)
+    if command is None or not command.package or not find_spec(f"{command.package}.plots"):
+        return None
+    return import_function(f"{command.package}.plots:draw")
 
 
 def find_reader(attribute: str) -> Callable[..., Any]:

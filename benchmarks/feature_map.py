@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from analysis.feature_map.embedding import UmapSettings, map_coordinates, principal_axes
-from analysis.feature_map.null import direction_p
 from analysis.feature_map.page import save_page
 from analysis.feature_map.panels import Panel
 from analysis.feature_map.quality import quality
+from analysis.near_direction.null import direction_p
 from analysis.statistics.directions import Rows, nearest, unit_rows
 from atlas.cli.output import print_table
 

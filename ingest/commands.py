@@ -19,7 +19,7 @@ from atlas.cli.output import (
     shared_options,
     which_atlas,
 )
-from atlas.plugins import Check, Room
+from atlas.plugins import Check, Room, StudyCommand
 from ingest.fire.commands import fire_command
 from ingest.match.settings import MatchSettings
 from ingest.probe.commands import probe
@@ -180,7 +180,7 @@ def ingest(
     emit({"atlas": str(path), "saes": rows}, as_json=as_json, show=lambda: _print_overview(rows))
 
 
-@click.command()
+@click.command(cls=StudyCommand, example="A B")
 @click.argument("saes", nargs=-1, metavar="[SAE]...")
 @click.option("--all", "every", is_flag=True, help="Match every pair of SAEs of the atlas.")
 @click.option(

@@ -19,6 +19,7 @@ from atlas.cli.output import (
     shared_options,
     which_atlas,
 )
+from atlas.plugins import StudyCommand
 
 __all__ = ["communities", "plot_communities"]
 
@@ -44,7 +45,7 @@ _AGREEMENTS = {
 }
 
 
-@click.command()
+@click.command(cls=StudyCommand, kind="graph")
 @click.argument("saes", nargs=-1, metavar="[SAE]...")
 @settings_options(CommunitySettings)
 @click.option(

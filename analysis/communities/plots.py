@@ -17,7 +17,7 @@ from atlas.studies.results import Result
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["draw_communities", "draw_result"]
+__all__ = ["draw", "draw_communities"]
 
 _SIDE = 760  # of the plot, in pixels
 _LINES = 60  # largest number of lines between communities
@@ -85,7 +85,7 @@ def draw_communities(
     return _chart(points, shown, between, centre, radius, title=title)
 
 
-def draw_result(result: Result) -> Chart:
+def draw(result: Result) -> Chart:
     """Plot the communities of a result of ``analysis.communities.study.graph_features``.
 
     Raises

@@ -1,6 +1,6 @@
 """The study of communities: node statistics and communities of an SAE's co-activation graph."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
@@ -62,6 +62,11 @@ class CommunityStudy(Study):
     kind: ClassVar[str] = "graph"
     command: ClassVar[str] = "communities"
     version: ClassVar[int] = 4
+    tables: ClassVar[Mapping[str, str]] = {
+        "summary": "sizes, modularity and agreements",
+        "partners_by_frequency": "different partners of features by frequency",
+        "partners_off_line": "features with more or fewer partners than expected",
+    }
     codes_removable: ClassVar[bool] = True
 
     settings: CommunitySettings

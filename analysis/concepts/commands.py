@@ -23,6 +23,7 @@ from atlas.cli.output import (
     which_atlas,
 )
 from atlas.errors import BadInput
+from atlas.plugins import StudyCommand
 from atlas.studies.results import Results
 
 __all__ = ["concepts"]
@@ -76,7 +77,7 @@ _ABLATED = (
 )
 
 
-@click.command()
+@click.command(cls=StudyCommand)
 @click.argument("words", metavar="FILE")
 @click.argument("saes", nargs=-1, metavar="[SAE]...")
 @settings_options(ConceptSettings)

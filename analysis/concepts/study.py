@@ -52,6 +52,17 @@ class ConceptStudy(Study):
 
     kind: ClassVar[str] = "concepts"
     version: ClassVar[int] = 2
+    part_names: ClassVar[str] = "`set+sae`"
+    tables: ClassVar[Mapping[str, str]] = {
+        "arms": "scores of each arm",
+        "curve": "scores by number of units",
+        "probes": "scores of the probes",
+        "splits": "AUROC of each split",
+        "units": "tests of live units",
+        "p_values": "the p of these tests",
+        "words": "the labelled words",
+        "skipped": "concepts that could not be tested",
+    }
 
     settings: ConceptSettings
     words: WordSet

@@ -16,6 +16,7 @@ from atlas.cli.output import (
     shared_options,
     which_atlas,
 )
+from atlas.plugins import StudyCommand
 
 __all__ = ["effects"]
 
@@ -38,7 +39,7 @@ _SHOWN = (
 )
 
 
-@click.command()
+@click.command(cls=StudyCommand)
 @click.argument("saes", nargs=-1, metavar="[SAE]...")
 @click.option(
     "--on",

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -64,6 +64,10 @@ class EffectStudy(Study):
 
     kind: ClassVar[str] = "effects"
     version: ClassVar[int] = 3
+    tables: ClassVar[Mapping[str, str]] = {
+        "summary": "means over features, with controls",
+        "calibration": "predicted and measured effects",
+    }
 
     settings: EffectSettings
     on: tuple[str, ...] | None = None

@@ -100,6 +100,7 @@ map_command = study_command(
     "map",
     "analysis.feature_map.study:map_features",
     MapSettings,
+    kind="feature_map",
     help="Map features in two dimensions by UMAP and PCA.\n\nThe quality of the map is measured."
     "\n\nThe coordinates are stored as properties of features. Two matched SAEs are drawn side by "
     "side with partners in one colour; --layout joint computes one map of both."

@@ -70,9 +70,7 @@ def map_cost(
     seconds = compared + quality + _ITERATIONS * product
     seconds += maps * (1 + settings.repeats) * placing
     size = sample.data.nbytes if is_sparse(sample) else sample.nbytes
-    return Cost(
-        seconds, bytes=int(3 * size * rows / sample.shape[0]) + (1 << 27), once=_COMPILING
-    )
+    return Cost(seconds, bytes=int(3 * size * rows / sample.shape[0]) + (1 << 27), once=_COMPILING)
 
 
 def random_sample(width: int, *, density: float | None = None) -> Rows:

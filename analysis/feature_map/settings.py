@@ -1,11 +1,11 @@
-"""Settings of maps of features and of nearest directions."""
+"""Settings of maps of features."""
 
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from atlas.studies.settings import check_settings, documented, setting
 
-__all__ = ["DirectionSettings", "Layout", "MapSettings", "Space"]
+__all__ = ["Layout", "MapSettings", "Space"]
 
 Space: TypeAlias = Literal["decoder", "activation"]
 Layout: TypeAlias = Literal["each", "joint"]
@@ -36,22 +36,6 @@ class MapSettings:
         100_000, "Tokens of the activations, at most; a random sample of more.", least=1
     )
     seed: int = setting(0, "Seed of the map and of all samples.", least=0)
-
-    def __post_init__(self) -> None:
-        check_settings(self)
-
-
-@documented
-@dataclass(frozen=True)
-class DirectionSettings:
-    """Settings of ``analysis.feature_map.direction_study.nearest_directions``."""
-
-    neighbours: int = setting(10, "Number of nearest directions of each feature.", least=1)
-    across: bool = setting(True, "Also compare SAEs with each other, where they share a space.")
-    draws: int = setting(
-        20, "Number of sets of random rows of matched covariance, for p; 0 for none.", least=0
-    )
-    seed: int = setting(0, "Seed of the random rows.", least=0)
 
     def __post_init__(self) -> None:
         check_settings(self)

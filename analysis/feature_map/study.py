@@ -1,6 +1,6 @@
 """The study of maps: features of one or two SAEs in two dimensions, with the quality of the map."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -102,6 +102,10 @@ class MapStudy(Study):
     kind: ClassVar[str] = "feature_map"
     command: ClassVar[str] = "map"
     version: ClassVar[int] = 1
+    tables: ClassVar[Mapping[str, str]] = {
+        "points": "position of each feature",
+        "summary": "quality of the map",
+    }
 
     settings: MapSettings
     opened: tuple[Autoencoder, ...] = ()

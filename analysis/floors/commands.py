@@ -18,11 +18,12 @@ from atlas.cli.output import (
     shared_options,
     which_atlas,
 )
+from atlas.plugins import StudyCommand
 
 __all__ = ["floors"]
 
 
-@click.command()
+@click.command(cls=StudyCommand)
 @click.argument("saes", nargs=-1, metavar="[SAE]...")
 @settings_options(FloorSettings)
 @click.option("--replace", is_flag=True, help="Recompute stored results.")

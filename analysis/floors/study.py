@@ -70,6 +70,11 @@ class FloorStudy(Study):
 
     kind: ClassVar[str] = "floors"
     version: ClassVar[int] = 4
+    part_names: ClassVar[str] = "by site, architecture and width"
+    tables: ClassVar[Mapping[str, str]] = {
+        "statistics": "each statistic of trained SAEs and floors",
+        "areas": "AUC of each trained SAE",
+    }
 
     settings: FloorSettings
 

@@ -22,6 +22,7 @@ from atlas.cli.output import (
     which_atlas,
     wrap,
 )
+from atlas.plugins import StudyCommand
 
 __all__ = ["plot_graphs", "stats"]
 
@@ -51,7 +52,7 @@ _ROWS = {
 }
 
 
-@click.command("graph-stats")
+@click.command("graph-stats", cls=StudyCommand, kind="graph_statistics")
 @click.argument("saes", nargs=-1, metavar="[SAE]...")
 @settings_options(GraphStatisticsSettings)
 @worker_options
@@ -152,7 +153,7 @@ def plot_graphs(
       atlas plot graphs tiny-a-l1-s0 --kind growth --out growth.svg
     """
     from analysis.graph.coactivation_graph import at_equal_tokens
-    from analysis.graph.plots import draw
+    from analysis.graph.plots import draw_graphs
     from analysis.plot_style import check_path, save
     from atlas.api import Atlas
 
@@ -162,7 +163,7 @@ def plot_graphs(
         names = list(dict.fromkeys(saes)) or atlas.saes
         codes = kind in ("page", "growth")
         graphs = at_equal_tokens(atlas, names, min_count=min_count, codes=codes)
-    picture = draw(graphs, kind=kind)
+    picture = draw_graphs(graphs, kind=kind)
     written = [str(save(picture, out)) for out in outs]
     emit({"written": written}, as_json=as_json, show=lambda: echo("\n".join(written)))
 

@@ -15,7 +15,7 @@ from analysis.plot_style import Chart, finished, heading
 from atlas.errors import BadInput
 from atlas.studies.results import Result
 
-__all__ = ["KINDS", "draw", "draw_growth", "draw_histogram", "draw_result", "draw_scatter"]
+__all__ = ["KINDS", "draw", "draw_graphs", "draw_growth", "draw_histogram", "draw_scatter"]
 
 KINDS = ("page", "degree", "log-degree", "frequency", "scatter", "growth")
 
@@ -33,7 +33,7 @@ _STATISTICS = {
 _OBSERVED, _NULL = "#e45756", "#4c78a8"
 
 
-def draw(graphs: Sequence[CoactivationGraph], *, kind: str = "page") -> Chart:
+def draw_graphs(graphs: Sequence[CoactivationGraph], *, kind: str = "page") -> Chart:
     """Plot the graphs of one or more SAEs, one row per SAE.
 
     Parameters
@@ -181,7 +181,7 @@ def draw_growth(graphs: Sequence[CoactivationGraph]) -> Chart:
     return _growth(rows)
 
 
-def draw_result(result: Result) -> Chart:
+def draw(result: Result) -> Chart:
     """Plot graph statistics of an SAE next to their values under nulls, and growth if computed.
 
     Parameters

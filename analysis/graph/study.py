@@ -90,6 +90,11 @@ class GraphStatisticsStudy(Study):
     kind: ClassVar[str] = "graph_statistics"
     command: ClassVar[str] = "graph-stats"
     version: ClassVar[int] = 1
+    tables: ClassVar[Mapping[str, str]] = {
+        "summary": "the statistics of the graph",
+        "nulls": "each statistic compared with null graphs",
+        "curves": "the graph over growing text, if requested",
+    }
     codes_removable: ClassVar[bool] = True
     optional_part: ClassVar[bool] = True
 

@@ -18,11 +18,12 @@ from atlas.cli.output import (
     shared_options,
     which_atlas,
 )
+from atlas.plugins import StudyCommand
 
 __all__ = ["compare"]
 
 
-@click.command("compare-graphs")
+@click.command("compare-graphs", cls=StudyCommand, kind="graph_comparison")
 @click.argument("saes", nargs=-1, metavar="SAE SAE [SAE]...")
 @settings_options(ComparisonSettings)
 @click.option("--replace", is_flag=True, help="Recompute stored results.")
@@ -79,10 +80,10 @@ def compare(
     comparisons = [comparison_of(one) for one in results]
     result: dict[str, Any] = {"comparisons": [one.reported for one in comparisons], "written": []}
     if outs:
-        from analysis.graph_comparison.plots import draw
+        from analysis.graph_comparison.plots import draw_comparisons
         from analysis.plot_style import save
 
-        picture = draw(comparisons)
+        picture = draw_comparisons(comparisons)
         result["written"] = [str(save(picture, out)) for out in outs]
     emit(result, as_json=as_json, show=lambda: _show(result))
 

@@ -11,13 +11,13 @@ from analysis.plot_style import Chart, finished, heading
 from atlas.errors import BadInput
 from atlas.studies.results import Result
 
-__all__ = ["draw", "draw_communities", "draw_conserved", "draw_distribution", "draw_result"]
+__all__ = ["draw", "draw_communities", "draw_comparisons", "draw_conserved", "draw_distribution"]
 
 _WIDTH, _HEIGHT = 300, 210
 _A, _B, _NULL, _OWN, _CHANCE = "#4c78a8", "#e45756", "#bbbbbb", "#54a24b", "#888888"
 
 
-def draw(found: Sequence[Comparison]) -> Chart:
+def draw_comparisons(found: Sequence[Comparison]) -> Chart:
     """Plot comparisons, with one row of plots per pair.
 
     Parameters
@@ -43,7 +43,7 @@ def draw(found: Sequence[Comparison]) -> Chart:
     return _concatenated(alt.vconcat(*rows))
 
 
-def draw_result(result: Result) -> Chart:
+def draw(result: Result) -> Chart:
     """Plot a result of ``analysis.graph_comparison.study.compare_graphs``.
 
     Raises
@@ -57,7 +57,7 @@ def draw_result(result: Result) -> Chart:
             f"The comparison of {one.a} and {one.b} has no distribution, so there is nothing to plot. "
             f"`atlas compare-graphs {one.a} {one.b} --replace` computes it."
         )
-    return finished(draw([one]))
+    return finished(draw_comparisons([one]))
 
 
 def draw_distribution(one: Comparison, *, what: str) -> Chart:

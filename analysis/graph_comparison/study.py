@@ -1,6 +1,6 @@
 """The study of graph comparisons, which stores one part per pair of SAEs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -48,6 +48,12 @@ class GraphComparisonStudy(Study):
     kind: ClassVar[str] = "graph_comparison"
     command: ClassVar[str] = "compare-graphs"
     version: ClassVar[int] = 2
+    part_names: ClassVar[str] = "`a+b`, the SAEs in the order of the command"
+    tables: ClassVar[Mapping[str, str]] = {
+        "rows": "each number with its controls",
+        "curves": "distribution functions of degree and clustering",
+        "summary": "tokens, notes and conclusion",
+    }
     optional_part: ClassVar[bool] = True
 
     settings: ComparisonSettings

@@ -21,6 +21,7 @@ from atlas.cli.output import (
     shared_options,
     which_atlas,
 )
+from atlas.plugins import StudyCommand
 
 __all__ = ["counterparts"]
 
@@ -35,7 +36,7 @@ _AGREE = {
 }
 
 
-@click.command("match-graphs")
+@click.command("match-graphs", cls=StudyCommand, kind="graph_matching")
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
 @settings_options(GraphMatchingSettings)
@@ -94,10 +95,10 @@ def counterparts(
     )
     found = report_of_result(result)
     if outs:
-        from analysis.graph_matching.plots import draw
+        from analysis.graph_matching.plots import draw_recalls
         from analysis.plot_style import save
 
-        picture = draw(found)
+        picture = draw_recalls(found)
         found["written"] = [str(save(picture, out)) for out in outs]
     emit(found, as_json=as_json, show=lambda: _show(found))
 

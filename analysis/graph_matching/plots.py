@@ -11,7 +11,7 @@ from analysis.plot_style import Chart, finished, heading
 from atlas.errors import BadInput
 from atlas.studies.results import Result
 
-__all__ = ["draw", "draw_curve", "draw_kinds", "draw_result"]
+__all__ = ["draw", "draw_curve", "draw_kinds", "draw_recalls"]
 
 _WIDTH, _HEIGHT = 460, 280
 _LINES = {
@@ -24,7 +24,7 @@ _LINES = {
 }
 
 
-def draw(found: Mapping[str, Any]) -> Chart:
+def draw_recalls(found: Mapping[str, Any]) -> Chart:
     """Plot a report of ``analysis.graph_matching.report``: the recall curve and all methods."""
     page: alt.HConcatChart = alt.hconcat(draw_curve(found), draw_kinds(found)).resolve_scale(
         color="independent"
@@ -32,7 +32,7 @@ def draw(found: Mapping[str, Any]) -> Chart:
     return page
 
 
-def draw_result(result: Result) -> Chart:
+def draw(result: Result) -> Chart:
     """Plot a result of ``analysis.graph_matching.study.find_counterparts``.
 
     Raises
@@ -46,7 +46,7 @@ def draw_result(result: Result) -> Chart:
             f"No method was evaluated for {found['a']} and {found['b']}, so there is nothing to plot. "
             f"`atlas match-graphs {found['a']} {found['b']} --replace` evaluates them."
         )
-    return finished(draw(found))
+    return finished(draw_recalls(found))
 
 
 def draw_curve(found: Mapping[str, Any], *, measure: str = "recall@10") -> Chart:

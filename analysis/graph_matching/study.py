@@ -147,6 +147,17 @@ class GraphMatchingStudy(Study):
     kind: ClassVar[str] = "graph_matching"
     command: ClassVar[str] = "match-graphs"
     version: ClassVar[int] = 1
+    part_names: ClassVar[str] = "`a+b`, counterparts of the features of a in b"
+    tables: ClassVar[Mapping[str, str]] = {
+        "methods": "recalls and gains of each method",
+        "by_anchors": "recalls by number of anchors",
+        "by_frequency": "recalls by frequency",
+        "agreement": "agreement of methods",
+        "faq": "recalls of seeded graph matching",
+        "graphs": "sizes",
+        "chosen": "candidate settings",
+        "summary": "settings and conclusions",
+    }
     optional_part: ClassVar[bool] = True
 
     settings: GraphMatchingSettings

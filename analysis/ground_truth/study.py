@@ -5,7 +5,7 @@ study compares every other SAE of the same model with them: directions, co-activ
 and parents.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -58,6 +58,12 @@ class GroundTruthStudy(Study):
     kind: ClassVar[str] = "ground_truth"
     command: ClassVar[str] = "truth"
     version: ClassVar[int] = 1
+    tables: ClassVar[Mapping[str, str]] = {
+        "summary": "scores of recovery, each with its chance",
+        "rates": "recovery by rate of activation",
+        "true_features": "the match of each known feature",
+        "features": "the match of each live feature",
+    }
 
     settings: GroundTruthSettings
     opened: tuple[Autoencoder, ...] = ()

@@ -1,7 +1,7 @@
 """How easily the features of SAEs are described by their tokens, from stored codes."""
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -48,6 +48,9 @@ class InterpretabilityStudy(Study):
     kind: ClassVar[str] = "interpretability"
     command: ClassVar[str] = "describe"
     version: ClassVar[int] = 3
+    tables: ClassVar[Mapping[str, str]] = {
+        "marks": "how well tokens describe each feature",
+    }
 
     settings: InterpretabilitySettings
 

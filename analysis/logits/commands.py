@@ -10,6 +10,7 @@ from analysis.logits.settings import LogitSettings
 from atlas.cli.options import chosen_settings, settings_options, worker_options
 from atlas.cli.output import (
     atlas_option,
+    echo,
     emit,
     folder_of,
     make_progress,
@@ -19,6 +20,7 @@ from atlas.cli.output import (
     which_atlas,
     wrap,
 )
+from atlas.plugins import StudyCommand
 
 if TYPE_CHECKING:
     from atlas.studies.results import Result
@@ -33,7 +35,7 @@ _TITLES = {
 }
 
 
-@click.command()
+@click.command(cls=StudyCommand)
 @click.argument("names", nargs=-1, metavar="[SAE|SAE/INDEX]...")
 @settings_options(LogitSettings)
 @click.option(

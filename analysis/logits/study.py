@@ -6,7 +6,7 @@ ablated where it is active, and the measured change of all log-probabilities is 
 the direct logits of the feature and with those of other features.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -56,6 +56,10 @@ class LogitStudy(Study):
 
     kind: ClassVar[str] = "logits"
     version: ClassVar[int] = 1
+    tables: ClassVar[Mapping[str, str]] = {
+        "Token": "the tokens of its edges",
+        "features": "agreement of direct logits and measured changes of the ablated features",
+    }
 
     settings: LogitSettings
     opened: tuple[Autoencoder, ...] = ()

@@ -5,7 +5,7 @@ Positions are those in the model's context. They are grouped by powers of two: 1
 preserves the topic of each document and removes the effect of position.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -44,6 +44,9 @@ class PositionStudy(Study):
 
     kind: ClassVar[str] = "positions"
     version: ClassVar[int] = 1
+    tables: ClassVar[Mapping[str, str]] = {
+        "positions": "active features and activation by position",
+    }
 
     settings: PositionSettings
 

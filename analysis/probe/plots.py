@@ -24,7 +24,7 @@ __all__ = [
     "draw_activation",
     "draw_distribution",
     "draw_ladder",
-    "draw_result",
+    "draw_probes",
     "draw_scatter",
     "draw_splits",
 ]
@@ -59,7 +59,7 @@ _BOXES = ("accuracy", "balanced_accuracy", "token_ceiling", "control")
 _WIDTH = 360
 
 
-def draw(table: pd.DataFrame, *, kind: str = "page", every_site: bool = False) -> Chart:
+def draw_probes(table: pd.DataFrame, *, kind: str = "page", every_site: bool = False) -> Chart:
     """Plot probe scores.
 
     Parameters
@@ -96,7 +96,7 @@ def draw(table: pd.DataFrame, *, kind: str = "page", every_site: bool = False) -
     return _stacked([_ONE_GROUP[kind](of) for of in _groups(shown)])
 
 
-def draw_result(result: Result) -> Chart:
+def draw(result: Result) -> Chart:
     """Plot the scores of a result of ``ingest.probe.study.probe_saes`` against the token ceiling.
 
     Raises

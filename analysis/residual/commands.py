@@ -15,6 +15,7 @@ from atlas.cli.output import (
     print_verdict,
     shared_options,
 )
+from atlas.plugins import StudyCommand
 from ingest.text.options import text_options
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["residual"]
 
 
-@click.command()
+@click.command(cls=StudyCommand)
 @click.option("--model", required=True, metavar="MODEL", help="Name or folder of the model.")
 @text_options("the text of `atlas demo`", what="; its documents are split")
 @settings_options(ResidualSettings)

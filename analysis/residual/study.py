@@ -5,7 +5,7 @@ results of ingesting, probing and matching. After an interruption, the same comm
 there, with the same result.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, asdict, dataclass, field
 from functools import cached_property, partial
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from analysis.residual.activations import Reader
 from analysis.residual.evaluate import after, evaluate
-from analysis.residual.part import STUDY, VERSION, found_of, result_of
+from analysis.residual.part import VERSION, found_of, result_of
 from analysis.residual.settings import MATCH, PROBE, ResidualSettings
 from analysis.residual.split import Divided, divide
 from analysis.residual.study_context import StudyContext
@@ -137,8 +137,13 @@ class ResidualStudy(Study):
         Replace a study of this name that has other settings.
     """
 
-    kind: ClassVar[str] = STUDY
+    kind: ClassVar[str] = "residual"
     version: ClassVar[int] = VERSION
+    part_names: ClassVar[str] = "by the study"
+    tables: ClassVar[Mapping[str, str]] = {
+        "arms": "the SAEs of the study",
+        "split": "the division of documents",
+    }
     resumes: ClassVar[bool] = True
 
     settings: ResidualSettings

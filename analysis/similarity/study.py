@@ -1,6 +1,6 @@
 """The study of similarity, which stores one part per pair of matched SAEs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -73,6 +73,10 @@ class SimilarityStudy(Study):
 
     kind: ClassVar[str] = "similarity"
     version: ClassVar[int] = 1
+    part_names: ClassVar[str] = "`a+b`"
+    tables: ClassVar[Mapping[str, str]] = {
+        "rows": "each measure with its nulls",
+    }
 
     settings: SimilaritySettings
     opened: Sequence[Autoencoder] = ()

@@ -52,6 +52,12 @@ class SpectrumStudy(Study):
 
     kind: ClassVar[str] = "spectra"
     version: ClassVar[int] = 1
+    tables: ClassVar[Mapping[str, str]] = {
+        "spectra": "singular values of each matrix",
+        "matrices": "measures of each matrix",
+        "nulls": "each measure compared with random directions",
+        "distances": "distances between the spectra of the matrices",
+    }
 
     settings: SpectrumSettings
     opened: tuple[Autoencoder, ...] = ()

@@ -64,6 +64,14 @@ class SplittingStudy(Study):
 
     kind: ClassVar[str] = "splitting"
     version: ClassVar[int] = 1
+    part_names: ClassVar[str] = "`a+b`, the narrow SAE first"
+    tables: ClassVar[Mapping[str, str]] = {
+        "edges": "the edges, instead of SPLITS_INTO, between SAEs of equal width",
+        "narrow": "class and position on the map of each feature",
+        "wide": "the same for the wide SAE",
+        "classes": "features of each class",
+        "summary": "sizes, coverage and its null",
+    }
 
     settings: SplittingSettings
     opened: Sequence[Autoencoder] = ()

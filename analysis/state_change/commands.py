@@ -17,6 +17,7 @@ from atlas.cli.output import (
     shared_options,
     which_atlas,
 )
+from atlas.plugins import StudyCommand
 
 __all__ = ["changes"]
 
@@ -36,7 +37,7 @@ _COLUMNS = (
 )
 
 
-@click.command()
+@click.command(cls=StudyCommand, kind="state_change")
 @click.argument("features", nargs=-1, metavar="SAE/INDEX...", required=True)
 @click.option(
     "--on",

@@ -86,6 +86,12 @@ class StateStudy(Study):
     kind: ClassVar[str] = "state_change"
     command: ClassVar[str] = "changes"
     version: ClassVar[int] = 4
+    part_names: ClassVar[str] = "`sae@features@edit`"
+    tables: ClassVar[Mapping[str, str]] = {
+        "changes": "each feature before and after",
+        "saes": "numbers of moved features",
+        "map": "both states on one map",
+    }
 
     settings: StateSettings
     features: tuple[int, ...] = ()

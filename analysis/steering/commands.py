@@ -17,6 +17,7 @@ from atlas.cli.output import (
     shared_options,
     which_atlas,
 )
+from atlas.plugins import StudyCommand
 
 if TYPE_CHECKING:
     from atlas.studies.results import Result
@@ -38,7 +39,7 @@ _ARMS = (
 )
 
 
-@click.command()
+@click.command(cls=StudyCommand, kind="steering")
 @click.option(
     "--feature",
     "features",

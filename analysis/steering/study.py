@@ -47,6 +47,11 @@ class SteeringStudy(Study):
     kind: ClassVar[str] = "steering"
     command: ClassVar[str] = "steer"
     version: ClassVar[int] = 2
+    part_names: ClassVar[str] = "`sae@task@features`, the features as indices, `found`, or a digest"
+    tables: ClassVar[Mapping[str, str]] = {
+        "arms": "each arm at its chosen strength, on the test half",
+        "curve": "all strengths",
+    }
 
     settings: SteeringSettings
     task: SteeringTask

@@ -61,6 +61,12 @@ class TopologyStudy(Study):
 
     kind: ClassVar[str] = "topology"
     version: ClassVar[int] = 1
+    tables: ClassVar[Mapping[str, str]] = {
+        "summary": "sizes and measures",
+        "tests": "each measure compared with its null",
+        "diagrams": "birth and death of each topological feature",
+        "mapper_*": "nodes and edges of a Mapper graph, and the graphs of other settings",
+    }
 
     settings: TopologySettings
     opened: tuple[Autoencoder, ...] = ()

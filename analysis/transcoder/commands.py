@@ -17,6 +17,7 @@ from atlas.cli.output import (
     shared_options,
     which_atlas,
 )
+from atlas.plugins import StudyCommand
 from ingest.text.options import text_options
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ _SHOWN = (
 )
 
 
-@click.command()
+@click.command(cls=StudyCommand)
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
 @click.option(
     "--from",

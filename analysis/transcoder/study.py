@@ -190,6 +190,14 @@ class TranscoderStudy(Study):
 
     kind: ClassVar[str] = "transcoder"
     version: ClassVar[int] = VERSION
+    tables: ClassVar[Mapping[str, str]] = {
+        "Site": "both ends",
+        "OF_MODEL": "the models of both ends",
+        "map": "the weights, and the bias as the last row",
+        "point": "the mean at the source site, and the value of the map there",
+        "model": "the properties of Model",
+        "dimensions": "scores of each dimension",
+    }
 
     settings: TranscoderSettings
     models: Sequence[str] | None = None

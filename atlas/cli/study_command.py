@@ -24,7 +24,7 @@ from atlas.cli.output import (
     which_atlas,
 )
 from atlas.errors import RequestError
-from atlas.plugins import import_function
+from atlas.plugins import StudyCommand, import_function
 from atlas.studies.settings import settings_of
 
 __all__ = ["Writer", "study_command"]
@@ -61,13 +61,14 @@ def study_command(
     settings: type,
     *,
     help: str,
+    kind: str = "",
     columns: Sequence[str] = (),
     metavar: str = "[SAE]...",
     every: str = "",
     writer: Writer | None = None,
     report: str = "",
     show: str = "",
-) -> click.Command:
+) -> StudyCommand:
     """Return the command of a study.
 
     Parameters
@@ -82,6 +83,8 @@ def study_command(
         The settings class.
     help
         Help text with an example.
+    kind
+        Kind of the parts of the study; the name of the command, if empty.
     columns
         Columns of the summary to print; all columns without lists, if empty.
     metavar
@@ -138,7 +141,10 @@ def study_command(
 
     for decorate in _decorators(settings, metavar=metavar, every=every, writer=writer):
         command = decorate(command)
-    return click.command(name, help=help)(command)
+    made = click.command(
+        name, cls=StudyCommand, help=help, kind=kind, package=function.rpartition(".")[0]
+    )
+    return made(command)
 
 
 def _decorators(

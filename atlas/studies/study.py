@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from atlas.disk.folder import Folder, Sound
 from atlas.disk.parts import Part
 from atlas.errors import AtlasError, BadInput, Missing, RequestError, UnknownName
-from atlas.missing_studies import COMMANDS
+from atlas.plugins import study_commands
 from atlas.progress import Progress
 from atlas.studies.forecast import Cost
 from atlas.studies.results import Result
@@ -183,6 +183,13 @@ class Study(ABC):
     """Name of its command, if it is not its kind; messages about the work have this name."""
     version: ClassVar[int]
     """Version of the computation; increase it when the same inputs give other tables."""
+    part_names: ClassVar[str] = ""
+    """How its parts are named, in Markdown; by their SAE, if empty."""
+    tables: ClassVar[Mapping[str, str]] = {}
+    """Content of each table of a part, for the page on the format.
+
+    A name may end in ``*``. Tables of the graph that the schema assigns to this kind need no entry.
+    """
     optional_part: ClassVar[bool] = False
     """Whether results are also returned where they cannot be stored.
 
@@ -438,9 +445,8 @@ def _remedy(kind: str) -> str:
     """Return how a missing part of a kind is computed, as a clause."""
     if kind == "codes":
         return "`atlas ingest --keep-codes --replace` stores them"
-    if kind not in COMMANDS:
-        return "`atlas ingest --replace` computes it"
-    return f"`{' '.join(COMMANDS[kind].split()[:2])}` computes it"  # without names of SAEs
+    command = study_commands().get(kind)
+    return f"`atlas {command.name if command else 'ingest --replace'}` computes it"
 
 
 def _as_json(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -58,6 +58,7 @@ class MatchStudy(Study):
 
     kind: ClassVar[str] = "match"
     version: ClassVar[int] = VERSION
+    part_names: ClassVar[str] = "`a+b`, the names of both SAEs sorted"
 
     settings: MatchSettings
     memory: int = 4 * 2**30

@@ -18,12 +18,13 @@ from atlas.cli.output import (
     shared_options,
     which_atlas,
 )
+from atlas.plugins import StudyCommand
 from ingest.probe.settings import PRESETS, ProbeSettings
 
 __all__ = ["probe"]
 
 
-@click.command()
+@click.command(cls=StudyCommand, example="A --from hook_embed")
 @click.argument("saes", nargs=-1, metavar="[SAE]...")
 @click.option(
     "--from",

@@ -1,6 +1,6 @@
 """The study of probes: SAEs with stored codes, sites and runs, and the model that reads the sites."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -216,6 +216,12 @@ class ProbeStudy(Study):
 
     kind: ClassVar[str] = "probe"
     version: ClassVar[int] = VERSION
+    part_names: ClassVar[str] = "`sae@hook@run`, with `-` for `/`"
+    tables: ClassVar[Mapping[str, str]] = {
+        "Site": "the site it reads",
+        "OF_MODEL": "the model of this site",
+        "draws": "the balanced accuracy of each feature in each bootstrap draw; for one text and seed, draw b has the same documents for all SAEs",
+    }
 
     settings: ProbeSettings
     sites: tuple[str, ...] = (EMBEDDING,)

@@ -14,7 +14,8 @@ from atlas.cli.query_arguments import list_questions
 from atlas.cli.query_command import example_of
 from atlas.errors import UnknownName
 from atlas.features.card import _SECTIONS
-from atlas.missing_studies import COMMANDS, missing_studies
+from atlas.missing_studies import missing_studies
+from atlas.plugins import study_commands
 from atlas.stores.cypher_names import names_in
 from atlas.stores.kuzu import KuzuStore
 from queries.record import OTHER, TOPICS, parse
@@ -157,12 +158,17 @@ def test_data_of_another_answer_are_not_reported_as_missing(tmp_path):
 def test_every_kind_that_fills_the_graph_has_a_command():
     by_ingest = {"", "sae", "statistics", "tokens", "examples", "coactivation", "fidelity"}
     kinds = {owner for table in schema.TABLES for owner in schema.owners(table)}
-    assert kinds - by_ingest == set(COMMANDS)
-    names = command().commands
-    assert {each.split()[1] for each in COMMANDS.values()} <= set(names)
+    studies = study_commands()
+    assert kinds - by_ingest <= set(studies)
     for section in _SECTIONS:
         if section.kind:
-            assert section.command.split()[1] == COMMANDS[section.kind].split()[1]
+            assert section.command.split()[1] == studies[section.kind].name
+    assert [studies[kind].example for kind in ("match", "logits", "concepts", "splitting")] == [
+        "atlas match A B",
+        "atlas logits A",
+        "atlas concepts FILE",
+        "atlas splitting NARROW WIDE",
+    ]
 
 
 def completed(words, incomplete=""):

@@ -4,6 +4,8 @@ import csv
 import json
 import re
 import xml.etree.ElementTree as ET
+from fnmatch import fnmatch
+from pathlib import Path
 
 import click
 import pytest
@@ -12,6 +14,10 @@ from random_models import random_model, small_tokenizer
 from small_ingest import texts, topk
 
 from atlas.cli.main import command, main
+from atlas.disk.folder import Folder
+from atlas.plugins import study_commands
+from atlas.schema import TABLES
+from atlas.studies.study import Study
 from ingest.forward.run import ingest
 from ingest.sae.autoencoder import open_sae
 
@@ -32,7 +38,16 @@ ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u202
 ONE, OTHER = NAME.format("one"), NAME.format("other")
 FEW = ["--draws", "3"]
 
-CASES = {
+
+def requests(study):
+    """Requests of the command of a study: on SAEs of the atlas, and on one that does not exist."""
+    words = ["A"] if study.example.endswith(f" {study.name}") else study.example.split()[2:]
+    saes = [ONE, OTHER][: len(words)]
+    few = FEW if any("--draws" in option.opts for option in study.params) else []
+    return [[study.name, *saes, *few], [study.name, *saes[:-1], NAME]]
+
+
+CASES = {study.name: requests(study) for study in study_commands().values()} | {
     "ingest": [["ingest", "--text", "{text}", "--sae", "{hostile}"]],
     "match": [["match", ONE, OTHER, *FEW, "--min-joint", "1", "--replace"], ["match", NAME]],
     "probe": [["probe", ONE, *FEW, "--controls", "1", "--min-positives", "1"], ["probe", NAME]],
@@ -51,7 +66,6 @@ CASES = {
         ["plot", "communities", ONE, "--out", "{out}.html"],
         ["plot", "communities", ONE, "--features", "--out", "{out}.svg"],
     ],
-    "graph-stats": [["graph-stats", *FEW], ["graph-stats", NAME]],
     "compare-graphs": [
         ["compare-graphs", ONE, OTHER, *FEW, "--out", "{out}.html"],
         ["compare-graphs", ONE, NAME],
@@ -91,17 +105,13 @@ CASES = {
         ["report", "geometry", NAME],
     ],
     "describe": [["describe", ONE, "--min-active", "1"], ["describe", NAME]],
-    "positions": [["positions", *FEW], ["positions", NAME]],
     "truth": [["truth", ONE, "--truth", OTHER, *FEW], ["truth", NAME, "--truth", NAME]],
-    "floors": [["floors"], ["floors", NAME]],
     "fire": [
         ["fire", TOKENS[0], "--sae", ONE, "--model", "{model}"],
         ["fire", TOKENS[1], "--sae", NAME],
     ],
     "show": [["show", f"{ONE}/0", "--html", "{out}.html"], ["show", NAME]],
     "effects": [["effects", ONE, "--on", OTHER], ["effects", NAME]],
-    "subspaces": [["subspaces", ONE, OTHER, "--draws", "2"], ["subspaces", ONE, NAME]],
-    "similarity": [["similarity", ONE, OTHER, *FEW], ["similarity", ONE, NAME]],
     "logits": [["logits", ONE], ["logits", ONE + "/1"], ["logits", NAME]],
     "steer": [
         ["steer", "--feature", ONE + "/1", "--prompt", NAME],
@@ -112,11 +122,7 @@ CASES = {
         ["steer", "--list-tasks"],
     ],
     "changes": [["changes", ONE + "/1"], ["changes", NAME], ["changes", ONE + "/1", "--on", NAME]],
-    "map": [["map", ONE], ["map", NAME]],
-    "directions": [["directions", ONE], ["directions", NAME]],
-    "splitting": [["splitting", ONE, OTHER, *FEW], ["splitting", ONE, NAME]],
     "spectra": [["spectra", ONE, "--draws", "20"], ["spectra", NAME]],
-    "topology": [["topology", ONE], ["topology", NAME]],
     "concepts": [
         ["concepts", "gender", ONE, "--ablate", "--random-sets", "3", "--direction-sets", "2"],
         ["concepts", NAME],
@@ -203,7 +209,8 @@ CASES = {
         ],
     ],
 }
-"""Requests of each command; those that name NAME are about something that does not exist."""
+"""Requests of each command; those of studies need an entry only if they need other options. Requests
+that name NAME are about something that does not exist."""
 FAILING = {
     "residual",
     "push",
@@ -310,6 +317,24 @@ def test_names_of_others_do_nothing(name, as_json, run, tmp_path, capsys, monkey
             json.loads(out)
     for path in tmp_path.rglob("*"):
         check(path)
+
+
+def test_the_tables_of_stored_parts_are_documented(run, places):
+    """Runs last, so that the atlas has parts of all studies that ran."""
+    packages = ("ingest.", "analysis.")
+    studies = {s.kind: s for s in subclasses(Study) if s.__module__.startswith(packages)}
+    of_schema = {table.name for table in TABLES}
+    stored = [p.manifest for p in Folder.open(Path(places["atlas"])).sound().parts.values()]
+    assert {one.kind for one in stored} & set(studies) >= {"match", "graph", "probe"}
+    for one in stored:
+        if one.kind in studies:
+            names = [name for name in one.tables if name not in of_schema]
+            known = studies[one.kind].tables
+            assert [n for n in names if not any(fnmatch(n, k) for k in known)] == [], one.kind
+
+
+def subclasses(of):
+    return {each for one in of.__subclasses__() for each in (one, *subclasses(one))}
 
 
 def check(path):

@@ -17,7 +17,6 @@ from analysis.feature_map.embedding import (
     map_coordinates,
     principal_axes,
 )
-from analysis.feature_map.null import direction_p, frequency_groups, random_rows
 from analysis.feature_map.quality import (
     agreement,
     nearest_points,
@@ -26,6 +25,7 @@ from analysis.feature_map.quality import (
     trustworthiness,
 )
 from analysis.feature_map.settings import MapSettings
+from analysis.near_direction.null import direction_p, frequency_groups, random_rows
 from analysis.statistics.directions import directed_rows, nearest, unit_rows
 from atlas.errors import BadInput
 

@@ -29,7 +29,7 @@ from analysis.graph_comparison.comparison import RANGE, Row, range_of
 from analysis.graph_comparison.distances import bins_of, bootstrap, distances
 from analysis.graph_comparison.matched_features import Partners, read_partners
 from analysis.graph_comparison.metrics import distance_rows
-from analysis.graph_comparison.plots import draw
+from analysis.graph_comparison.plots import draw_comparisons
 from analysis.graph_comparison.report import (
     check_names,
     check_some_matched,
@@ -807,7 +807,7 @@ def test_rows_have_no_nan_and_are_the_same_again(path):
     assert row.n == edges_of_one
     assert any("that are alone in a stratum" in note for note in found.notes)
     assert all(row.note for row in found.rows if row.value is None)
-    text = draw([found])
+    text = draw_comparisons([found])
     assert "Conserved edges" in json.dumps(text.to_dict())
 
 
@@ -858,12 +858,12 @@ def test_an_sae_that_is_all_dead_and_one_without_edges(path, tmp_path):
         assert "No match of one and dead is one to one" in " ".join(found.notes)
         assert {row.value for row in found.rows} == {None}
         assert all(row.note == "no live feature on one side" for row in found.rows)
-        draw([found])
+        draw_comparisons([found])
         bare = compare_two(atlas, "one", "two", settings=replace(FEW, min_count=10**6))
     assert any("no edges at a count of 1,000,000" in note for note in bare.notes)
     assert pick(bare, "conserved", "share of A's edges").value is None
     assert "so conservation is not measured" in bare.conclusion
-    draw([bare])
+    draw_comparisons([bare])
     assert "nan" not in json.dumps([found.reported, bare.reported]).lower()
 
 
@@ -915,7 +915,7 @@ def test_without_codes_a_note_reports_missing_halves(tmp_path):
     assert {row.text for row in found.rows} == {"all"}
     assert "The codes of one are not available" in " ".join(found.notes)
     assert pick(found, "conserved", "Jaccard").value is not None
-    draw([found])
+    draw_comparisons([found])
 
 
 def test_graphs_of_other_k_are_refused_and_the_largest_count_holds(tmp_path):
@@ -939,7 +939,7 @@ def test_bad_input(path):
         with pytest.raises(BadInput, match="expected"):
             ComparisonSettings(**bad)
     with pytest.raises(BadInput, match="No comparison"):
-        draw([])
+        draw_comparisons([])
 
 
 # The part that stores a comparison

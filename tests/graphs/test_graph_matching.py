@@ -26,7 +26,7 @@ from analysis.graph_matching.evaluate import (
     sample_anchors,
 )
 from analysis.graph_matching.node_vectors import STATISTICS, embedded, local, propagated
-from analysis.graph_matching.plots import draw, draw_curve
+from analysis.graph_matching.plots import draw_curve, draw_recalls
 from analysis.graph_matching.ranks import first, rank
 from analysis.graph_matching.report import conclusions
 from analysis.graph_matching.seeded_matching import _distinct_best
@@ -705,7 +705,7 @@ def test_the_command_prints_tables_sentences_and_pictures(made, tmp_path):
     done = CliRunner().invoke(command, [*asked, "--json"])
     result = json.loads(done.output)["result"]
     assert result["a"] == "one"
-    assert isinstance(draw(result), altair.HConcatChart)
+    assert isinstance(draw_recalls(result), altair.HConcatChart)
     assert isinstance(draw_curve(result, measure="mrr"), altair.LayerChart)
     done = CliRunner().invoke(command, [*asked[:-3], "--anchor", "0"])
     assert done.exit_code == 0

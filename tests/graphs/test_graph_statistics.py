@@ -27,7 +27,7 @@ from analysis.graph.graph_statistics import describe
 from analysis.graph.growth import growth
 from analysis.graph.igraph_conversion import seeded
 from analysis.graph.null_comparison import bipartite, compare, configuration, numbers_of
-from analysis.graph.plots import draw
+from analysis.graph.plots import draw_graphs
 from analysis.graph.settings import GraphStatisticsSettings
 from analysis.graph.study import all_rows, graph_statistics
 from analysis.plot_style import save
@@ -547,8 +547,8 @@ def test_pictures_of_graphs(path, tmp_path, capsys):
     with Atlas.open(path) as atlas:
         dead, one = (read_graph(atlas, name, codes=False) for name in ("dead", "one"))
     with pytest.raises(BadInput, match="No feature of dead is ever active"):
-        draw([one, dead])
+        draw_graphs([one, dead])
     with pytest.raises(BadInput, match="--keep-codes"):
-        draw([one], kind="growth")
+        draw_graphs([one], kind="growth")
     without_edges = replace(one, pairs=one.pairs[:0])
-    assert save(draw([without_edges]), tmp_path / "none.svg").exists()
+    assert save(draw_graphs([without_edges]), tmp_path / "none.svg").exists()

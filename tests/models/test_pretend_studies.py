@@ -9,9 +9,10 @@ import torch
 from pretend_device import pretend_gpu
 from small_ingest import model, texts, topk
 
-from analysis.feature_map.direction_study import nearest_directions
-from analysis.feature_map.settings import DirectionSettings, MapSettings
+from analysis.feature_map.settings import MapSettings
 from analysis.feature_map.study import map_features
+from analysis.near_direction.settings import DirectionSettings
+from analysis.near_direction.study import nearest_directions
 from analysis.similarity.settings import SimilaritySettings
 from analysis.similarity.study import compare_spaces
 from analysis.spectra.settings import SpectrumSettings

@@ -25,7 +25,7 @@ from probe_edges import (
 
 from analysis.plot_style import save
 from analysis.probe import tables
-from analysis.probe.plots import KINDS, draw
+from analysis.probe.plots import KINDS, draw_probes
 from atlas.api import Atlas
 from atlas.cli.main import main
 from atlas.errors import BadInput, UnknownName
@@ -113,7 +113,7 @@ def test_an_atlas_without_probes_gives_no_rows(tmp_path):
     assert tables.summary(table) == tables.breakdown(table) == tables.sweep(table) == []
     assert tables.first_layer_histogram(tables.first_layers(table)) == []
     with pytest.raises(BadInput, match="nothing to plot"):
-        draw(table)
+        draw_probes(table)
 
 
 # --- the source's table ----------------------------------------------------------------------
@@ -208,7 +208,7 @@ def test_one_probe(tmp_path):
     assert (bin["low"], bin["high"], bin["probes"], bin["token"]) == (0.2, 0.2, 1, 1)
     assert tables.sweep(table) == []
     assert not len(tables.first_layers(table))
-    save(draw(table), tmp_path / "page.svg")
+    save(draw_probes(table), tmp_path / "page.svg")
 
 
 # --- breakdowns ------------------------------------------------------------------------------
@@ -352,7 +352,7 @@ def pixels(path):
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_plot_has_titles(kind, loaded, tmp_path):
     one = loaded[(loaded["sae"] == "one") & (loaded["run"] == DOCUMENT)]
-    save(draw(one, kind=kind), tmp_path / "a.svg")
+    save(draw_probes(one, kind=kind), tmp_path / "a.svg")
     drawn = ElementTree.parse(tmp_path / "a.svg").getroot()
     assert drawn.tag.endswith("svg")
     text = "".join(drawn.itertext())
@@ -363,7 +363,7 @@ def test_each_plot_has_titles(kind, loaded, tmp_path):
 @pytest.mark.slow
 def test_plots_work_offline(loaded, tmp_path):
     one = loaded[(loaded["sae"] == "one") & (loaded["run"] == DOCUMENT)]
-    picture = draw(one, kind="scatter")
+    picture = draw_probes(one, kind="scatter")
     save(picture, tmp_path / "a.png")
     # Filtered rows of a white picture repeat; lines and letters make them differ.
     rows = pixels(tmp_path / "a.png")
@@ -376,7 +376,7 @@ def test_plots_work_offline(loaded, tmp_path):
 
 
 def test_a_picture_draws_every_feature_of_kind_active_once(loaded):
-    spec = draw(loaded[loaded["sae"] == "two"], kind="scatter", every_site=True).to_dict()
+    spec = draw_probes(loaded[loaded["sae"] == "two"], kind="scatter", every_site=True).to_dict()
     drawn = [r for d in spec["datasets"].values() for r in d if "feature" in r]
     both = loaded[(loaded["sae"] == "two") & (loaded["kind"] == "active")]
     both = both.dropna(subset=["balanced_accuracy", "token_ceiling"])
@@ -384,27 +384,29 @@ def test_a_picture_draws_every_feature_of_kind_active_once(loaded):
 
 
 def test_only_the_first_site_is_plotted_by_default(loaded):
-    titles = json.dumps(draw(loaded, kind="ladder").to_dict()["vconcat"])
+    titles = json.dumps(draw_probes(loaded, kind="ladder").to_dict()["vconcat"])
     assert EMBED in titles
     assert FIRST not in titles
-    assert FIRST in json.dumps(draw(loaded, kind="ladder", every_site=True).to_dict()["vconcat"])
+    assert FIRST in json.dumps(
+        draw_probes(loaded, kind="ladder", every_site=True).to_dict()["vconcat"]
+    )
 
 
 def test_plots_exclude_columns_without_numbers(tmp_path):
     edges = [edge("one", i, balanced_accuracy=0.5 + i / 10) for i in range(3)]
     with Atlas.open(made_atlas(tmp_path / "a.atlas", edges)) as opened:
         table = tables.load(opened)
-    save(draw(table), tmp_path / "page.svg")
+    save(draw_probes(table), tmp_path / "page.svg")
     assert tables.summary(table)[0]["scores"]["accuracy"]["n"] == 0
     assert [r["accuracy"] for r in tables.breakdown(table)] == [None] * 3
     with pytest.raises(BadInput, match="two sites"):
-        draw(table, kind="sweep")
+        draw_probes(table, kind="sweep")
     with pytest.raises(BadInput, match="Unknown plot"):
-        draw(table, kind="pie")
+        draw_probes(table, kind="pie")
 
 
 def test_a_path_that_cannot_be_written(loaded, tmp_path):
-    picture = draw(loaded, kind="ladder")
+    picture = draw_probes(loaded, kind="ladder")
     with pytest.raises(BadInput, match=r"must end in \.png, \.svg, \.html"):
         save(picture, tmp_path / "a.gif")
     with pytest.raises(BadInput, match="does not exist"):

@@ -1,6 +1,6 @@
 """The causal check as a study: one part for each SAE and set of words."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -71,6 +71,11 @@ class ConceptAblation(Study):
     kind: ClassVar[str] = "concept_ablation"
     command: ClassVar[str] = "concepts --ablate"
     version: ClassVar[int] = 3
+    part_names: ClassVar[str] = "`set+sae`"
+    tables: ClassVar[Mapping[str, str]] = {
+        "measured": "the AUC of the probe of each concept before and after an ablation",
+        "summary": "each concept and number of ablated features, with controls",
+    }
 
     settings: AblationSettings
     how: ConceptSettings

@@ -19,6 +19,7 @@ from atlas.cli.output import (
     shared_options,
     which_atlas,
 )
+from atlas.plugins import StudyCommand
 
 __all__ = ["concept_subspaces"]
 
@@ -37,7 +38,7 @@ _GRID = (
 )
 
 
-@click.command("subspaces")
+@click.command("subspaces", cls=StudyCommand, kind="concept_subspaces")
 @click.argument("saes", nargs=-1, metavar="[SAE SAE]...")
 @click.option("--all", "every", is_flag=True, help="Compare all matched pairs of SAEs.")
 @click.option(

@@ -90,6 +90,12 @@ class SubspaceStudy(Study):
     kind: ClassVar[str] = "concept_subspaces"
     command: ClassVar[str] = "subspaces"
     version: ClassVar[int] = 1
+    part_names: ClassVar[str] = "`a+b`"
+    tables: ClassVar[Mapping[str, str]] = {
+        "concepts": "labelled tokens of each concept",
+        "members": "features enriched on each concept",
+        "rows": "similarity of the features of each concept, with nulls",
+    }
 
     settings: SubspaceSettings
     words: tuple[WordSet, ...]

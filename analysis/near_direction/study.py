@@ -1,6 +1,6 @@
 """The study of nearest directions: features whose decoder rows have the highest cosine."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -11,8 +11,8 @@ import pyarrow as pa
 from scipy.stats import false_discovery_control
 
 from analysis.feature_map.features import FeatureRows, decoder_rows
-from analysis.feature_map.null import direction_p, frequency_groups
-from analysis.feature_map.settings import DirectionSettings
+from analysis.near_direction.null import direction_p, frequency_groups
+from analysis.near_direction.settings import DirectionSettings
 from analysis.statistics.directions import Floats, nearest, row_cosines
 from analysis.statistics.live_directions import without_weights
 from atlas.disk.parts import Part
@@ -69,6 +69,9 @@ class DirectionStudy(Study):
     kind: ClassVar[str] = "near_direction"
     command: ClassVar[str] = "directions"
     version: ClassVar[int] = 2
+    tables: ClassVar[Mapping[str, str]] = {
+        "summary": "numbers of edges, and their null",
+    }
 
     settings: DirectionSettings
     opened: tuple[Autoencoder, ...] = ()

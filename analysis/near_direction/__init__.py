@@ -1,0 +1,1 @@
+"""The nearest features by decoder direction, compared with random directions."""

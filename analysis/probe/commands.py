@@ -1,0 +1,327 @@
+"""The commands `atlas probe-scores` and `atlas plot probes`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from atlas.cli.output import (
+    atlas_option,
+    echo,
+    emit,
+    folder_of,
+    make_progress,
+    print_table,
+    print_verdict,
+    shared_options,
+    which_atlas,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["plot_probes", "probes"]
+
+# A control this near a score, or nearer, is reported as nearly as high.
+_NEAR = 0.05
+
+# Groups with a sentence above the tables.
+_SENTENCES = 8
+
+# With more groups, the detailed tables are printed only for a selected group.
+_AT_MOST = 3
+
+
+@click.command("probe-scores")
+@click.argument("saes", nargs=-1, metavar="[SAE]...")
+@click.option(
+    "--site",
+    "sites",
+    multiple=True,
+    metavar="HOOK",
+    help="Only probes from this site, such as hook_embed; repeat for several sites.",
+)
+@click.option(
+    "--run",
+    metavar="RUN",
+    help="Only this run, or all runs with this prefix: 'document', 'type/active'.",
+)
+@click.option(
+    "--by",
+    type=click.Choice(["frequency", "max_activation", "layer", "first-layer", "sweep", "kind"]),
+    help="Break the numbers down: by quintiles of the features' frequency or highest "
+    "activation, by the layer the SAE reads, by the earliest site that predicts a "
+    "feature nearly as well as its best site, by layer and site, or by the kind of probe "
+    "(linear, random features, MLP).",
+)
+@click.option(
+    "--delta",
+    default=0.02,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    help="With --by first-layer: largest difference from the best score of the feature.",
+)
+@atlas_option
+@shared_options
+def probes(
+    saes: tuple[str, ...],
+    sites: tuple[str, ...],
+    run: str | None,
+    by: Literal["frequency", "max_activation", "layer", "first-layer", "sweep", "kind"] | None,
+    delta: float,
+    where: str | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Report how well probes predict features.
+
+    Every score has its ceiling and its controls.
+
+    Scores are on validation tokens. Accuracy at natural prevalence is high for any rare
+    feature; chance level of balanced accuracy is 0.5. Floors of the named SAEs are included. Without --by, up to three groups (an
+    SAE, a site and a run) are also printed in detail, with counts of features by accuracy.
+
+    \b
+    Examples:
+      atlas probe-scores
+      atlas probe-scores tiny-a-l1-s0 --site hook_embed --run document
+      atlas probe-scores --by frequency
+      atlas probe-scores --by sweep --json
+      atlas probe-scores --by kind
+    """
+    from analysis.probe import tables as numbers
+    from atlas.errors import BadInput
+
+    if by == "kind":
+        _show_kinds(where, saes, sites, as_json=as_json)
+        return
+    table = _loaded(where, saes, sites, run, quiet=quiet)
+    if by is None:
+        rows = numbers.summary(table)
+        emit(rows, as_json=as_json, show=lambda: _show_summary(rows, quiet=quiet))
+        return
+    if by == "first-layer":
+        rows = numbers.first_layer_histogram(numbers.first_layers(table, delta=delta))
+    elif by == "sweep":
+        rows = numbers.sweep(table)
+    else:
+        rows = numbers.breakdown(table, by=by)
+    if not rows:
+        raise BadInput(
+            f"--by {by} compares sites, but no selected SAE has scores from two sites in one run; "
+            "run `atlas probe SAE --from all`."
+            if by in ("first-layer", "sweep")
+            else "--by needs probes that predict activity, but the selection has none; "
+            "run `atlas probe SAE --from hook_embed`."
+        )
+    emit(rows, as_json=as_json, show=lambda: print_table(rows))
+
+
+@click.command("probes")
+@click.argument("saes", nargs=-1, metavar="[SAE]...")
+@click.option(
+    "--site",
+    "sites",
+    multiple=True,
+    metavar="HOOK",
+    help="Draw probes from this site; repeat for several sites. [default: the first probed "
+    "site of each SAE in model order; the sweep has all sites]",
+)
+@click.option(
+    "--run",
+    metavar="RUN",
+    help="Only this run, or all runs with this prefix: 'document', 'type/active'.",
+)
+@click.option(
+    "--kind",
+    default="page",
+    show_default=True,
+    type=click.Choice(["page", "distribution", "scatter", "ladder", "splits", "sweep"]),
+    help="One plot, or a page of all plots.",
+)
+@click.option(
+    "--out",
+    "-o",
+    "outs",
+    multiple=True,
+    default=("probes.html",),
+    show_default=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Output file: .html (works offline), .png or .svg; repeat for several files.",
+)
+@atlas_option
+@shared_options
+def plot_probes(
+    saes: tuple[str, ...],
+    sites: tuple[str, ...],
+    run: str | None,
+    kind: str,
+    outs: tuple[Path, ...],
+    where: str | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Draw probes: distribution of scores, score against token ceiling, ladder, box plots, sweep.
+
+    In HTML, hover over a point to see its feature. Drag to pan a scatter plot, and zoom with
+    Shift and the mouse wheel. Click a verdict to show only its features.
+
+    \b
+    Examples:
+      atlas plot probes
+      atlas plot probes tiny-a-l1-s0 --run document --out probes.html --out probes.png
+      atlas plot probes --kind sweep --out sweep.svg
+    """
+    from analysis.plot_style import check_path, save
+    from analysis.probe.plots import draw_probes
+
+    for out in outs:
+        check_path(out)
+    table = _loaded(where, saes, sites, run, quiet=quiet)
+    picture = draw_probes(table, kind=kind, every_site=bool(sites))
+    written = [str(save(picture, out)) for out in outs]
+    if not quiet and not sites and kind != "sweep" and table["site"].nunique() > 1:
+        probed = ", ".join(dict.fromkeys(table["site"]))
+        echo(f"The SAEs were probed from {probed}; select other sites with --site.", err=True)
+    emit({"written": written}, as_json=as_json, show=lambda: echo("\n".join(written)))
+
+
+def _loaded(
+    where: str | None,
+    saes: tuple[str, ...],
+    sites: tuple[str, ...],
+    run: str | None,
+    *,
+    quiet: bool,
+) -> "pd.DataFrame":
+    """Load the selected probes; raise BadInput if there are none."""
+    from analysis.probe.tables import load
+    from atlas.api import Atlas
+    from atlas.errors import BadInput
+    from atlas.studies.floors import floors_of
+
+    with Atlas.open(which_atlas(where), progress=make_progress(quiet=quiet)) as atlas:
+        rows = atlas.table("SAE").to_pylist()
+        floors = [floor for sae in saes for floor in floors_of(rows, sae)]
+        table = load(atlas, saes=tuple(dict.fromkeys((*saes, *floors))), sites=sites, run=run)
+        if not len(table):
+            name = saes[0] if len(saes) == 1 else "SAE"
+            owner = f" of {', '.join(saes)}" if saes else ""
+            raise BadInput(
+                f"{atlas.url} has no probe{owner}; run `atlas probe {name} --from hook_embed`."
+            )
+    return table
+
+
+def _show_kinds(
+    where: str | None, saes: tuple[str, ...], sites: tuple[str, ...], *, as_json: bool
+) -> None:
+    """Print the comparison of non-linear probes with linear ones; raise BadInput if there is none."""
+    from analysis.probe.kinds import kind_rows, kind_verdict
+    from atlas.disk.folder import Folder
+    from atlas.errors import BadInput, UnknownName
+
+    folder = Folder.open(folder_of(which_atlas(where)))
+    sound = folder.sound()
+    for name in saes:
+        if name not in sound.saes:
+            raise UnknownName("SAE", name, known=sound.saes)
+    rows = kind_rows(sound, saes, sites=sites)
+    if not rows:
+        raise BadInput(
+            f"{folder.path} has no non-linear probe with the settings of a linear one; run "
+            f"`atlas probe {' '.join(saes) or 'SAE'} --kind active --kind random-features --kind mlp`."
+        )
+
+    def show() -> None:
+        print_verdict(kind_verdict(rows))
+        print_table(rows)
+
+    emit(rows, as_json=as_json, show=show)
+
+
+def _show_summary(rows: list[dict[str, Any]], *, quiet: bool) -> None:
+    print_verdict([_sentence(row) for row in rows[:_SENTENCES]])
+    for scored in (True, False):
+        group = [_overview(row) for row in rows if ("ladder" in row) == scored]
+        # A site that all rows have is in the sentences above.
+        one_site = len({row["site"] for row in group}) == 1
+        print_table(
+            [{k: v for k, v in row.items() if not (one_site and k == "site")} for row in group]
+        )
+    if len(rows) <= _AT_MOST:
+        for row in rows:
+            _show_in_full(row)
+    elif not quiet:
+        echo("For the detailed tables of one group, select its SAE, --site and --run.", err=True)
+
+
+def _sentence(row: dict[str, Any]) -> str:
+    """Return the main score of a group with its control and what the token alone reaches."""
+    name = f"{row['sae']} from {row['site']} ({row['run']})"
+    is_scored = "ladder" in row
+    score, table, word = (
+        ("balanced_accuracy", "token_table", "balanced accuracy")
+        if is_scored
+        else ("r2", "r2_token_table", "R²")
+    )
+    mean, token = (row["scores"][each]["mean"] for each in (score, table))
+    control = row["scores"]["control"]["mean"] if is_scored else None
+    if mean is None:
+        return f"{name}: no probe has a score."
+    text = f"{name}: mean {word} {mean:.3f}"
+    if control is not None:
+        near = ", nearly as high" if mean - control < _NEAR else ""
+        text += f" (control task {control:.3f}{near})"
+    return (
+        f"{text}; a table of token counts reaches {token:.3f}." if token is not None else f"{text}."
+    )
+
+
+def _overview(row: dict[str, Any]) -> dict[str, Any]:
+    """Summarize a group in one row: the means of the main scores, and the verdicts."""
+    shown = (
+        (
+            "balanced_accuracy",
+            "control",
+            "token_table",
+            "token_ceiling",
+            "accuracy",
+            "selectivity",
+            "shuffled",
+        )
+        if "ladder" in row
+        else (
+            "r2",
+            "r2_token_table",
+            "r2_token_ceiling",
+            "r2_active",
+            "r2_active_token_table",
+            "r2_active_token_ceiling",
+        )
+    )
+    named = {name: row[name] for name in ("sae", "site", "run")}
+    others = {"probes": row["probes"]}
+    means = {name: row["scores"][name]["mean"] for name in shown}
+    verdicts: dict[str, Any] = row.get("verdicts", {})
+    return named | means | verdicts | others
+
+
+def _show_in_full(row: dict[str, Any]) -> None:
+    """Print the scores of a group and its counts of features by accuracy."""
+    echo()
+    title = f"{row['sae']} from {row['site']}, run {row['run']}: {row['probes']:,} probes"
+    print_table([{"score": n, **values} for n, values in row["scores"].items()], title=title)
+    if "ladder" not in row:
+        return
+    echo()
+    plain, balanced = (row["ladder"][name] for name in ("accuracy", "balanced_accuracy"))
+    print_table(
+        [
+            {"rung": one["rung"]}
+            | {f"accuracy, {name}": one[name] for name in ("count", "share", "at_least_share")}
+            | {f"balanced, {name}": two[name] for name in ("count", "share", "at_least_share")}
+            for one, two in zip(plain, balanced, strict=True)
+        ]
+    )

@@ -1,0 +1,68 @@
+"""Write the public names of studies into analysis/__init__.py; with --check, only compare.
+
+Public are the settings of studies, which are the classes with ``@documented``, and the functions
+that call ``run_study``.
+"""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "analysis" / "__init__.py"
+BEGIN, END = "# Studies: made by `make docs`.", "# End of studies."
+WIDTH = 100
+
+
+def public(path: Path) -> Iterator[str]:
+    """Yield the public names that a module defines."""
+    for node in ast.parse(path.read_text("utf-8")).body:
+        if isinstance(node, ast.ClassDef):
+            if any(getattr(d, "id", "") == "documented" for d in node.decorator_list):
+                yield node.name
+        elif isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            calls = (n.func for n in ast.walk(node) if isinstance(n, ast.Call))
+            if any(getattr(function, "id", "") == "run_study" for function in calls):
+                yield node.name
+
+
+def names() -> dict[str, str]:
+    """Return the module of each public name of a study, in the order of modules."""
+    found = {}
+    for path in (ROOT / "analysis").rglob("*.py"):
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        found |= dict.fromkeys(public(path), module)
+    return dict(sorted(found.items(), key=lambda item: (item[1], item[0])))
+
+
+def block() -> str:
+    """Return the imports for type checkers, and the modules from which names are loaded."""
+    found = names()
+    lines = ["if TYPE_CHECKING:"]
+    for name, module in found.items():
+        line = f"    from {module} import {name} as {name}"
+        if len(line) > WIDTH:
+            line = f"    from {module} import (\n        {name} as {name},\n    )"
+        lines.append(line)
+    lines += ["", "__all__ = [", *(f'    "{name}",' for name in sorted(found)), "]"]
+    lines += ["", "_MODULES = {"]
+    lines += [f'    "{name}": "{module}",' for name, module in sorted(found.items())]
+    return "\n".join([*lines, "}"])
+
+
+def page(text: str) -> str:
+    """Return the module with the current names between its marks."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{block()}\n{END}{after}"
+
+
+if __name__ == "__main__":
+    now = PAGE.read_text("utf-8")
+    made = page(now)
+    if "--check" in sys.argv[1:]:
+        if made != now:
+            sys.exit("analysis/__init__.py lists other names than the studies; run `make docs`.")
+    else:
+        PAGE.write_text(made, "utf-8")
