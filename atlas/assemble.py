@@ -215,12 +215,16 @@ def _table(spec: Node | Edge, sound: Sound) -> "pa.Table":
 def _tables_of(sound: Sound, spec: Node | Edge, kind: str) -> "list[pa.Table]":
     """Return one table from each part of a kind.
 
-    A column is null if the part is older than the column or its current meaning.
+    A column is null if the part is older than the column or its current meaning. Parts of which the
+    largest is used come first, by their number of SAEs.
     """
     import pyarrow as pa
 
     tables = []
-    for part in sound.of(kind):
+    parts = sound.of(kind)
+    if any(edge.largest_part for edge in EDGES if edge.owner == kind):
+        parts.sort(key=lambda part: -len(part.manifest.saes))
+    for part in parts:
         if spec.name in part.manifest.tables:
             data = part.table(spec.name)
             data = data.drop_columns(sorted(_outdated(spec, part) & set(data.column_names)))
@@ -249,12 +253,13 @@ def _with_described(models: "pa.Table", sound: Sound) -> "pa.Table":
 
 
 def _unique(spec: Node | Edge, data: "pa.Table") -> "pa.Table":
-    """Return one row per key; raise BrokenPart if rows of one key differ."""
+    """Return one row per key, the first; raise BrokenPart if others differ, except of an edge ``largest_part``."""
     codes = _key_codes(spec, data)
     _, first, back = np.unique(codes, return_index=True, return_inverse=True)
     if len(first) == data.num_rows:
         return data
-    if not data.equals(data.take(_as_arrow(first[back]))):
+    largest = isinstance(spec, Edge) and spec.largest_part
+    if not largest and not data.equals(data.take(_as_arrow(first[back]))):
         raise BrokenPart(
             f"Two SAEs of this atlas describe a {spec.name} of the same name differently. Ingest one of them "
             "again with --replace, so that both use the same model and tokenizer."

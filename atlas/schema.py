@@ -97,7 +97,8 @@ class Edge:
     """An edge table: its type, the labels it joins, and the kind of part that writes its rows.
 
     Two nodes have at most one edge, or one for each value of the property ``each``.
-    Parts of the kinds in ``also`` write complete rows too.
+    Parts of the kinds in ``also`` write complete rows too. With ``largest_part``, several parts may
+    have a row of the same key, and that of the part about the most SAEs is used.
     """
 
     type: str
@@ -108,6 +109,7 @@ class Edge:
     properties: tuple[Property, ...] = field(default=())
     each: str = ""
     also: tuple[str, ...] = ()
+    largest_part: bool = False
 
     @property
     def name(self) -> str:
@@ -509,7 +511,7 @@ EDGES: tuple[Edge, ...] = (
         P("p_other", "double", "one-sided p that its size exceeds that of the other features, at tokens where one is active, under random signs of documents"),
         P("q", "double", "Benjamini-Hochberg value of `p` over the sources"),
         P("rank", "int64", "0 is the strongest target of the source"),
-    )),
+    ), largest_part=True),
     Edge("PREDICTED_FROM", "Feature", "Site", "A probe predicts, from the activations at the site, on which tokens the feature is active (or how strongly).", "probe", (
         P("run", "string", "id of the probe: `split/kind/l2=penalty`, and other settings that differ from the defaults"),
         P("split", "string", "split of tokens into training and validation: by 'document', 'sample' or token 'type'; or 'corpus': validated on another text"),

@@ -1,4 +1,4 @@
-"""The study of effects: one part for each SAE, with its effects on the loss and on later SAEs."""
+"""The study of effects: one part for each SAE and list of targets, with its effects on the loss and on them."""
 
 import hashlib
 import json
@@ -86,20 +86,21 @@ class EffectStudy(Study):
         names = selected_saes(at, saes, ("sae",), what="A study of effects", one_site=True)
         found = []
         for name in names:
-            on = later_saes(at.sound, name, self.on)
+            on = sorted(later_saes(at.sound, name, self.on))
             if not on:
                 at.progress.report(
                     f"{name}: no SAE of the atlas reads a later site, so effects on the loss alone are measured."
                 )
             uses = tuple(f"sae/{n}" for n in (name, *on))
+            every = self.on is None or on == sorted(later_saes(at.sound, name, None))
             found.append(
                 Task(
-                    name,
+                    name if every else f"{name}@{_list_digest(on)}",
                     (name, *on),
                     self.settings,
                     made_from=uses,
                     recorded={"on": list(on)},
-                    label=name,
+                    label=name if every else f"{name} on {', '.join(on)}",
                 )
             )
         return found
@@ -298,6 +299,11 @@ def verdict(summary: dict[str, Any]) -> list[str]:
             f"Single effects {adds} the joint ablation of all features at a token (additivity {added:.2f}{kl})."
         )
     return found
+
+
+def _list_digest(on: Sequence[str]) -> str:
+    """Return a short name of a list of targets: each list of an SAE has its own part."""
+    return hashlib.sha256("\n".join(on).encode()).hexdigest()[:12]
 
 
 def _count(number: int, noun: str) -> str:

@@ -3,12 +3,16 @@
 import numpy as np
 import pytest
 import small_ingest
+import small_parts
 import torch
 from random_models import random_model, small_tokenizer
 
 import analysis
 from analysis.effects.settings import EffectSettings
+from analysis.effects.study import EffectStudy
 from atlas import Atlas
+from atlas.assemble import assemble
+from atlas.disk.parts import Manifest, write_part
 from atlas.errors import BadInput, Mismatch, UnknownName
 from ingest import ingest, match_saes
 from ingest.model.feature_edits import add, scale
@@ -65,6 +69,54 @@ def test_stored_results_are_not_computed_again(made, results):
     path, *_ = made
     again = analysis.measure_effects(path, ["a"], on=["c"], settings=SETTINGS)  # no model is needed
     assert again[0].summary == results[0].summary
+
+
+def test_each_list_of_targets_has_its_own_part(tmp_path):
+    causal, tokenizer = random_model("llama"), small_tokenizer()
+    saes = [
+        open_sae(small_ingest.topk(seed=seed, hook=hook), name=name)
+        for name, hook, seed in (("a", EARLY, 0), ("c", LATE, 2), ("d", LATE, 3))
+    ]
+    path = tmp_path / "x.atlas"
+    text = small_ingest.texts()
+    ingest(path, saes=saes, model=causal, tokenizer=tokenizer, text=text, match=None)
+    settings = EffectSettings(
+        contexts=8, occurrences=2, min_occurrences=2, features=4, directions=20, joint=2
+    )
+    known = {"settings": settings, "model": causal, "tokenizer": tokenizer, "opened": saes}
+    found = {}
+    for on in (["c"], ["d"], ["d", "c"]):
+        (found[tuple(on)],) = analysis.measure_effects(path, ["a"], on=on, **known)
+    assert len({one.name for one in found.values()}) == 3
+    assert found["d", "c"].name == "a"  # the list of all later SAEs
+    for on, one in found.items():
+        # No model is needed: nothing was replaced.
+        (again,) = analysis.measure_effects(path, ["a"], on=on, settings=settings)
+        assert again.summary == one.summary
+    assert analysis.measure_effects(path, ["a"], settings=settings)[0].name == "a"
+    rows = Atlas.open(path).table("Feature", sae="a").to_pandas()
+    assert rows["effect_kl"].notna().sum() == found["c",]["features"]
+
+
+def test_an_edge_in_several_parts_is_that_of_the_longest_list(tmp_path):
+    folder = small_parts.small_atlas(tmp_path / "x.atlas")
+    small_parts.write_sae(folder, "three", 2)
+    for name, on, edges in (
+        ("one", ("two", "three"), {"two/0": 1.0, "three/0": 2.0}),
+        ("one@0", ("two",), {"two/0": 3.0, "two/1": 4.0}),
+        ("one@1", ("three",), {"three/0": 5.0, "three/1": 6.0}),
+    ):
+        rows = [{"source": "one/0", "target": to, "mean": mean} for to, mean in edges.items()]
+        data = small_parts.filled("AFFECTS", "effects", rows)
+        manifest = Manifest("effects", name, saes=("one", *on), version=EffectStudy.version)
+        write_part(folder.part("effects", name), manifest, [("AFFECTS", data)])
+    stored = assemble(folder).tables["AFFECTS"].to_pylist()
+    assert {edge["target"]: edge["mean"] for edge in stored} == {
+        "two/0": 1.0,
+        "two/1": 4.0,
+        "three/0": 2.0,
+        "three/1": 6.0,
+    }
 
 
 def test_last_sae_has_effects_on_the_loss_alone(made):
