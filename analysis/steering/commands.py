@@ -144,7 +144,7 @@ def steer(
         rows = one.table("texts").to_pylist()
         emit({**one.summary, "texts": rows}, as_json=as_json, show=lambda: _show_text(one))
         return
-    from analysis.steering.evaluation import with_mean_of_random
+    from analysis.steering.evaluation import success_against_damage, with_mean_of_random
     from analysis.steering.study import steer_task
 
     results = steer_task(path, str(task), features, saes=saes, replace=replace, **shared)
@@ -152,10 +152,20 @@ def steer(
     def show() -> None:
         for each in results:
             print_verdict(each.verdict)
+            echo()
             rows = with_mean_of_random(each.table("arms").to_pylist())
             print_table([row | _short(row) for row in rows], columns=_ARMS)
+            echo()
+            print_table(
+                success_against_damage(each.table("curve").to_pylist()),
+                title=f"Successes of {each['prompts']}, and in brackets nats lost per token of neutral text",
+            )
 
-    emit(results.rows, as_json=as_json, show=show)
+    rows = [
+        {**each.summary, **{name: each.table(name).to_pylist() for name in ("arms", "curve")}}
+        for each in results
+    ]
+    emit(rows, as_json=as_json, show=show)
 
 
 def _short(row: dict[str, Any]) -> dict[str, Any]:

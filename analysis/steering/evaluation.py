@@ -20,6 +20,7 @@ __all__ = [
     "choose",
     "curve_of",
     "halves_of",
+    "success_against_damage",
     "wilson",
     "with_mean_of_random",
 ]
@@ -154,6 +155,36 @@ def with_mean_of_random(arms: Sequence[Mapping[str, Any]]) -> list[dict[str, Any
             means |= {k: None for k in ("low", "high") if k in own[0]}
             found.append({"arm": f"{name}, mean of {len(own)}"} | means)
     return found
+
+
+def success_against_damage(curve: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return a row for each strength: by arm, successes on the test half and nats lost on neutral text.
+
+    Random arms have means over all of them.
+
+    Parameters
+    ----------
+    curve
+        Rows of ``curve_of``.
+
+    Examples
+    --------
+    >>> row = {"arm": "feature", "strength": 2.0, "success": 3, "loss": 0.25}
+    >>> success_against_damage([row, row | {"arm": RANDOM, "success": 1, "loss": 0.125}])
+    [{'strength': 2.0, 'feature': '3 (0.25)', 'random feature': '1.0 (0.12)'}]
+    """
+    steered = [row for row in curve if row["arm"] not in _FIXED]
+    rows = []
+    for strength in sorted({row["strength"] for row in steered}):
+        cells: dict[str, Any] = {"strength": strength}
+        for arm in dict.fromkeys(row["arm"] for row in steered):
+            own = [row for row in steered if (row["arm"], row["strength"]) == (arm, strength)]
+            loss = np.mean([row["loss"] for row in own])
+            success = np.mean([row["success"] for row in own])
+            shown = f"{success:.1f}" if arm in (RANDOM, RANDOM_SET) else f"{success:.0f}"
+            cells[arm] = f"{shown} ({loss:.2f})"
+        rows.append(cells)
+    return rows
 
 
 def wilson(success: int, number: int) -> tuple[float, float]:

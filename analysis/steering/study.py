@@ -279,7 +279,7 @@ def _summary(part: Part, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if name in ("feature", "set", "difference"):
             summary |= {
                 f"{name}_{key}": row[key]
-                for key in ("strength", "low", "high", "logprob_change", "kl", "p")
+                for key in ("strength", "low", "high", "logprob_change", "kl", "loss", "p")
             }
         elif name == "reconstruction":
             summary[f"{name}_kl"] = row["kl"]
@@ -306,34 +306,60 @@ _NAMES = {
 
 def _verdict(summary: Mapping[str, Any]) -> list[str]:
     n, first = summary["prompts"], summary["features"][0]
+    random = (
+        f", random features {summary['random_success']:.1f} on average" if summary["random"] else ""
+    )
     sentences = [
-        f"{summary['task']}: steered by {first}, {summary['feature_success']} of {n} test prompts succeed (95% interval "
-        f"{summary['feature_low']:.0%} to {summary['feature_high']:.0%}); without steering {summary['nothing_success']}, "
-        f"by the reconstruction alone {summary['reconstruction_success']}.",
-        f"The targets' log-probability changes by {summary['feature_logprob_change']:+.2f} nats at strength "
-        f"{summary['feature_strength']:g}, and neutral text by a KL of {summary['feature_kl']:.3g} nats per token.",
+        f"{summary['task']}: {first} {_steers(summary, 'feature')}. {_successes(summary, 'feature')}; without steering "
+        f"{summary['nothing_success']}, the reconstruction alone {summary['reconstruction_success']}{random}.",
+        f"{_damage(summary, 'feature')}. The targets' log-probability changes by "
+        f"{summary['feature_logprob_change']:+.2f} nats.",
     ]
-    if summary["random"]:
-        sentences.append(
-            f"{summary['random']} random features of similar frequency and equal norm: {summary['random_success']:.1f} "
-            f"of {n} succeed on average, and the change is {summary['random_logprob_change']:+.2f} nats (p = "
-            f"{summary['feature_p']:.3g} for the feature)."
-        )
     if "set_success" in summary:
         against = (
-            f"; random sets {summary['random_set_success']:.1f}, p = {summary['set_p']:.3g}"
-            if summary["random_set"]
-            else ""
+            f"; random sets {summary['random_set_success']:.1f}" if summary["random_set"] else ""
         )
         sentences.append(
-            f"{len(summary['features'])} features together: {summary['set_success']} of {n} succeed, KL "
-            f"{summary['set_kl']:.3g}{against}."
+            f"{len(summary['features'])} features together: the set {_steers(summary, 'set')}. "
+            f"{_successes(summary, 'set')}{against}. {_damage(summary, 'set')}."
         )
     sentences.append(
-        f"The difference of means: {summary['difference_success']} of {n} succeed, KL {summary['difference_kl']:.3g}."
+        f"Difference of means, without an SAE: {_successes(summary, 'difference')}. {_damage(summary, 'difference')}."
     )
+    if n < _FEW:
+        sentences.append(f"Only {n} prompts are scored, so the intervals are wide.")
     return sentences
 
+
+def _steers(summary: Mapping[str, Any], arm: str) -> str:
+    """Return whether an arm steers: with more success than nothing, and more than its random arms."""
+    p, success = summary[f"{arm}_p"], summary[f"{arm}_success"]
+    what, prefix = ("random sets", "random_set") if arm == "set" else ("random features", "random")
+    if success <= summary["nothing_success"]:
+        return "does not steer: it succeeds no more often than no edit"
+    if p is None:
+        return f"was compared with no {what}"
+    if 1 / (1 + summary[prefix]) > _LARGEST_P:
+        return f"was compared with {summary[prefix]} {what} only, so p cannot be below {1 / (1 + summary[prefix]):.2g}"
+    if p > _LARGEST_P:
+        return f"does not steer better than {what} (p = {p:.2g})"
+    return f"steers better than {what} (p = {p:.2g})"
+
+
+def _successes(summary: Mapping[str, Any], arm: str) -> str:
+    low, high = summary[f"{arm}_low"], summary[f"{arm}_high"]
+    return f"{summary[f'{arm}_success']} of {summary['prompts']} test prompts succeed (95% interval {low:.0%} to {high:.0%})"
+
+
+def _damage(summary: Mapping[str, Any], arm: str) -> str:
+    return (
+        f"At strength {summary[f'{arm}_strength']:g}, neutral text loses {summary[f'{arm}_loss']:.3g} nats of "
+        f"log-probability per token (KL {summary[f'{arm}_kl']:.3g})"
+    )
+
+
+#: p up to which an arm counts as better than its random arms, and prompts below which a verdict warns.
+_LARGEST_P, _FEW = 0.05, 20
 
 _CURVE = pa.schema(
     [

@@ -85,11 +85,12 @@ def steer_text(
         raise BadInput(
             f"The features are of {len(own)} SAEs; expected one feature or more of one SAE, SAE/INDEX."
         )
-    if not prompt.strip() or not 0 < abs(times) < float("inf") or new_tokens < 1:
-        raise BadInput(
-            f"The prompt is {prompt[:40]!r}, the strength {times} and the number of new tokens {new_tokens}; expected "
-            "a text, a finite number other than 0 and a number above 0."
-        )
+    if not prompt.strip():
+        raise BadInput(f"The prompt is {prompt[:40]!r}; expected a text to continue.")
+    if not 0 < abs(times) < float("inf"):
+        raise BadInput(f"The strength is {times}; expected a finite number other than 0.")
+    if new_tokens < 1:
+        raise BadInput(f"The number of new tokens is {new_tokens}; expected 1 or more.")
     ((sae, indices),) = own.items()
     with TemporaryDirectory(prefix="atlas-steering-") as room:
         at = TaskContext(folder, sound, Path(room), progress)
@@ -137,11 +138,12 @@ def _rows(
     for group in subject.similar(features, number=1, seed=settings.seed):
         other = _summed(subject, group, times)
         arms.append(("random features", group, other * (vector.norm() / other.norm())))
+    bos = subject.text.contexts.prepend_bos
+    ids = torch.tensor([prompt_ids(subject.model.tokenizer, prompt, bos=bos)])
+    subject.complete.check_length(ids.shape[1] + new_tokens)
     text = list(subject.neutral(settings.neutral_tokens, seed=settings.seed))
     everywhere = [[] if x is None else [AddVector(subject.hook, x)] for _, _, x in arms]
     harm = damage(subject, text, everywhere, progress=progress)
-    bos = subject.text.contexts.prepend_bos
-    ids = torch.tensor([prompt_ids(subject.model.tokenizer, prompt, bos=bos)])
     rows = []
     for (name, members, added), harmed in zip(arms, harm, strict=True):
         edits = [] if added is None else [AddVector(subject.hook, added, settings.at)]

@@ -106,7 +106,7 @@ class NextTokenModel:
         UnknownName, Mismatch, BadInput, OutOfSpace
             As ``logits`` does.
         """
-        self._check_length(input_ids.shape[1])
+        self.check_length(input_ids.shape[1])
         device = self.causal.device
         with (
             memory_errors(f"the logits of {tuple(input_ids.shape)} tokens in {self.name}"),
@@ -162,7 +162,7 @@ class NextTokenModel:
                 "token or more."
             )
         length = input_ids.shape[1]
-        self._check_length(length + new_tokens)
+        self.check_length(length + new_tokens)
         ids = input_ids.to(self.causal.device)
         config = self.causal.generation_config
         untyped: Any = self.causal
@@ -216,7 +216,14 @@ class NextTokenModel:
         for one, earlier in zip(features, before, strict=True):
             one.check_changed(since=earlier)
 
-    def _check_length(self, length: int) -> None:
+    def check_length(self, length: int) -> None:
+        """Check that the model takes contexts of a number of tokens.
+
+        Raises
+        ------
+        BadInput
+            If the contexts are too long.
+        """
         longest = getattr(self.causal.config, "max_position_embeddings", None)
         if longest is not None and length > longest:
             raise BadInput(

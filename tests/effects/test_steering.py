@@ -9,10 +9,10 @@ import torch
 from click.testing import CliRunner
 
 from analysis.steering.arms import Reconstruction, arms_of, contrast, find_features
-from analysis.steering.evaluation import choose, halves_of, wilson
+from analysis.steering.evaluation import choose, halves_of, success_against_damage, wilson
 from analysis.steering.scoring import damage, target_rows
 from analysis.steering.settings import SteeringSettings
-from analysis.steering.study import steer_task
+from analysis.steering.study import _steers, steer_task
 from analysis.steering.subject import open_subject
 from analysis.steering.tasks import SteeringTask, TestPrompt, read_task, task_names
 from analysis.steering.texts import steer_text
@@ -437,11 +437,57 @@ def test_a_planted_feature_succeeds_and_random_features_do_not(planted):
     assert found["random_success"] <= 1
     assert found["feature_p"] == 0.25  # the lowest of three random features
     assert found["feature_logprob_change"] > 2
-    assert "10 of 10 test prompts succeed" in found.verdict[0]
+    assert "10 of 10 test prompts succeed (95% interval 72% to 100%)" in found.verdict[0]
+    assert "compared with 3 random features only, so p cannot be below 0.25" in found.verdict[0]
+    assert "neutral text loses" in found.verdict[1]
     frame = found.to_pandas("arms")
     assert (frame["low"] <= frame["success"] / frame["prompts"]).all()
     assert set(found.to_pandas("curve")["strength"]) == {0.0, 1.0, 8.0}
     assert "KL on neutral text" in json.dumps(found.plot().to_dict())
+
+
+@pytest.mark.parametrize(
+    ("success", "p", "number", "expected"),
+    [
+        (7, 0.05, 19, "steers better than random features (p = 0.05)"),
+        (7, 0.1, 19, "does not steer better than random features (p = 0.1)"),
+        (4, 0.05, 19, "does not steer: it succeeds no more often than no edit"),
+        (7, 0.25, 3, "so p cannot be below 0.25"),
+        (7, None, 0, "was compared with no random features"),
+    ],
+)
+def test_a_verdict_begins_with_whether_the_feature_steers(success, p, number, expected):
+    summary = {"feature_p": p, "feature_success": success, "nothing_success": 4, "random": number}
+    assert expected in _steers(summary, "feature")
+
+
+def test_the_curve_has_successes_and_losses_by_strength():
+    rows = [
+        {"arm": arm, "strength": strength, "success": success, "loss": loss}
+        for arm, strength, success, loss in (
+            ("nothing", 0.0, 1, 0.0),
+            ("reconstruction", 0.0, 2, 0.3),
+            ("feature", 1.0, 3, 0.125),
+            ("feature", 2.0, 5, 0.5),
+            ("random feature", 1.0, 0, 0.25),
+            ("random feature", 1.0, 3, 0.75),
+            ("random feature", 2.0, 1, 1.0),
+            ("random feature", 2.0, 2, 2.0),
+        )
+    ]
+    assert success_against_damage(rows) == [
+        {"strength": 1.0, "feature": "3 (0.12)", "random feature": "1.5 (0.50)"},
+        {"strength": 2.0, "feature": "5 (0.50)", "random feature": "1.5 (1.50)"},
+    ]
+    assert success_against_damage([]) == []
+
+
+def test_a_long_prompt_is_refused_before_any_work(atlas, options, monkeypatch):
+    from analysis.steering import texts
+
+    monkeypatch.setattr(texts, "damage", None)
+    with pytest.raises(BadInput, match="at most 64 tokens"):
+        steer_text(atlas[0], "a b " * 60, ["last/0"], settings=FEW, **options)
 
 
 def test_a_stored_result_is_read_and_another_task_of_equal_name_is_not(
@@ -524,7 +570,7 @@ def test_text_before_and_after_is_that_of_transformers(atlas, options):
     [
         (["last/0"], 1.0, " ", "expected a text"),
         (["last/0"], float("nan"), "a", "a finite number"),
-        (["last/0"], 0.0, "a", "the strength 0.0 .* a finite number other than 0"),
+        (["last/0"], 0.0, "a", "The strength is 0.0; expected a finite number other than 0"),
         (["last/0"], -0.0, "a", "a finite number other than 0"),
         (["last/0"], 1e38, "a", "NaN or Inf"),
         (["last/0"], 1.0, "a b " * 60, "at most 64 tokens"),
