@@ -4,8 +4,8 @@ python examples/what_features_do.py demo.atlas tiny-a-l1-s0 tiny-a-l1-s1
 python examples/what_features_do.py stories.atlas FIRST SECOND --chain MIDDLE LAST --task feelings
 
 FIRST and SECOND are two SAEs with stored matches, such as two seeds. Effects, logits and steering
-that are not stored are computed and stored in the atlas; targets are all of its SAEs at later sites
-that are no floors.
+that are not stored are computed and stored in the atlas. Targets are MIDDLE and LAST with --chain;
+otherwise all SAEs of the atlas at later sites that are no floors.
 """
 
 from __future__ import annotations
@@ -16,7 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from analysis import EffectSettings, LogitSettings, measure_effects, measure_logits, steer_task
+from analysis import (
+    EffectSettings,
+    LogitSettings,
+    SteeringSettings,
+    measure_effects,
+    measure_feature_logits,
+    measure_logits,
+    steer_task,
+)
+from analysis.effects.chains import chains_by_threshold
 from analysis.effects.counterparts import by_match_strength, counterpart_effects
 from atlas import Atlas
 from atlas.cli.output import make_progress
@@ -28,66 +37,102 @@ _LARGEST, _RANDOM = 5, 5
 #: Settings of effects, as options; those of a sample make a large model affordable.
 _SETTINGS = {
     name: getattr(EffectSettings(), name)
-    for name in ("contexts", "context_size", "occurrences", "decoys", "features")
+    for name in ("contexts", "context_size", "occurrences", "decoys", "features", "q")
 }
 
-#: Tokens of a feature that are printed, and chains.
-_TOKENS, _CHAINS = 3, 8
+#: Tokens of a feature that are printed, and chains; and the q of a printed edge.
+_TOKENS, _CHAINS, _Q = 3, 8, 0.05
 
 
 def main() -> None:
     """Run what the command line requests."""
+    args = _arguments()
+    settings = EffectSettings(**{name: getattr(args, name) for name in _SETTINGS})
+    progress = make_progress(quiet=False)
+    chain = args.chain or []
+    targets = {args.first: chain or None, **({chain[0]: chain[1:]} if chain else {})}
+    effects = [
+        result
+        for name, on in targets.items()
+        for result in measure_effects(
+            args.atlas, [name], on=on, settings=settings, progress=progress
+        )
+    ]
+    by_sae = {result["sae"]: result for result in effects if not result.floor}
+    show("Effects", map(effects_row, effects))
+    logit_settings = LogitSettings(features=args.logits)
+    logits = measure_logits(args.atlas, [args.first], settings=logit_settings, progress=progress)
+    show("Logits", logits[:1])
+    own = by_sae[args.first]
+    chosen = chosen_features(own)
+    compared = {"on": chain or None, "settings": settings}
+    pairs = counterpart_effects(
+        args.atlas,
+        [args.first, args.second],
+        features=[int(id.rpartition("/")[2]) for id in chosen],
+        **compared,
+    )
+    with Atlas.open(args.atlas) as opened:
+        top_token = {row["id"]: row["top_token"] for row in opened.table("Feature").to_pylist()}
+    by_feature = {
+        id: measure_feature_logits(args.atlas, id, settings=logit_settings) for id in chosen
+    }
+    title = (
+        f"Ten features of {args.first}: {_LARGEST} with the largest effects, {_RANDOM} at random"
+    )
+    show(title, feature_rows(chosen, own, by_feature, top_token=top_token))
+    show("The same features: their strongest edge", edge_rows(chosen, own, top_token=top_token))
+    show("The same features: the effect of the counterpart", counterpart_rows(chosen, pairs))
+    if chain:
+        show_chains(own, by_sae[chain[0]], top_token=top_token)
+    if "calibration" in own.tables:
+        curve = own.table("calibration").to_pylist()
+        show("Calibration: measured change of targets by attribution", curve)
+    if args.pairs:
+        measured = [int(id.rpartition("/")[2]) for id in own.table("Feature")["id"].to_pylist()]
+        some = np.random.default_rng(settings.seed).permutation(measured)[: args.pairs]
+        pairs = counterpart_effects(
+            args.atlas, [args.first, args.second], features=some.tolist(), **compared
+        )
+        show(
+            "Effects of counterparts", map(_match_row, by_match_strength(pairs, seed=settings.seed))
+        )
+    steering = SteeringSettings(neutral_tokens=args.neutral_tokens)
+    steered = [
+        steer_task(
+            args.atlas,
+            task,
+            saes=[args.steer or args.first],
+            settings=steering,
+            progress=progress,
+        )[0]
+        for task in args.task
+    ]
+    show("Steering: successes on the test half", map(steering_row, steered))
+    show("Steering: log-probability lost on neutral text, nats per token", map(damage_row, steered))
+
+
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("atlas")
     parser.add_argument("first")
     parser.add_argument("second")
     parser.add_argument("--chain", nargs=2, metavar=("MIDDLE", "LAST"), help="SAEs of a chain")
     parser.add_argument("--task", nargs="*", default=[], help="tasks of `atlas steer --list-tasks`")
+    parser.add_argument("--steer", metavar="SAE", help="SAE that steers; FIRST by default")
+    parser.add_argument(
+        "--neutral-tokens", type=int, default=SteeringSettings().neutral_tokens, metavar="N"
+    )
     parser.add_argument(
         "--logits", type=int, default=1024, help="features that are ablated for logits"
     )
+    parser.add_argument(
+        "--pairs", type=int, default=100_000, help="most matched features that are compared"
+    )
     for name, default in _SETTINGS.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default)
-    args = parser.parse_args()
-    settings = EffectSettings(**{name: getattr(args, name) for name in _SETTINGS})
-    progress = make_progress(quiet=False)
-    names = [args.first, *(args.chain or [])[:1]]
-    effects = measure_effects(args.atlas, names, settings=settings, progress=progress)
-    by_sae = {result["sae"]: result for result in effects if not result.floor}
-    (logits, *_) = measure_logits(
-        args.atlas, [args.first], settings=LogitSettings(features=args.logits), progress=progress
-    )
-    measured = by_sae[args.first].table("Feature")["id"].to_pylist()
-    pairs = counterpart_effects(
-        args.atlas,
-        [args.first, args.second],
-        features=[int(id.rpartition("/")[2]) for id in measured],
-        settings=settings,
-    )
-    show("Effects", map(effects_row, effects))
-    show("Logits", [logits])
-    with Atlas.open(args.atlas) as opened:
-        show(
-            f"Ten features of {args.first}: the {_LARGEST} with the largest effects, then {_RANDOM} at random",
-            ten_features(opened, by_sae[args.first], logits, pairs),
-        )
-        if args.chain:
-            chains = opened.ask(
-                "effect_chains",
-                sae_a=args.first,
-                sae_b=args.chain[0],
-                sae_c=args.chain[1],
-                limit=_CHAINS,
-            )
-            show("Chains of effects over two layers", chains.to_pylist())
-    if "calibration" in by_sae[args.first].tables:
-        curve = by_sae[args.first].table("calibration").to_pylist()
-        show("Calibration: measured change of targets by attribution", curve)
-    show("Effects of counterparts", by_match_strength(pairs, seed=settings.seed))
-    steered = [
-        steer_task(args.atlas, task, saes=[args.first], progress=progress)[0] for task in args.task
-    ]
-    show("Steering: successes on the test half", map(steering_row, steered))
+        kind = float if name == "q" else int
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=default)
+    return parser.parse_args()
 
 
 def effects_row(result: Result) -> dict[str, Any]:
@@ -99,58 +144,105 @@ def effects_row(result: Result) -> dict[str, Any]:
         "random": result["kl_random"],
         "other": result["kl_other"],
         "above random": result["features_above_random"],
-        "edges": result["edges"],
-        "from": result["sources_with_edges"],
+        "edges": len(_edges(result)),
+        "from": len({edge["source"] for edge in _edges(result)}),
         "rank correlation": result["rank_correlation"],
         "additivity": result["additivity_targets"],
         "joint KL / sum": result["joint_kl_ratio"],
     }
 
 
-def ten_features(
-    atlas: Atlas,
-    first: Result,
-    logits: Result,
-    pairs: Sequence[Mapping[str, Any]],
+def feature_rows(
+    chosen: Sequence[str],
+    effects: Result,
+    logits: Mapping[str, Result],
+    *,
+    top_token: Mapping[str, str],
 ) -> list[dict[str, Any]]:
-    """Return a row for each feature: its logits, its effect, and the effect of its counterpart."""
-    own = _by(first.table("Feature").to_pylist(), "id")
-    texts = {row["id"]: row["text"] for row in logits.table("Token").to_pylist()}
-    agreed = _by(logits.table("features").to_pylist(), "feature")
-    promoted: dict[str, list[str]] = {}
-    for edge in sorted(logits.table("PROMOTES").to_pylist(), key=lambda e: e["rank"]):
-        promoted.setdefault(edge["source"], []).append(texts[edge["target"]])
-    strongest = _by(
-        [e for e in first.table("AFFECTS").to_pylist() if not e["rank"]]
-        if "AFFECTS" in first.tables
-        else [],
-        "source",
-    )
-    known = _by([p for p in pairs if p["effect"] == "predictions"], "feature")
-    token = {row["id"]: row["top_token"] for row in atlas.table("Feature").to_pylist()}
+    """Return a row for each feature: its logits, and its effect next to random directions."""
+    own = _by(effects.table("Feature").to_pylist(), "id")
+    return [
+        {
+            "feature": _index(id),
+            "most often on": f"`{top_token[id]}`",
+            "promotes": " ".join(
+                f"`{t}`" for t in logits[id].table("promoted")["token"].to_pylist()[:_TOKENS]
+            ),
+            "agreement": logits[id]["agreement"],
+            "others": logits[id]["control"],
+            "KL": _kl(own[id]),
+            "random": own[id]["effect_kl_random"],
+            "q": own[id]["effect_q"],
+        }
+        for id in chosen
+    ]
+
+
+def edge_rows(
+    chosen: Sequence[str], effects: Result, *, top_token: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Return the strongest edge of each feature that has one."""
+    strongest = {edge["source"]: edge for edge in _edges(effects) if not edge["rank"]}
+    return [
+        {
+            "feature": _index(id),
+            "target": edge["target"],
+            "most often on": f"`{top_token[edge['target']]}`",
+            "mean": edge["mean"],
+            "random": edge["random"],
+        }
+        for id in chosen
+        if (edge := strongest.get(id))
+    ]
+
+
+def counterpart_rows(
+    chosen: Sequence[str], pairs: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return a row for each feature: its counterpart, and how far their effects agree."""
+    known = _by([pair for pair in pairs if pair["effect"] == "predictions"], "feature")
     rows = []
-    for id in _chosen(own):
-        row, pair, edge = own[id], known.get(id), strongest.get(id)
+    for id in chosen:
+        pair = known.get(id)
         rows.append(
             {
-                "feature": id.rpartition("/")[2],
-                "most often on": f"`{token[id]}`",
-                "promotes": " ".join(f"`{t}`" for t in promoted.get(id, [])[:_TOKENS]),
-                "agreement": agreed.get(id, {}).get("agreement"),
-                "KL": _kl(row),
-                "random": row["effect_kl_random"],
-                "q": row["effect_q"],
-                "strongest effect": f"{edge['mean']:+.2f} on {edge['target']} `{token[edge['target']]}`"
-                if edge
-                else None,
-                "counterpart": pair["counterpart"].rpartition("/")[2] if pair else None,
+                "feature": _index(id),
+                "counterpart": _index(pair["counterpart"]) if pair else None,
                 "Pearson": pair["pearson"] if pair else None,
+                "KL": pair["kl"] if pair else None,
                 "its KL": pair["counterpart_kl"] if pair else None,
                 "correlation": pair["own"] if pair else None,
                 "with random": pair["random"] if pair else None,
+                "with other": pair["other"] if pair else None,
             }
         )
     return rows
+
+
+def show_chains(first: Result, middle: Result, *, top_token: Mapping[str, str]) -> None:
+    """Print the number of chains by threshold, and the chains themselves."""
+    name = middle["sae"]
+    own = [e for e in first.table("AFFECTS").to_pylist() if e["target"].startswith(f"{name}/")]
+    more = middle.table("AFFECTS").to_pylist()
+    show(
+        f"Chains over two layers through {name}, by the largest q of an edge",
+        chains_by_threshold(own, more, features=middle["features"]),
+    )
+    chains = [(a, b) for a in own for b in more if a["target"] == b["source"]]
+    chains.sort(key=lambda pair: max(edge["q"] for edge in pair))
+    rows = [
+        {
+            "first": _index(a["source"]),
+            "on": f"`{top_token[a['source']]}`",
+            "second": _index(b["source"]),
+            "on ": f"`{top_token[b['source']]}`",
+            "third": _index(b["target"]),
+            "on  ": f"`{top_token[b['target']]}`",
+            "largest q": max(a["q"], b["q"]),
+        }
+        for a, b in chains[:_CHAINS]
+    ]
+    show("Chains of effects over two layers", rows)
 
 
 def steering_row(result: Result) -> dict[str, Any]:
@@ -165,9 +257,40 @@ def steering_row(result: Result) -> dict[str, Any]:
         "difference of means": result["difference_success"],
         "random feature, mean": result["random_success"],
         "random set, mean": result.get("random_set_success"),
-        "KL of feature": result["feature_kl"],
-        "KL of difference": result["difference_kl"],
     }
+
+
+def damage_row(result: Result) -> dict[str, Any]:
+    """Return the damage of every arm of a task at its strength."""
+    arms = {row["arm"]: row["loss"] for row in result.table("arms").to_pylist()}
+    return {
+        "task": result["task"],
+        "reconstruction": arms["reconstruction"],
+        "feature": arms["feature"],
+        "set": arms.get("set"),
+        "difference of means": arms["difference of means"],
+        "random features, mean": result["random_loss"],
+        "random sets, mean": result.get("random_set_loss"),
+    }
+
+
+def _match_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns of a row of ``by_match_strength`` that a page has."""
+    return {
+        "effect": row["effect"],
+        "Pearson": row["match"],
+        "pairs": row["pairs"],
+        "counterpart": row["own"],
+        "shuffled": row["shuffled"],
+        "random": row["random"],
+        "above random, 95%": _interval(row["low"], row["high"]),
+        "other": row["other"],
+        "above other, 95%": _interval(row["other_low"], row["other_high"]),
+    }
+
+
+def _interval(low: float | None, high: float | None) -> str | None:
+    return None if low is None or high is None else f"{low:.2f} to {high:.2f}"
 
 
 def _with_p(result: Result, arm: str) -> str | None:
@@ -176,8 +299,9 @@ def _with_p(result: Result, arm: str) -> str | None:
     return f"{result[f'{arm}_success']} (p {result[f'{arm}_p']:.2f})"
 
 
-def _chosen(own: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def chosen_features(effects: Result) -> list[str]:
     """Return features: those with the largest KL, then random ones of the others."""
+    own = _by(effects.table("Feature").to_pylist(), "id")
     ordered = sorted(own, key=lambda id: -_kl(own[id]))
     rest = np.random.default_rng(0).permutation(ordered[_LARGEST:])
     return ordered[:_LARGEST] + rest[:_RANDOM].tolist()
@@ -187,20 +311,31 @@ def _kl(row: Mapping[str, Any]) -> float:
     return float(row["effect_kl"] + row["effect_kl_later"])
 
 
+def _edges(result: Result) -> list[dict[str, Any]]:
+    """Return the edges with q up to that of a printed edge."""
+    rows = result.table("AFFECTS").to_pylist() if "AFFECTS" in result.tables else []
+    return [edge for edge in rows if edge["q"] <= _Q]
+
+
+def _index(id: str) -> str:
+    return id.rpartition("/")[2]
+
+
 def _by(rows: Iterable[Mapping[str, Any]], key: str) -> dict[str, Mapping[str, Any]]:
     return {row[key]: row for row in rows}
 
 
 def show(title: str, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Print a table; nothing without rows."""
+    """Print a table with aligned columns; nothing without rows."""
     rows = list(rows)
     if not rows:
         return
     print(f"\n### {title}\n")
-    names = list(rows[0])
-    print("| " + " | ".join(names) + " |\n|" + "---|" * len(names))
-    for row in rows:
-        print("| " + " | ".join(_cell(row[name]) for name in names) + " |")
+    table = [list(rows[0]), *([_cell(row[name]) for name in rows[0]] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = [" | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in table]
+    print(f"| {lines[0]} |\n|" + "|".join("-" * (w + 2) for w in widths) + "|")
+    print("\n".join(f"| {line} |" for line in lines[1:]))
 
 
 def _cell(value: Any) -> str:

@@ -288,7 +288,7 @@ def _summary(part: Part, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if not random and arm == RANDOM_SET:
             continue
         summary[prefix] = len(random)
-        for key in ("success", "logprob_change", "kl"):
+        for key in ("success", "logprob_change", "kl", "loss"):
             values = [row[key] for row in random]
             summary[f"{prefix}_{key}"] = float(np.mean(values)) if values else None
     return summary

@@ -277,7 +277,7 @@ def test_the_report_has_a_row_of_each_feature_with_its_controls(made, monkeypatc
     spec.loader.exec_module(report)
     match_saes(path, ["a", "b"])
     opened = {"model": causal, "tokenizer": tokenizer, "opened": saes}
-    for name in ("measure_effects", "measure_logits"):
+    for name in ("measure_effects", "measure_logits", "measure_feature_logits"):
         monkeypatch.setattr(report, name, partial(getattr(report, name), **opened))
     from analysis.effects import counterparts
 
@@ -292,13 +292,16 @@ def test_the_report_has_a_row_of_each_feature_with_its_controls(made, monkeypatc
         path, ["a"], settings=EffectSettings(contexts=24, occurrences=4)
     )[0]
     (title,) = [title for title in tables if title.startswith("Ten features of a")]
-    rows = [line.split(" | ") for line in tables[title].splitlines() if line.startswith("| ")][1:]
+    table = [line for line in tables[title].splitlines() if line.startswith("|")]
+    head, _, *rows = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in table]
     features = effects.to_pandas("Feature").set_index("id")
     kl = features["effect_kl"] + features["effect_kl_later"]
     assert len(rows) == min(10, len(features))
-    assert [f"a/{row[0].removeprefix('| ')}" for row in rows[:5]] == kl.nlargest(5).index.tolist()
+    assert [f"a/{row[0]}" for row in rows[:5]] == kl.nlargest(5).index.tolist()
     for row in rows:
-        assert row[4] == f"{kl['a/' + row[0].removeprefix('| ')]:.2g}"
-    assert "| random |" in tables[title]
+        assert row[head.index("KL")] == f"{kl['a/' + row[0]]:.2g}"
+    assert {"agreement", "others", "random", "q"} <= set(head)
+    assert len({len(line) for line in table}) == 1  # aligned
+    assert "The same features: the effect of the counterpart" in tables
     assert "Effects of counterparts" in tables
     assert any("Calibration" in title for title in tables)
