@@ -23,68 +23,38 @@ def verdict_of(
     found: list[str] = []
     for concept in dict.fromkeys(row["concept"] for row in arms):
         of = {row["arm"]: row for row in arms if row["concept"] == concept}
-        found += _units(f"{sae}, {concept}", of)
+        found += _conclusion(f"{sae}, {concept}", of)
         found += _information(of)
         found += _localisation(of)
+        found += _units(of)
+        found += _convergence(of)
         found += _probes([row for row in probes if row["concept"] == concept])
     found += [f"{sae}, {row['concept']}: skipped, because {row['reason']}." for row in skipped]
     return found
 
 
-def _units(title: str, of: Mapping[str, Row]) -> Iterator[str]:
-    own, layer = of["features"], of["layer"]
-    yield (
-        f"{title}: {own['max_t_units']:,} of {own['live']:,} live features and {layer['max_t_units']:,} of "
-        f"{layer['live']:,} dimensions of the layer separate the classes (family-wise p <= .05); "
-        f"{own['units'] - own['live']:,} of {own['units']:,} features never vary on these words."
-    )
-
-
-def _information(of: Mapping[str, Row]) -> Iterator[str]:
-    own, layer = of["features"], of["layer"]
+def _conclusion(title: str, of: Mapping[str, Row]) -> Iterator[str]:
+    own, layer, random = of["features"], of["layer"], of.get("random")
     if own["auc"] is None or layer["auc"] is None:
-        yield "No split had both classes in its test words, so no probe was scored."
+        yield f"{title}: no split had both classes in its test words, so no probe was scored."
         return
-    chance = (
-        f"; {own['permuted_auc']:.2f} with permuted labels"
-        if own["permuted_auc"] is not None
-        else ""
-    )
-    yield (
-        f"Held-out AUROC: {own['auc']:.3f} from the features, {layer['auc']:.3f} from the layer{chance}. "
-        f"Difference {_interval(own, 'difference')}."
-    )
-    for probes, name in (("ridge", "converged"), ("k-sparse", "sparse_converged")):
-        known = [row[name] for row in (own, layer) if row[name] is not None]
-        least = min(known, default=1.0)
-        if least < 1:
-            yield f"{1 - least:.1%} of the fits of {probes} probes did not converge."
-
-
-def _localisation(of: Mapping[str, Row]) -> Iterator[str]:
-    own, random = of["features"], of.get("random")
     if own["retained"] is None:
-        yield "The layer does not separate the classes, so no share of its information is defined."
-        return
-    k90 = (
-        f"all {own['live']:,} live features together do not reach 90%"
-        if own["k90"] is None
-        else f"{own['k90']:,} of {own['live']:,} live features reach 90%"
-    )
-    effective = (
-        "undefined, because no feature alone matters"
-        if own["effective"] is None
-        else f"{own['effective']:.1f} features"
-    )
-    yield (
-        f"Retained information R of all features {_interval(own, 'retained')}; {k90}; effective "
-        f"number: {effective}; area under R over log k {_interval(own, 'area')}."
-    )
-    if random is not None and random["area"] is not None:
         yield (
-            f"Random directions that are active as often: R {_interval(random, 'retained')}, area "
-            f"{_interval(random, 'area')}. {_more_localised(own, random)}"
+            f"{title}: the layer does not separate the classes, so there is no information to retain "
+            "or to localise."
         )
+        return
+    yield f"{title}: {_loss(own)}{'' if random is None else f', and {_more_localised(own, random)}'}."
+
+
+def _loss(own: Row) -> str:
+    """Return whether the features predict the classes worse than the layer, with their interval."""
+    low, high = own["difference_low"], own["difference_high"]
+    if high is not None and high < 0:
+        return "the features lose information that the layer has"
+    if low is not None and low > 0:
+        return "probes of the features are better than those of the layer"
+    return "the features are not shown to lose information"
 
 
 def _more_localised(own: Row, random: Row) -> str:
@@ -97,10 +67,65 @@ def _more_localised(own: Row, random: Row) -> str:
     if None not in known:
         own_low, own_high, random_low, random_high = known
         if own_low > random_high:
-            return "So the features are more localised than random directions."
+            return "they are more localised than random directions"
         if own_high < random_low:
-            return "So the features are less localised than random directions."
-    return "So the features are not shown to be more localised than random directions."
+            return "they are less localised than random directions"
+    return "they are not shown to be more localised than random directions"
+
+
+def _information(of: Mapping[str, Row]) -> Iterator[str]:
+    own, layer = of["features"], of["layer"]
+    if own["auc"] is not None and layer["auc"] is not None:
+        permuted = own["permuted_auc"]
+        null = "" if permuted is None else f", {permuted:.2f} with permuted labels"
+        yield (
+            f"Held-out AUROC: {own['auc']:.3f} from the features, {layer['auc']:.3f} from the layer{null}; "
+            f"difference {_interval(own, 'difference')}."
+        )
+
+
+def _localisation(of: Mapping[str, Row]) -> Iterator[str]:
+    own, random = of["features"], of.get("random")
+    if own["retained"] is None:
+        return
+    live = f"{own['live']:,} live features"
+    if own["k90"] is None:
+        k90 = f"all {live} together retain less than 90%"
+    elif own["k90"] == own["live"]:
+        k90 = f"90% needs all {live}"
+    else:
+        k90 = f"{own['k90']:,} of {live} retain 90%"
+    effective = (
+        "undefined, because no feature alone matters"
+        if own["effective"] is None
+        else f"{own['effective']:.1f} features"
+    )
+    yield (
+        f"Retained information R of all features: {_interval(own, 'retained')}; {k90}. Effective number: {effective}."
+    )
+    control = (
+        ""
+        if random is None or random["area"] is None
+        else f"; of random directions that are active as often: {_interval(random, 'area')}"
+    )
+    yield f"Area under R over log k: {_interval(own, 'area')}{control}."
+
+
+def _units(of: Mapping[str, Row]) -> Iterator[str]:
+    own, layer = of["features"], of["layer"]
+    yield (
+        f"Units that separate the classes (family-wise p <= .05): {own['max_t_units']:,} of {own['live']:,} live "
+        f"features, {layer['max_t_units']:,} of {layer['live']:,} dimensions of the layer. "
+        f"{own['units'] - own['live']:,} of {own['units']:,} features never vary on these words."
+    )
+
+
+def _convergence(of: Mapping[str, Row]) -> Iterator[str]:
+    for probes, name in (("ridge", "converged"), ("k-sparse", "sparse_converged")):
+        known = [of[arm][name] for arm in ("features", "layer") if of[arm][name] is not None]
+        least = min(known, default=1.0)
+        if least < 1:
+            yield f"{1 - least:.1%} of the fits of {probes} probes did not converge."
 
 
 def _probes(rows: Sequence[Row]) -> Iterator[str]:

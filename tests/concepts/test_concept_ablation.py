@@ -1,6 +1,7 @@
 """The causal check of concepts: edits by hand, planted features, folds, random features, study and command."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -267,7 +268,8 @@ def test_ablating_a_planted_feature_removes_its_concept_and_no_other():
     assert row["active_share"] == pytest.approx(row["random_active_share"], abs=0.15)
     measured = list(measured_rows("class", found[1], probes))
     sentences = verdict_of("a", SECOND, [row], measured=measured, same=False)
-    assert "for this concept more than for others" in sentences[-1]
+    assert "for this concept more than for others" in sentences[0]
+    assert not any("share many" in one for one in sentences)  # more than 5 others are drawn from
     sentences = verdict_of("a", SECOND, [row], measured=measured, same=True)
     assert "not what later blocks" in sentences[-1]
 
@@ -335,10 +337,10 @@ MANY = (0.0,) * 19
         ([[0.2, *(0.1,) * 19], [0.1, *MANY]], MANY, 0.0, "not shown to be specific"),
         # One of two others falls as much.
         ([[0.2, *MANY], [0.3, *MANY], [-0.2, *MANY]], MANY, 0.15, "but c1 falls as much."),
-        ([[0.2, *MANY], [0.0, *MANY]], (0.2,) * 19, 0.2, "random directions of equal norm"),
-        ([[0.2, *(0.2,) * 19], [0.0, *MANY]], MANY, 0.0, "not shown to exceed that of random feat"),
-        ([[0.2, *MANY]], MANY, None, "later probes need these features"),
-        ([[0.0, *MANY]], MANY, None, "not shown to exceed that of random features"),
+        ([[0.2, *MANY], [0.0, *MANY]], (0.2,) * 19, 0.2, "equal norm in random directions may"),
+        ([[0.2, *(0.2,) * 19], [0.0, *MANY]], MANY, 0.0, "not shown to need the best feature more"),
+        ([[0.2, *MANY]], MANY, None, "not shown to be specific"),
+        ([[0.0, *MANY]], MANY, None, "not shown to need the best feature more"),
     ],
 )
 def test_conclusions_follow_planted_falls(falls, directions, specificity, sentence):
@@ -351,10 +353,60 @@ def test_conclusions_follow_planted_falls(falls, directions, specificity, senten
     full = {**dict.fromkeys(SUMMARY.names), **row}
     measured = list(measured_rows("c0", found, probes))
     verdict = verdict_of("a", SECOND, [full], measured=measured, same=False)
-    assert sentence in verdict[-1]
-    assert ("No other concept" in verdict[-1]) == (len(falls) == 1)
-    assert ("active on 25% of their words" in verdict[-1]) == (len(falls) > 1)
-    assert "by 10.0% of their norm" in verdict[1]
+    text = " ".join(verdict)
+    assert sentence in verdict[0]
+    assert ("No other concept" in text) == (len(falls) == 1)
+    assert ("active on 25% of their words" in text) == (len(falls) > 1)
+    assert "by 10.0% of their norm" in text
+
+
+@pytest.mark.parametrize(
+    ("candidates", "draws", "messages"),
+    [
+        (4, 19, ["drawn from 4 other features"]),
+        (5, 19, []),
+        (5, 3, ["3 distinct random sets cannot give a p below 0.25."]),
+    ],
+)
+def test_few_candidates_and_few_distinct_sets_are_reported(candidates, draws, messages):
+    found, probes = planted_effects([[0.2, *(0.0,) * draws]], directions=MANY)
+    found = replace(found, candidates=candidates)
+    row = summary_row("c0", found, probes)
+    add_q([row])
+    assert (row["candidates"], row["sets"]) == (candidates, draws)
+    full = {**dict.fromkeys(SUMMARY.names), **row}
+    measured = list(measured_rows("c0", found, probes))
+    verdict = verdict_of("a", SECOND, [full], measured=measured, same=False)
+    limits = [one for one in verdict if "drawn from" in one or "distinct" in one]
+    assert len(limits) == len(messages)
+    assert all(message in one for message, one in zip(messages, limits, strict=True))
+
+
+@pytest.mark.parametrize(("p", "words"), [(0.05, ", more than"), (0.2, ", not shown to be more")])
+def test_the_verdict_states_the_change_of_predictions_with_both_controls(p, words):
+    found, probes = planted_effects([[0.2, *MANY]], directions=MANY)
+    row = summary_row("c0", found, probes)
+    add_q([row])
+    kl = {
+        f"{of}_{name}kl{end}": value
+        for of, name, end, value in (
+            ("words", "", "", 0.5),
+            ("random_words", "", "", 0.25),
+            ("direction_words", "", "", 0.125),
+            ("words", "", "_p", 0.4),
+            ("text", "", "", 0.02),
+            ("random_text", "", "", 0.01),
+            ("direction_text", "", "", 0.03),
+            ("text", "", "_p", p),
+        )
+    }
+    full = {**dict.fromkeys(SUMMARY.names), **row, **kl}
+    measured = list(measured_rows("c0", found, probes))
+    sentence = verdict_of("a", SECOND, [full], measured=measured, same=False)[-1]
+    assert f"0.02 nats of KL per token of neutral text{words}" in sentence
+    assert "(0.01, p" in sentence
+    assert "equal norm: 0.03." in sentence
+    assert sentence.endswith("At the words: 0.50, 0.25 (p 0.4) and 0.12.")
 
 
 def test_q_is_that_of_scipy_over_the_concepts_with_one_number_of_features():

@@ -195,8 +195,8 @@ def test_localisation_is_compared_with_random_directions(own, random, conclusion
         row | {"arm": "random", "area_low": random[0], "area_high": random[1]},
     ]
     sentences = " ".join(verdict_of("s", rows, skipped=[], probes=[]))
-    assert f"So the features {conclusion} than random directions." in sentences
-    assert "7 of 20 live features reach 90%" in sentences
+    assert f"they {conclusion} than random directions." in sentences
+    assert "7 of 20 live features retain 90%" in sentences
 
 
 # ------------------------------------------------------------------ arms

@@ -240,34 +240,7 @@ def verdict_of(
                 "does not exclude .5, so nothing can be lost there."
             )
             continue
-        units, as_many = (
-            ("the best feature", "a random feature")
-            if row["k"] == 1
-            else (f"the {row['k']} best features", f"{row['k']} random features")
-        )
-        found.append(
-            f"{sae}, {row['concept']}: without {units}, the held-out AUROC at {site} falls from "
-            f"{row['clean_auc']:.3f} by {_interval(row, 'fall')}; without {as_many} of equal frequency by "
-            f"{_shown(row['random_fall'])} (p {row['p']:.2g}, q {row['q']:.2g} over the concepts), and by "
-            f"{_shown(row['direction_fall'])} if the change has a random direction and equal norm (p "
-            f"{row['direction_p']:.2g})."
-        )
-        found.append(
-            f"{row['concept']}: {units} change{'s' * (row['k'] == 1)} the activations by {row['size']:.1%} of their norm; "
-            f"{as_many} by {row['random_size']:.1%}."
-        )
-        if row["others_fall"] is not None:
-            found.append(
-                f"Other concepts fall by {_shown(row['others_fall'])} on average, {row['most_affected']} most, by "
-                f"{_shown(row['most_affected_fall'])}; an ablated feature is active on "
-                f"{row['others_active_share']:.0%} of their words. The excess over random features, minus that of other "
-                f"concepts, is {_interval(row, 'specificity')}. {_conclusion(row)}"
-            )
-        else:
-            found.append(
-                f"No other concept could be compared, so the effect may not be specific. {_conclusion(row)}"
-            )
-        found += [*_few(row), *_predictions(row, units, as_many)]
+        found += _of_concept(sae, site, row)
     if found and same:
         found.append(
             f"{sae} reads the site where the effect is measured, so the effect shows what its decoder vectors "
@@ -276,21 +249,52 @@ def verdict_of(
     return found
 
 
-def _conclusion(row: Mapping[str, Any]) -> str:
+def _of_concept(sae: str, site: str, row: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the sentences of a concept, the conclusion first."""
+    units, as_many = (
+        ("the best feature", "a random feature")
+        if row["k"] == 1
+        else (f"the {row['k']} best features", f"{row['k']} random features")
+    )
+    yield f"{sae}, {row['concept']}: {_conclusion(row, units)}."
+    yield (
+        f"The held-out AUROC at {site} is {row['clean_auc']:.3f}. It falls by {_interval(row, 'fall')} without {units}, "
+        f"by {_shown(row['random_fall'])} without {as_many} of equal frequency (p {row['p']:.2g}, q {row['q']:.2g} over "
+        f"the concepts), and by {_shown(row['direction_fall'])} after changes of equal norm in random directions (p "
+        f"{row['direction_p']:.2g})."
+    )
+    yield from _few(row)
+    if row["others_fall"] is not None:
+        yield (
+            f"Other concepts fall by {_shown(row['others_fall'])} on average, {row['most_affected']} most, by "
+            f"{_shown(row['most_affected_fall'])}; an ablated feature is active on "
+            f"{row['others_active_share']:.0%} of their words. The excess over random features, minus that of other "
+            f"concepts, is {_interval(row, 'specificity')}."
+        )
+    else:
+        yield "No other concept could be compared, so the effect may not be specific."
+    yield (
+        f"The ablation changes the activations by {row['size']:.1%} of their norm; that of {as_many} by "
+        f"{row['random_size']:.1%}."
+    )
+    yield from _predictions(row, as_many)
+
+
+def _conclusion(row: Mapping[str, Any], units: str) -> str:
     if not (_positive(row, "excess") and row["q"] <= LEVEL):
-        return "So the effect is not shown to exceed that of random features."
+        return f"later probes are not shown to need {units} more than random features"
     if not (_positive(row, "direction_excess") and row["direction_p"] <= LEVEL):
         return (
-            "So the effect exceeds that of random features, but is not shown to exceed that of random directions "
-            "of equal norm."
+            f"later probes need {units} more than random features, but a change of equal norm in random "
+            "directions may have the same effect"
         )
     if not _positive(row, "specificity"):
-        return "So later probes need these features, but the effect is not shown to be specific."
+        return f"later probes need {units}, but the effect is not shown to be specific"
     if row["most_affected_fall"] < row["fall"]:
-        return "So later probes need these features, for this concept more than for others."
+        return f"later probes need {units}, for this concept more than for others"
     return (
-        "So later probes need these features, for this concept more than for others on average, but "
-        f"{row['most_affected']} falls as much."
+        f"later probes need {units}, for this concept more than for others on average, but {row['most_affected']} "
+        "falls as much"
     )
 
 
@@ -298,32 +302,25 @@ def _few(row: Mapping[str, Any]) -> Iterator[str]:
     """Yield what limits the comparison with random features."""
     if row["candidates"] < FEW_CANDIDATES * row["k"]:
         yield (
-            f"{row['concept']}: only {counted(row['candidates'], 'other feature')} "
-            f"{'is' if row['candidates'] == 1 else 'are'} active about as often as the {row['k']}; below "
-            f"{FEW_CANDIDATES * row['k']}, random sets contain many of the best features, and the difference from them "
-            "is understated."
+            f"The random sets are drawn from {counted(row['candidates'], 'other feature')} and the best; with fewer than "
+            f"{FEW_CANDIDATES * row['k']} they share many of the best, and their difference is understated."
         )
     if 1 / (1 + row["sets"]) > LEVEL:
         yield (
-            f"{row['concept']}: {counted(row['sets'], 'distinct random set')} cannot give a p below "
-            f"{1 / (1 + row['sets']):.2g}."
+            f"{counted(row['sets'], 'distinct random set')} cannot give a p below {1 / (1 + row['sets']):.2g}."
         )
 
 
-def _predictions(row: Mapping[str, Any], units: str, as_many: str) -> Iterator[str]:
-    """Yield how much the next token changes, on text and at the words."""
+def _predictions(row: Mapping[str, Any], as_many: str) -> Iterator[str]:
+    """Yield how much the next token changes, on neutral text and at the words."""
     if row.get("text_kl") is None or row.get("words_kl") is None:
         return
-    text, words = (
-        f"{_nats(row[f'{of}_kl'])} nats per token ({_nats(row[f'random_{of}_kl'])} without {as_many}, p "
-        f"{row[f'{of}_kl_p']:.2g}; {_nats(row[f'direction_{of}_kl'])} in random directions)"
-        for of in ("text", "words")
-    )
-    more = "exceeds" if row["text_kl_p"] <= LEVEL else "is not shown to exceed"
+    more = "more than" if row["text_kl_p"] <= LEVEL else "not shown to be more than"
     yield (
-        f"{row['concept']}: without {units}, predictions of the next token change by a KL of {text} on "
-        f"{counted(row['text_tokens'], 'token')} of text without these words, and of {words} at the words. So the damage to "
-        f"predictions in general {more} that of random features."
+        f"Predictions of the next token change by {_nats(row['text_kl'])} nats of KL per token of neutral text, "
+        f"{more} without {as_many} ({_nats(row['random_text_kl'])}, p {row['text_kl_p']:.2g}); changes of equal norm: "
+        f"{_nats(row['direction_text_kl'])}. At the words: {_nats(row['words_kl'])}, "
+        f"{_nats(row['random_words_kl'])} (p {row['words_kl_p']:.2g}) and {_nats(row['direction_words_kl'])}."
     )
 
 
