@@ -15,7 +15,12 @@ sys.path.insert(0, str(DOCS.parent / "tests" / "support"))
 
 from neo4j_browser import browser  # noqa: E402
 
-from atlas.stores.neo4j.browser.pages import pictures, style_sheet, with_names  # noqa: E402
+from atlas.stores.neo4j.browser.pages import (  # noqa: E402
+    REQUESTED_EDGES,
+    pictures,
+    style_sheet,
+    with_names,
+)
 
 PICTURE = DOCS / "images" / "browser.png"
 
@@ -29,6 +34,7 @@ def make(url: str, feature: str, picture: str) -> None:
     query = next(each for each in pictures() if each.name == picture)
     with browser(url, **login) as shown:
         shown.run(f":style {style_sheet()}")
+        shown.set(REQUESTED_EDGES)
         shown.run(with_names(query, {"feature": feature}), keep=True)
         PICTURE.parent.mkdir(exist_ok=True)
         shown.picture(PICTURE)

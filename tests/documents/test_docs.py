@@ -23,18 +23,36 @@ def test_links_lead_somewhere(page):
             assert (page.parent / target).exists(), target
 
 
-def test_commands_in_the_readme_exist_with_their_options():
+def commands_of(page):
+    """The commands in the code blocks and the text of a page, each as its words."""
+    text = page.read_text("utf-8")
+    blocks = "\n".join(re.findall(r"^```\w*\n(.*?)^```", text, re.M | re.S))
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
+    joined = re.sub(r"\\\n\s*", "", blocks)  # a line that is continued
+    joined = re.sub(r"'[^'\n]*'|\"[^\"]*\"", "TEXT", joined)
+    lines = re.findall(r"^(?:\$ )?(?:\w+=\S+ )*(atlas [a-z].*)$", joined, re.M)
+    lines += re.findall(r"`(?:\w+=\S+ )*(atlas [a-z][^`]*)`", re.sub(r"\n\s*", " ", prose))
+    for line in lines:
+        yield re.sub(r"'[^']*'|\"[^\"]*\"", "TEXT", line).split(" #")[0].split()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_commands_of_the_pages_exist_with_their_options(page):
+    import click
+
+    import queries
     from atlas.cli.main import command
 
-    commands = command().commands
-    for line in re.findall(r"^(?:\w+=\S+ )?(atlas \w+.*)$", (ROOT / "README.md").read_text(), re.M):
-        words = re.sub(r"'[^']*'", "TEXT", line.split("  #")[0]).split()
-        found = commands[words[1]]
-        # A group, such as `atlas plot probes`.
-        if words[2:] and words[2] in getattr(found, "commands", {}):
-            found = found.commands[words[2]]
-        known = {o for p in found.params for o in p.opts}
-        assert {w for w in words if w.startswith("--")} <= known, line
+    for _, *words in commands_of(page):
+        found = command()
+        while words and isinstance(found, click.Group) and words[0] in found.commands:
+            found = found.commands[words.pop(0)]
+        assert not isinstance(found, click.Group) or not words or words[0] == "--help", words
+        known = {o for p in found.params for o in (*p.opts, *p.secondary_opts)}
+        used = {word.partition("=")[0] for word in words if re.match("--[a-z]", word)}
+        if found.name == "query" and words and words[0] in queries.names():
+            known |= {f"--{p.name.replace('_', '-')}" for p in queries.get(words[0]).parameters}
+        assert used <= known | {"--help"}, (found.name, used - known)
 
 
 def test_queries_named_in_the_pages_exist():

@@ -22,6 +22,7 @@ from atlas.errors import BadInput
 from atlas.export import export_for_browser
 from atlas.progress import SILENT
 from atlas.stores.neo4j.browser.pages import (
+    REQUESTED_EDGES,
     browser_link,
     example_names,
     links_page,
@@ -205,6 +206,21 @@ def test_features_are_drawn_in_the_colour_of_their_community(shown):
 
 
 @at_browser
+def test_only_the_edges_of_the_query_are_drawn_after_the_setting(shown):
+    edges = shown.page.locator("[data-testid=frame] g.relationship")
+    query = (
+        f"MATCH p = (f:Feature {{id: '{FEATURE}'}})-[:CO_ACTIVATES]-(g:Feature) RETURN p LIMIT 25"
+    )
+    wanted = [e for e, _ in others(WORLD.CO_ACTIVATES, FEATURE)]
+    shown.set(REQUESTED_EDGES)
+    shown.run(query, keep=True)
+    drawn = edges.count()
+    shown.page.locator("[data-testid=frame] [title=Close]").first.click()
+    shown.set(REQUESTED_EDGES.replace("false", "true"))  # as it is at first
+    assert drawn == len(wanted)
+
+
+@at_browser
 def test_a_link_opens_its_query_in_the_editor(shown):
     address = shown.page.url.partition("/browser")[0]
     query = pictures()[0].text
@@ -243,10 +259,11 @@ def test_the_page_has_a_link_for_the_style_each_picture_and_each_query():
     commands = [each["arg"][0] for each in opened if each]
     assert all(each["cmd"] == ["edit"] for each in opened if each)
     assert commands[0] == f":style {STYLE}"
-    assert len(commands) == 1 + len(pictures()) + len(queries.every())
-    assert "{id: 'mine/3' /* $feature */}" in commands[1]
+    assert commands[1] == REQUESTED_EDGES
+    assert len(commands) == 2 + len(pictures()) + len(queries.every())
+    assert "{id: 'mine/3' /* $feature */}" in commands[2]
     assert max(map(len, page.found)) < 8000  # what every browser and server takes
-    for query, command in zip([*pictures(), *queries.every()], commands[1:], strict=True):
+    for query, command in zip([*pictures(), *queries.every()], commands[2:], strict=True):
         assert (command == query.text) == (with_names(query, {}) == with_names(query, names))
         for parameter in query.parameters:
             if parameter.required and parameter.names == "feature":

@@ -100,10 +100,7 @@ class Browser:
         captions with the style sheet, and a slow machine shows the time between.
         """
         page = self.page
-        page.evaluate("text => navigator.clipboard.writeText(text)", command)
-        page.locator("[data-testid=activeEditor] .monaco-editor").first.click()
-        for key in ("Control+A", "Control+V", "Control+Enter"):
-            page.keyboard.press(key)
+        self._enter(command)
         frame = page.wait_for_function(FIND, arg=[command], timeout=PATIENCE).as_element()
         if caption is not None:
             page.wait_for_function(HAS_CAPTION, arg=caption, timeout=PATIENCE)
@@ -121,6 +118,19 @@ class Browser:
         if not keep:
             frame.query_selector("[title=Close]").click()
         return shown
+
+    def set(self, command: str) -> None:
+        """Change a setting of Browser, which shows all settings as JSON; then close that."""
+        self._enter(command)
+        shown = self.page.locator("[data-testid=frame]", has_text=command)
+        expect(shown).to_contain_text("maxNeighbours", timeout=PATIENCE)
+        shown.locator("[title=Close]").click()
+
+    def _enter(self, command: str) -> None:
+        self.page.evaluate("text => navigator.clipboard.writeText(text)", command)
+        self.page.locator("[data-testid=activeEditor] .monaco-editor").first.click()
+        for key in ("Control+A", "Control+V", "Control+Enter"):
+            self.page.keyboard.press(key)
 
     def picture(self, path: Path) -> None:
         """Write the frame with a graph, once it stands still and in view, as PNG."""

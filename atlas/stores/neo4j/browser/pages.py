@@ -10,9 +10,20 @@ import queries
 from atlas.stores import Graph
 from queries.record import Query, parse
 
-__all__ = ["browser_link", "example_names", "links_page", "pictures", "style_sheet", "with_names"]
+__all__ = [
+    "REQUESTED_EDGES",
+    "browser_link",
+    "example_names",
+    "links_page",
+    "pictures",
+    "style_sheet",
+    "with_names",
+]
 
 _FILES = resources.files(__package__)
+
+REQUESTED_EDGES = ":config autoComplete: false"
+"""A command of Neo4j Browser: draw the edges that a query returns, and no others."""
 
 #: A name that can be written between quotes in Cypher.
 _PLAIN = re.compile(r"[^'\\\x00-\x1f\x7f]+")
@@ -104,7 +115,7 @@ def with_names(query: Query, names: Mapping[str, str]) -> str:
 
 
 def links_page(address: str, *, atlas: str, names: Mapping[str, str]) -> str:
-    """Return an HTML page with a link for the style sheet, each picture and each named query.
+    """Return an HTML page with a link for each setting, each picture and each named query.
 
     Parameters
     ----------
@@ -133,5 +144,6 @@ def links_page(address: str, *, atlas: str, names: Mapping[str, str]) -> str:
         address=address.rstrip("/"),
         atlas=atlas,
         style=browser_link(address, f":style {style_sheet()}"),
+        edges=browser_link(address, REQUESTED_EDGES),
         sections=[("Pictures", links(pictures())), ("Tables", links(queries.every()))],
     )
