@@ -3,7 +3,7 @@
 Tokens, documents, labels and names of SAEs and models come from outside. They may contain
 escape sequences for terminals, marks that reverse the writing direction, or text that a
 spreadsheet evaluates as a formula. HTML is escaped where it is written
-(``analysis.plot_style``, ``analysis.residual.report.html_page``).
+(``analysis.plot_style``, ``analysis.report_page``).
 """
 
 import json

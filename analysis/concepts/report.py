@@ -5,12 +5,12 @@ from typing import Any, get_args
 
 from markupsafe import Markup
 
+from analysis import report_page
 from analysis.concepts.causal.plots import draw as draw_ablation
 from analysis.concepts.plots import draw, draw_front
 from analysis.concepts.settings import RawArm
 from analysis.plot_style import Chart
-from analysis.residual.report import html_page
-from analysis.residual.report.arm_difference import Mean
+from analysis.statistics.intervals import Mean
 from atlas.errors import BadInput
 from atlas.studies.results import Result
 
@@ -129,26 +129,26 @@ def concept_page(
     words = str(results[0]["words"])
     arms = _once([_named(one, row) for one in results for row in one.table("arms").to_pylist()])
     sections = [
-        html_page.paragraphs(
+        report_page.paragraphs(
             f"Are the features of {len(results)} SAE{'s'[: len(results) > 1]} more localised than the layer that they "
             f"read, and what do they lose, for the words of {words}? All scores are on held-out words."
         ),
-        html_page.notes([sentence for one in results for sentence in one.verdict]),
+        report_page.notes([sentence for one in results for sentence in one.verdict]),
         *_localisation(arms),
         *_information(arms, results),
         *_worth(arms, results, rank),
         *_causal(ablated),
-        html_page.heading("SAEs one by one"),
+        report_page.heading("SAEs one by one"),
         *_pictures(results),
-        html_page.heading("Reproduce"),
-        html_page.code([command]),
-        html_page.paragraphs("docs/methods/concepts.md defines the measures and their controls."),
+        report_page.heading("Reproduce"),
+        report_page.code([command]),
+        report_page.paragraphs("docs/methods/concepts.md defines the measures and their controls."),
     ]
-    return html_page.page(f"Concepts of {words}", sections)
+    return report_page.page(f"Concepts of {words}", sections)
 
 
 def _localisation(arms: Sequence[Mapping[str, Any]]) -> Iterator[Markup]:
-    yield html_page.heading("1. Are features more localised than the layer?")
+    yield report_page.heading("1. Are features more localised than the layer?")
     yield _table(
         [row for row in arms if row["p01_units"] is not None],
         _UNITS,
@@ -159,7 +159,7 @@ def _localisation(arms: Sequence[Mapping[str, Any]]) -> Iterator[Markup]:
 
 
 def _information(arms: Sequence[Mapping[str, Any]], results: Sequence[Result]) -> Iterator[Markup]:
-    yield html_page.heading("2. What is lost between layer and SAE?")
+    yield report_page.heading("2. What is lost between layer and SAE?")
     yield _table(
         arms,
         _INFORMATION,
@@ -175,7 +175,7 @@ def _worth(
     results: Sequence[Result],
     rank: Sequence[Mapping[str, Any]],
 ) -> Iterator[Markup]:
-    yield html_page.heading("3. Which SAE retains the most information in the fewest features?")
+    yield report_page.heading("3. Which SAE retains the most information in the fewest features?")
     yield _table(
         arms,
         _WORTH,
@@ -198,8 +198,8 @@ def _worth(
 def _causal(ablated: Sequence[Result]) -> Iterator[Markup]:
     if not ablated:
         return
-    yield html_page.heading("4. Do later probes need these features?")
-    yield html_page.notes([sentence for one in ablated for sentence in one.verdict])
+    yield report_page.heading("4. Do later probes need these features?")
+    yield report_page.notes([sentence for one in ablated for sentence in one.verdict])
     yield _table(
         [_named(one, row) for one in ablated for row in one.table("summary").to_pylist()],
         _ABLATED,
@@ -219,7 +219,7 @@ def _pictures(results: Sequence[Result]) -> Iterator[Markup]:
         yield from _figure(lambda one=one: draw(one), f"sae-{number}", caption)
     rest = len(results) - _MOST
     if rest > 0:
-        yield html_page.paragraphs(f"{rest} more SAEs are in the tables.")
+        yield report_page.paragraphs(f"{rest} more SAEs are in the tables.")
 
 
 def _once(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -246,7 +246,7 @@ def _table(
     """Return a table without the columns of the SAE and the concept, if there is one of each."""
     same = {name for name in ("sae", "concept") if len({row.get(name) for row in rows}) == 1}
     shown = {name: title for name, title in columns.items() if name not in same}
-    return html_page.table(rows, shown, caption=caption)
+    return report_page.table(rows, shown, caption=caption)
 
 
 def _figure(make: Any, name: str, caption: str) -> Iterator[Markup]:
@@ -254,9 +254,9 @@ def _figure(make: Any, name: str, caption: str) -> Iterator[Markup]:
     try:
         chart: Chart = make()
     except BadInput as error:
-        yield html_page.paragraphs(str(error))
+        yield report_page.paragraphs(str(error))
     else:
-        yield html_page.figure(chart, name=name, caption=caption)
+        yield report_page.figure(chart, name=name, caption=caption)
 
 
 def _named(one: Result, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -270,4 +270,4 @@ def _named(one: Result, row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _mean(row: Mapping[str, Any], name: str, *, low: str, high: str) -> Mean | None:
     value = row.get(name)
-    return None if value is None else Mean(value, row.get(low), row.get(high), seeds=0)
+    return None if value is None else Mean(value, row.get(low), row.get(high))

@@ -14,7 +14,7 @@ from neo4j_browser import NoBrowser, find_chromium
 
 import atlas
 from analysis.plot_style import ScriptSafe, save
-from analysis.residual.report.html_page import (
+from analysis.report_page import (
     code,
     comparisons,
     folded,

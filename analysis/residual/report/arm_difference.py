@@ -33,10 +33,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
+from analysis.statistics.intervals import Mean
 from analysis.statistics.permutation import exceedance_p
 from atlas.errors import BadInput
 
-__all__ = ["Difference", "Mean", "Sample", "difference", "mean_over_seeds", "sign_flip", "spread"]
+__all__ = ["Difference", "Sample", "difference", "mean_over_seeds", "sign_flip", "spread"]
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -72,16 +73,6 @@ class Sample:
     draws: NDArray[np.floating] | None = None
     draw: int | None = None
     documents: int | None = None
-
-
-@dataclass(frozen=True)
-class Mean:
-    """A mean over seeds and its 95% interval by Student's t; no interval below two seeds."""
-
-    mean: float | None
-    low: float | None
-    high: float | None
-    seeds: int
 
 
 @dataclass(frozen=True)
@@ -267,16 +258,19 @@ def _documents(samples: Sequence[Sample], seeds: Sequence[int]) -> int | None:
 def mean_over_seeds(
     values: Mapping[int, float], *, within: tuple[float, float] | None = None
 ) -> Mean:
-    """Return the mean over seeds with its 95% interval, clipped to the range ``within``."""
+    """Return the mean over seeds with its 95% interval by Student's t, clipped to the range ``within``.
+
+    There is no interval below two seeds.
+    """
     finite = np.array([v for v in values.values() if not np.isnan(v)], dtype=np.float64)
     if not len(finite):
-        return Mean(None, None, None, 0)
+        return Mean(None)
     mean = float(finite.mean())
     if len(finite) == 1:
-        return Mean(mean, None, None, 1)
+        return Mean(mean)
     half = float(student.ppf(0.975, len(finite) - 1) * finite.std(ddof=1) / np.sqrt(len(finite)))
     least, most = within or (-np.inf, np.inf)
-    return Mean(mean, max(least, mean - half), min(most, mean + half), len(finite))
+    return Mean(mean, max(least, mean - half), min(most, mean + half))
 
 
 def _ends(positives: Sequence[NDArray[np.int64]], strata: int) -> Floats:

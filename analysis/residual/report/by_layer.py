@@ -5,9 +5,10 @@ from typing import Any
 
 from markupsafe import Markup
 
+from analysis import report_page
 from analysis.plot_style import Chart
 from analysis.probe.tables import VERDICTS
-from analysis.residual.report import html_page, report_text
+from analysis.residual.report import report_text
 from analysis.residual.report.findings import Findings
 
 __all__ = ["maps", "verdicts"]
@@ -47,21 +48,21 @@ _OTHERWISE = {
 def maps(found: Findings, charts: Mapping[str, tuple[Chart, str]], *, where: str) -> list[Markup]:
     """Return the section on the share of each layer that affine maps explain."""
     parts = [
-        html_page.heading(
+        report_page.heading(
             f"Variance of each layer explained by an affine map of {report_text.source_name(found)}"
         )
     ]
     if not found.maps:
         return [
             *parts,
-            html_page.missing("map", f"atlas transcoder --from {found.source} --to all", where),
+            report_page.missing("map", f"atlas transcoder --from {found.source} --to all", where),
         ]
     rows = [
-        dict(row) | {"between": html_page.between(row["r2_low"], row["r2_high"])}
+        dict(row) | {"between": report_page.between(row["r2_low"], row["r2_high"])}
         for row in found.maps
     ]
     parts.append(
-        html_page.paragraphs(
+        report_page.paragraphs(
             "R² is held out by document. For comparison, the table has the held-out R² of the mean of each token id. "
             "This is not a ceiling, because rare ids have poor means. The table also has the same map of a model with "
             "random weights, if one was named. The second table includes the R² of the original study, computed in "
@@ -70,12 +71,12 @@ def maps(found: Findings, charts: Mapping[str, tuple[Chart, str]], *, where: str
         )
     )
     parts.append(
-        html_page.table(
+        report_page.table(
             rows, _MAPS, caption=f"Affine maps from {found.source}, R² variance-weighted"
         )
     )
     parts.append(
-        html_page.table(
+        report_page.table(
             rows,
             _OTHERWISE,
             caption="Other R² of the same maps, and numbers that show how they are inflated",
@@ -83,8 +84,8 @@ def maps(found: Findings, charts: Mapping[str, tuple[Chart, str]], *, where: str
     )
     for floor, places in _without_floor(found, found.maps).items():
         command = f"atlas transcoder --model {floor}=FOLDER --from {found.source} --to all"
-        parts.append(html_page.missing(f"map of the floor {floor} to {places}", command, where))
-    return parts + html_page.figures(charts, "sweep")
+        parts.append(report_page.missing(f"map of the floor {floor} to {places}", command, where))
+    return parts + report_page.figures(charts, "sweep")
 
 
 def _without_floor(found: Findings, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -104,13 +105,13 @@ def verdicts(
     rows = found.verdicts_by_layer
     if not rows:
         return []
-    parts = [html_page.heading("How well the token predicts features, by layer")]
+    parts = [report_page.heading("How well the token predicts features, by layer")]
     floors = any(row["floor"] for row in rows)
     if floors:
-        parts.append(html_page.paragraphs(report_text.floor_of_verdicts(rows)))
+        parts.append(report_page.paragraphs(report_text.floor_of_verdicts(rows)))
     for floor, places in _without_floor(found, rows).items():
         parts.append(
-            html_page.paragraphs(
+            report_page.paragraphs(
                 f"No SAE of the floor {floor} at {places} has probes with the settings of the model's probes. To train "
                 "and probe SAEs of the floor, run `atlas residual` with the text and settings of the model's SAEs.",
                 kind="missing",
@@ -128,15 +129,15 @@ def verdicts(
     caption = f"Verdicts by layer (shares of probed features), run {rows[0]['run']}"
     caption += f"; no feature has the verdict {' or '.join(none)}" if none else ""
     first = _with_floor({"features": "probed features"} | {n: n for n in shares[1:]}, floors=floors)
-    parts.append(html_page.table(rows, begin | first, caption=caption))
+    parts.append(report_page.table(rows, begin | first, caption=caption))
     parts.append(
-        html_page.table(
+        report_page.table(
             rows,
             begin | _with_floor(scores, floors=floors),
             caption="Scores of the probes of the same features",
         )
     )
-    return [*parts, *html_page.figures(charts, "verdicts")]
+    return [*parts, *report_page.figures(charts, "verdicts")]
 
 
 def _occurs(verdict: str, rows: Sequence[Mapping[str, Any]]) -> bool:

@@ -9,10 +9,11 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
+from analysis import report_page
 from analysis.interpretability.marks import MARKS
 from analysis.plot_style import FORMATS, Chart, save
 from analysis.probe.tables import VERDICTS
-from analysis.residual.report import by_layer, html_page, report_text, reproduce_commands
+from analysis.residual.report import by_layer, report_text, reproduce_commands
 from analysis.residual.report import plots as plots
 from analysis.residual.report.arm_difference import Difference
 from analysis.residual.report.findings import Findings
@@ -151,12 +152,12 @@ def html(
         The figures, if they were drawn already.
     """
     charts = figures(found) if charts is None else charts
-    return html_page.page(
+    return report_page.page(
         f"Dataset geometry of {found.atlas}",
         [
             *_verdict(found, where),
-            html_page.heading("The question"),
-            html_page.paragraphs(*report_text.question(found)),
+            report_page.heading("The question"),
+            report_page.paragraphs(*report_text.question(found)),
             *_setting(found, where),
             *by_layer.maps(found, charts, where=where),
             *by_layer.verdicts(found, charts, where=where),
@@ -165,8 +166,8 @@ def html(
             *_metrics(found, where),
             *_marks(found, where),
             *_conclusions(found),
-            html_page.heading("Commands to reproduce this report"),
-            html_page.code(reproduce_commands.commands(found, where)),
+            report_page.heading("Commands to reproduce this report"),
+            report_page.code(reproduce_commands.commands(found, where)),
         ],
     )
 
@@ -204,37 +205,37 @@ def _verdict(found: Findings, where: str) -> list[Markup]:
     rows = [
         (f"residual − {v.control}", report_text.ASKS[v.control], v.sentence) for v in found.verdicts
     ]
-    parts = [html_page.comparisons(found.headline, rows)]
+    parts = [report_page.comparisons(found.headline, rows)]
     for why, commands in reproduce_commands.without_verdict(found, where):
-        parts += [html_page.paragraphs(why, kind="missing"), html_page.code(commands)]
+        parts += [report_page.paragraphs(why, kind="missing"), report_page.code(commands)]
     return parts
 
 
 def _setting(found: Findings, where: str) -> list[Markup]:
     corpus = found.corpus
     text = (
-        f"Text: {corpus.get('name', '–')}, {html_page.cell(corpus.get('documents'))} documents. "
+        f"Text: {corpus.get('name', '–')}, {report_page.cell(corpus.get('documents'))} documents. "
         f"Source of maps and probes: `{found.source}`."
     )
-    parts = [html_page.heading("Data and settings"), html_page.paragraphs(text)]
+    parts = [report_page.heading("Data and settings"), report_page.paragraphs(text)]
     study = found.study
     if study is None:
         command = "atlas residual --model MODEL --from hook_embed --to blocks.L.hook_resid_post"
-        return [*parts, html_page.missing("residual study", command, where)]
+        return [*parts, report_page.missing("residual study", command, where)]
     if study.others:
         parts.append(
-            html_page.paragraphs(
+            report_page.paragraphs(
                 f"This report is on the study {study.name}. To report on another study of this atlas, pass --study: "
                 f"{', '.join(study.others)}.",
                 kind="missing",
             )
         )
     parts.append(
-        html_page.notes([f"{arm}: {reads}." for arm, reads in report_text.reads(study).items()])
+        report_page.notes([f"{arm}: {reads}." for arm, reads in report_text.reads(study).items()])
     )
     if len(study.split):
         parts.append(
-            html_page.table(
+            report_page.table(
                 study.split.to_dict("records"),  # type: ignore[arg-type]
                 {str(name): str(name) for name in study.split},
                 caption="Documents by use",
@@ -243,11 +244,11 @@ def _setting(found: Findings, where: str) -> list[Markup]:
     parts += _saes(study.arms)
     settings = [f"{k} {v}" for k, v in sorted(study.settings.items()) if v is not None]
     parts.append(
-        html_page.paragraphs(f"Settings of the study: {'; '.join(settings)}.", kind="small")
+        report_page.paragraphs(f"Settings of the study: {'; '.join(settings)}.", kind="small")
     )
     if study.unprobed:
         parts.append(
-            html_page.paragraphs(
+            report_page.paragraphs(
                 f"Excluded below, because they have no probes of this run from {study.site}: {', '.join(study.unprobed)}. "
                 f"To probe them, run `atlas probe {' '.join(study.unprobed)} --from {found.source} --atlas "
                 f"{shlex.quote(where)}`.",
@@ -269,12 +270,12 @@ def _saes(arms: pd.DataFrame) -> list[Markup]:
             {"arm": arm, "SAEs": len(own)} | {n: _range(own[n]) for n in _OF_SAE if n in own}
         )
     return [
-        html_page.table(
+        report_page.table(
             ranges,
             {n: n.replace("_", " ") for n in ranges[0]},
             caption="The SAEs of each arm, minimum to maximum",
         ),
-        html_page.folded(f"All {len(rows)} SAEs", each),
+        report_page.folded(f"All {len(rows)} SAEs", each),
     ]
 
 
@@ -282,11 +283,11 @@ def _common_in_caption(rows: Sequence[Mapping[str, Any]], what: str) -> Markup:
     """Return a table whose caption has the values that all rows share."""
     same = {n: v for n, v in rows[0].items() if len(rows) > 1 and all(r[n] == v for r in rows)}
     common = [
-        f"{n.replace('_', ' ')} {html_page.cell(v)}" for n, v in same.items() if v is not None
+        f"{n.replace('_', ' ')} {report_page.cell(v)}" for n, v in same.items() if v is not None
     ]
     caption = what + (f"; all have {', '.join(common)}" if common else "")
     columns = {n: n.replace("_", " ") for n in rows[0] if n not in same}
-    return html_page.table(rows, columns, caption=caption)
+    return report_page.table(rows, columns, caption=caption)
 
 
 def _range(column: pd.Series) -> str | None:
@@ -294,21 +295,21 @@ def _range(column: pd.Series) -> str | None:
     finite = column.dropna()
     if not len(finite):
         return None
-    least, most = html_page.cell(finite.min().item()), html_page.cell(finite.max().item())
+    least, most = report_page.cell(finite.min().item()), report_page.cell(finite.max().item())
     return least if least == most else f"{least} to {most}"
 
 
 def _arms(found: Findings, charts: Mapping[str, tuple[Chart, str]], where: str) -> list[Markup]:
     if found.study is None:
         return []
-    parts = [html_page.heading("How well features are predicted")]
+    parts = [report_page.heading("How well features are predicted")]
     if not found.arms:
         saes = " ".join(found.study.arms["sae"])
         command = f"atlas probe {saes} --from {found.source}"
-        return [*parts, html_page.missing("probe of the study's SAEs", command, where)]
+        return [*parts, report_page.missing("probe of the study's SAEs", command, where)]
     columns = _ARMS | {"token_ceiling": report_text.best_by_token(found.source)}
     parts.append(
-        html_page.table(
+        report_page.table(
             found.arms,
             columns,
             caption="Means over seeds, with 95% intervals over seeds if there are several. "
@@ -317,7 +318,7 @@ def _arms(found: Findings, charts: Mapping[str, tuple[Chart, str]], where: str) 
     )
     rungs = {rung: f"≥ {rung}" for row in found.scores[:1] for rung in row["ladder"]}
     parts.append(
-        html_page.table(
+        report_page.table(
             [_scored(row) for row in found.scores],
             _SCORES | rungs,
             caption="Scores of all SAEs of an arm together, in the form of the original study. Most tokens are inactive, so "
@@ -326,9 +327,9 @@ def _arms(found: Findings, charts: Mapping[str, tuple[Chart, str]], where: str) 
     )
     verdicts = {"arm": "arm"} | {f"verdict {name}": name for name in VERDICTS}
     parts.append(
-        html_page.table(found.arms, verdicts, caption="Share of probed features by verdict")
+        report_page.table(found.arms, verdicts, caption="Share of probed features by verdict")
     )
-    return parts + html_page.figures(charts, "distributions", "boxes")
+    return parts + report_page.figures(charts, "distributions", "boxes")
 
 
 def _differences(found: Findings, charts: Mapping[str, tuple[Chart, str]]) -> list[Markup]:
@@ -342,26 +343,26 @@ def _differences(found: Findings, charts: Mapping[str, tuple[Chart, str]]) -> li
     ]
     names = {"pair": "difference"} | {str(s): f"seed {s}" for s in seeds}
     return [
-        html_page.heading("Are residual features harder to predict?"),
-        html_page.paragraphs(report_text.HOW),
-        html_page.table(
+        report_page.heading("Are residual features harder to predict?"),
+        report_page.paragraphs(report_text.HOW),
+        report_page.table(
             rows, _DIFFERENCES, caption="Differences of mean balanced accuracy between arms"
         ),
-        html_page.table(each, names, caption="The same differences for each seed"),
-        html_page.table(
+        report_page.table(each, names, caption="The same differences for each seed"),
+        report_page.table(
             rows, _BEHIND, caption="Standard errors and variances behind the intervals"
         ),
-        *html_page.figures(charts, "differences"),
+        *report_page.figures(charts, "differences"),
     ]
 
 
 def _metrics(found: Findings, where: str) -> list[Markup]:
     if not found.arms and not found.matches:
         return []
-    parts = [html_page.heading("Interpretability metrics")]
+    parts = [report_page.heading("Interpretability metrics")]
     if any(row[name].mean is not None for row in found.arms for name in TOKEN_METRICS):
         parts.append(
-            html_page.table(
+            report_page.table(
                 found.arms,
                 {"arm": "arm"} | TOKEN_METRICS,
                 caption="Means over live features. Entropy is a lower bound if only the most frequent ids of a feature are stored",
@@ -374,7 +375,7 @@ def _metrics(found: Findings, where: str) -> list[Markup]:
         )
         return [
             *parts,
-            html_page.missing("match between the study's SAEs", f"atlas match {pair}", where),
+            report_page.missing("match between the study's SAEs", f"atlas match {pair}", where),
         ]
     columns = {
         "one": "arm",
@@ -387,7 +388,7 @@ def _metrics(found: Findings, where: str) -> list[Markup]:
         "null_threshold": "r under the null",
     }
     parts.append(
-        html_page.table(found.matches, columns, caption=report_text.matched(found.matches))
+        report_page.table(found.matches, columns, caption=report_text.matched(found.matches))
     )
     return parts
 
@@ -396,14 +397,14 @@ def _marks(found: Findings, where: str) -> list[Markup]:
     """Return the marks of interpretability by arm, and their differences."""
     if found.study is None:
         return []
-    parts = [html_page.heading("Are residual features harder to interpret?")]
+    parts = [report_page.heading("Are residual features harder to interpret?")]
     if not found.marks:
         command = f"atlas describe {' '.join(found.study.arms['sae'])}"
-        return [*parts, html_page.missing("mark of the study's features", command, where)]
-    parts.append(html_page.paragraphs(*filter(None, (found.marks_verdict, report_text.MARKED))))
+        return [*parts, report_page.missing("mark of the study's features", command, where)]
+    parts.append(report_page.paragraphs(*filter(None, (found.marks_verdict, report_text.MARKED))))
     names = {"arm": "arm", "saes": "SAEs", "features": "features"}
     parts.append(
-        html_page.table(
+        report_page.table(
             found.marks,
             names
             | MARKS
@@ -417,14 +418,14 @@ def _marks(found: Findings, where: str) -> list[Markup]:
         | {
             "mark": row["mark"].replace("_", " "),
             "pair": f"{row['one']} − {row['other']}",
-            "between": html_page.between(row["low"], row["high"]),
+            "between": report_page.between(row["low"], row["high"]),
             "harder": {True: "harder", False: "easier", None: "–"}[row["harder"]],
         }
         for row in found.mark_differences
     ]
     columns = {"mark": "mark"} | {k: v for k, v in _DIFFERENCES.items() if k != "resampled"}
     parts.append(
-        html_page.table(
+        report_page.table(
             rows,
             columns | {"q": "q", "harder": "the first arm is"},
             caption="Differences of mean marks between arms, on features of similar frequency; agreement and detection "
@@ -436,12 +437,12 @@ def _marks(found: Findings, where: str) -> list[Markup]:
 
 def _conclusions(found: Findings) -> list[Markup]:
     return [
-        html_page.heading("Conclusions"),
-        html_page.notes(
+        report_page.heading("Conclusions"),
+        report_page.notes(
             report_text.may(found) or ["None: this atlas has neither maps nor a residual study."]
         ),
-        html_page.heading("Limits of these conclusions"),
-        html_page.notes(report_text.may_not(found)),
+        report_page.heading("Limits of these conclusions"),
+        report_page.notes(report_text.may_not(found)),
     ]
 
 
@@ -449,7 +450,7 @@ def _row(difference: Difference) -> dict[str, Any]:
     return asdict(difference) | {
         "pair": f"{difference.one} − {difference.other}",
         "seeds": difference.seeds,
-        "between": html_page.between(difference.low, difference.high),
+        "between": report_page.between(difference.low, difference.high),
         "resampled": " and ".join(difference.resampled) or "nothing",
     }
 

@@ -1,4 +1,7 @@
-"""Self-contained HTML page of tables and SVG figures, for screens, phones and print."""
+"""A report as one HTML page of text, tables and SVG figures, for screens, phones and print.
+
+The page needs no network and no other file.
+"""
 
 import io
 import math
@@ -6,14 +9,13 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from analysis.plot_style import Chart, drawable, finished
-from analysis.residual.report.arm_difference import Mean
+from analysis.statistics.intervals import Mean
 
 __all__ = [
     "between",
@@ -34,7 +36,7 @@ __all__ = [
 
 def page(title: str, sections: Sequence[Markup]) -> str:
     """Return the page, with the title as its heading; sections of plain text are escaped."""
-    return _environment().get_template("page.html").render(title=title, sections=sections)
+    return _environment().get_template("report.html").render(title=title, sections=sections)
 
 
 def heading(text: str) -> Markup:
@@ -164,9 +166,9 @@ def _present(value: Any) -> bool:
 
 @cache
 def _environment() -> Environment:
-    """Return the templates beside this module; values are escaped unless they are ``Markup``."""
+    """Return the templates of this room; values are escaped unless they are ``Markup``."""
     return Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=PackageLoader("analysis"),
         autoescape=True,
         undefined=StrictUndefined,
     )
@@ -174,6 +176,6 @@ def _environment() -> Environment:
 
 def _part(name: str, *values: Any) -> Markup:
     """Render one macro of the templates."""
-    macros = _environment().get_template("parts.html").module
+    macros = _environment().get_template("report_parts.html").module
     rendered: Markup = getattr(macros, name)(*values)
     return rendered
