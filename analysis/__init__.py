@@ -174,6 +174,7 @@ if TYPE_CHECKING:
     from analysis.communities.leiden import partition as find_communities
     from analysis.concepts.words.files import read_words as read_words
     from analysis.concepts.worth.rank import rank_saes as rank_saes
+    from analysis.concepts.worth.roles import compare_roles as compare_roles
     from analysis.effects.counterparts import (
         compare_counterpart_effects as compare_counterpart_effects,
     )
@@ -197,6 +198,7 @@ __all__ += [
     "cca",
     "cka",
     "compare_counterpart_effects",
+    "compare_roles",
     "describe_graph",
     "dip_test",
     "find_communities",
@@ -221,6 +223,7 @@ _MODULES |= {
     "intervene": "analysis.effects.intervene",
     "measure_feature_logits": "analysis.logits.one_feature",
     "rank_saes": "analysis.concepts.worth.rank",
+    "compare_roles": "analysis.concepts.worth.roles",
     "read_words": "analysis.concepts.words.files",
     "steer_text": "analysis.steering.texts",
     # Of plain graphs and arrays, which need no atlas.

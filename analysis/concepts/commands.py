@@ -57,6 +57,19 @@ _RANK = (
     "low",
     "high",
 )
+_ROLES = (
+    "role",
+    "site",
+    "concept",
+    "saes",
+    "area",
+    "area_sd",
+    "auc",
+    "pairs",
+    "retained",
+    "with_k90",
+    "random_area",
+)
 _ABLATED = (
     "concept",
     "k",
@@ -84,7 +97,8 @@ _ABLATED = (
 @click.option(
     "--rank",
     is_flag=True,
-    help="Also order the SAEs by the area under R over log k, with the interval of each difference.",
+    help="Also order the SAEs by the area under R over log k, with the interval of each difference, "
+    "and compare trained SAEs with floors of their site and width.",
 )
 @click.option(
     "--ablate",
@@ -146,6 +160,7 @@ def concepts(
     """
     from analysis.concepts.study import study_concepts
     from analysis.concepts.worth.rank import rank_saes
+    from analysis.concepts.worth.roles import compare_roles
 
     if outs or page:
         from analysis.plot_style import check_path
@@ -189,6 +204,7 @@ def concepts(
             for one in results
         ],
         "rank": rank_saes(results) if rank else [],
+        "roles": compare_roles(results) if rank else [],
         "ablated": [
             {**one.summary, **{name: one.table(name).to_pylist() for name in one.tables}}
             for one in ablated
@@ -254,6 +270,11 @@ def _show(found: Mapping[str, Any]) -> None:
         echo(f"With --json, or for one SAE and concept, also the arms {', '.join(_BRIEF)}.")
     if found["rank"]:
         print_table(found["rank"], columns=_RANK, title="SAEs by area under R over log k")
+        print_table(
+            found["roles"],
+            columns=_ROLES,
+            title="Roles: auc is the probability that the area of a trained SAE exceeds that of a floor",
+        )
     for one in found["ablated"]:
         print_table(
             [_ablated(row) for row in one["summary"]],

@@ -1,5 +1,6 @@
 """Plots of concepts: p-values of units, retained information over k, splits, and the front of SAEs."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,6 +33,8 @@ _COLOURS = {
 _ARMS = tuple(_COLOURS)
 _HISTOGRAMS = ("features", "layer", "random")
 """Arms whose p-values are drawn."""
+_PANELS = 3
+"""More panels of the front are smaller, two in a row."""
 _NAMED = 8
 """With more SAEs, the front shows their roles by colour, instead of their names."""
 
@@ -70,6 +73,8 @@ def draw(result: Result) -> Chart:
 def draw_front(results: Sequence[Result]) -> Chart:
     """Plot R of all features against k90, a point for each SAE and concept, with intervals.
 
+    SAEs of several sites have a panel for each concept and site.
+
     Raises
     ------
     BadInput
@@ -92,13 +97,16 @@ def draw_front(results: Sequence[Result]) -> Chart:
         title=None, orient="bottom", direction="vertical", symbolOpacity=1, labelLimit=600
     )
     by = alt.Color("kind:N" if many else "sae:N", legend=legend)
-    base = alt.Chart(frame, width=_WIDTH, height=_HEIGHT)
-    rules = base.mark_rule(opacity=0.35)
+    # Two of many panels in a row: the sites of a block are often two.
+    panels = sorted(frame["panel"].unique(), key=_natural)
+    small = len(panels) > _PANELS
+    base = alt.Chart(frame, width=_WIDTH, height=_HEIGHT * (2 / 3 if small else 1))
+    rules = base.mark_rule(opacity=0.15 if many else 0.35)
     low = alt.Y("retained_low:Q", title=title_y)
     layers = alt.layer(
         rules.encode(x=x, y=low, y2="retained_high:Q", color=by),
         rules.encode(x=alt.X("at_low:Q"), x2="at_high:Q", y=y, color=by),
-        base.mark_point(size=60, filled=True, opacity=0.9).encode(
+        base.mark_point(size=35 if small else 60, filled=True, opacity=0.9).encode(
             x=x,
             y=y,
             color=by,
@@ -106,7 +114,8 @@ def draw_front(results: Sequence[Result]) -> Chart:
             tooltip=["sae:N", "concept:N", "kind:N", "k90:Q", *_numbers("retained", "area")],
         ),
     )
-    facets = layers.facet(facet=alt.Facet("concept:N", title=None), columns=3)
+    facet = alt.Facet("panel:N", title=None, sort=panels)
+    facets = layers.facet(facet=facet, columns=2 if small else 3)
     title = heading(
         "Front of SAEs: retained information and localisation",
         "Upper left is better; lines are 95% intervals; random: directions that are active as often",
@@ -122,6 +131,11 @@ def _front(results: Sequence[Result]) -> tuple[pd.DataFrame, int]:
         raise BadInput(
             "No layer separates the classes, so no SAE has a retained share; there is nothing to plot."
         )
+    sites, concepts = (frame[name].nunique() > 1 for name in ("site", "concept"))
+    frame["panel"] = [
+        (f"{concept}, {site}" if concepts else site) if sites else concept
+        for concept, site in zip(frame["concept"], frame["site"], strict=True)
+    ]
     names = ["k90", "k90_low", "k90_high"]
     frame[names] = frame[names].astype(float)
     largest = frame["k90"].max()
@@ -129,6 +143,11 @@ def _front(results: Sequence[Result]) -> tuple[pd.DataFrame, int]:
     for name in names:
         frame[f"at{name.removeprefix('k90')}"] = frame[name].fillna(none).clip(upper=none)
     return frame, none
+
+
+def _natural(text: str) -> list[int | str]:
+    """Return a key that sorts numbers in a text by value."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", text)]
 
 
 def _numbers(*names: str) -> list[alt.Tooltip]:
@@ -150,6 +169,7 @@ def _front_row(one: Result, row: dict[str, Any]) -> dict[str, Any] | None:
     retained = ("retained", "retained_low", "retained_high")
     return {
         "sae": one["sae"],
+        "site": str(one.summary.get("site") or "a residual"),
         "kind": kind,
         **{name: row[name] for name in (*names, *retained)},
     }

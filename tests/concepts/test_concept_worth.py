@@ -5,6 +5,7 @@ import pytest
 from drawn_charts import marks
 from scipy import sparse
 
+from analysis import compare_roles
 from analysis.concepts.plots import draw_front
 from analysis.concepts.probing.ridge import held_out_auc, nested_ridge, rotated
 from analysis.concepts.probing.splits import grouped_splits
@@ -265,7 +266,7 @@ def test_further_probes_report_permuted_labels_and_convergence():
 # ------------------------------------------------------------------ rank and front
 
 
-def result(sae, aucs, *, layer=0.9, role=None, more=()):
+def result(sae, aucs, *, layer=0.9, role=None, more=(), site=None, units=8):
     """A result whose features have the same AUROC at each k; ``more`` has further concepts."""
     import pyarrow as pa
 
@@ -277,6 +278,7 @@ def result(sae, aucs, *, layer=0.9, role=None, more=()):
         row = {
             "concept": concept,
             "arm": "features",
+            "units": units,
             "retained": tables.number(area.value),
             "retained_low": tables.number(area.low),
             "retained_high": tables.number(area.high),
@@ -304,6 +306,7 @@ def result(sae, aucs, *, layer=0.9, role=None, more=()):
         "splits": pa.Table.from_pylist(splits, schema=tables.SPLITS),
     }
     summary = {"sae": sae, "concepts": ["g/f"], "words": "g"} | ({"role": role} if role else {})
+    summary["site"] = site
     return Result("concepts", f"g+{sae}", summary, tables=(made, made.__getitem__))
 
 
@@ -352,6 +355,53 @@ def test_the_front_has_a_point_for_each_sae():
     assert {(row["sae"], row["k90"]) for row in points} == {("a", 5), ("b", 5)}
     with pytest.raises(BadInput, match="nothing to plot"):
         draw_front([])
+
+
+def test_the_front_has_a_panel_for_each_site_in_the_order_of_the_model():
+    sites = ["blocks.10.a", "blocks.9.a", "blocks.2.a", "blocks.2.b"]
+    results = [result(site, np.full(10, 0.7), site=site) for site in sites]
+    spec = draw_front(results).to_dict()
+    assert spec["facet"]["sort"] == ["blocks.2.a", "blocks.2.b", "blocks.9.a", "blocks.10.a"]
+    assert spec["columns"] == 2
+    points = [row for mark in marks(draw_front(results)) for row in mark.rows if "k90" in row]
+    assert {(row["sae"], row["panel"]) for row in points} == {(site, site) for site in sites}
+
+
+def test_roles_are_compared_within_site_and_width():
+    def saes(areas, *, role, units=8, site="a"):
+        return [
+            result(
+                f"{role}{units}{site}{i}",
+                np.full(10, 0.5 + 0.4 * x),
+                role=role,
+                units=units,
+                site=site,
+            )
+            for i, x in enumerate(areas)
+        ]
+
+    results = [
+        *saes([0.5, 0.7], role="trained"),
+        *saes([0.4, 0.6, 0.7], role="untrained"),
+        # A wide floor is above narrow trained SAEs, and below the wide one.
+        *saes([0.95], role="trained", units=16),
+        *saes([0.9], role="untrained", units=16),
+        *saes([0.2], role="frozen decoder", units=32),
+        *saes([0.9], role="trained", site="b"),
+    ]
+    found = {row["role"]: row for row in compare_roles(results)}
+    assert list(found) == ["trained", "frozen decoder", "untrained"]
+    assert {row["site"] for row in found.values()} == {"a"}  # site b has no floor
+    assert (found["trained"]["saes"], found["trained"]["with_k90"]) == (3, 3)
+    assert found["trained"]["area"] == pytest.approx(np.mean([0.5, 0.7, 0.95]))
+    assert found["trained"]["area_sd"] == pytest.approx(np.std([0.5, 0.7, 0.95], ddof=1))
+    assert "auc" not in found["trained"]
+    # .5 exceeds one of three; .7 exceeds two and ties with one; .95 exceeds .9.
+    assert found["untrained"]["auc"] == pytest.approx((1 + 2.5 + 1) / 7)
+    assert found["untrained"]["pairs"] == 7
+    assert (found["frozen decoder"]["auc"], found["frozen decoder"]["pairs"]) == (None, 0)
+    assert compare_roles(saes([0.5], role="trained")) == []
+    assert compare_roles([]) == []
 
 
 def test_layer_and_features_of_one_question_share_splits():
