@@ -35,13 +35,7 @@ from atlas.stores.cypher import checked
 from atlas.stores.cypher_names import check_names
 from atlas.stores.kuzu_build import FORMAT, Builder, builder, check_space, seconds
 from atlas.stores.kuzu_engine import engine, open_database, translation
-from atlas.stores.kuzu_faults import (
-    check_aggregates,
-    check_conditions,
-    check_list_predicates,
-    check_subqueries,
-    with_compared_conditions,
-)
+from atlas.stores.kuzu_faults import check_faults
 from atlas.stores.kuzu_files import (
     discard_database,
     discard_unfinished,
@@ -51,6 +45,7 @@ from atlas.stores.kuzu_files import (
     sum_of,
     unfinished,
 )
+from atlas.stores.kuzu_rewrites import headings, rewritten
 from atlas.stores.kuzu_update import MAX_UPDATES, Update, is_updated, plan_update
 from atlas.stores.partition import in_order, sae_column, shared_edges
 from atlas.stores.planning import compare
@@ -255,10 +250,7 @@ class KuzuStore:
         """
         values = checked(cypher, params)
         check_names(cypher)
-        check_aggregates(cypher)
-        check_conditions(cypher)
-        check_list_predicates(cypher)
-        check_subqueries(cypher)
+        check_faults(cypher)
         if limits is not None:
             if self._database is None:
                 raise StoreError(f"{self.url} is closed; open it again.")
@@ -274,10 +266,16 @@ class KuzuStore:
         """Run a checked query in this process, with limits on time and rows only."""
         with self._connected() as connection, self._translated(limits.timeout, cypher):
             connection.set_query_timeout(max(1, int(limits.timeout * 1000)))
-            result = _answer(connection, with_compared_conditions(cypher), values)
+            text = rewritten(cypher)
+            result = _answer(connection, text, values, written=cypher)
             if result.get_num_tuples() > limits.rows:
                 raise QueryFailed(too_many_rows(limits.rows))
-            return _plain(result)
+            table = _plain(result)
+            return (
+                table
+                if text == cypher
+                else table.rename_columns(headings(cypher, table.column_names))
+            )
 
     def table(self, name: str, sae: str | None = None) -> "pa.Table":
         """Return one node or edge table, sorted by its keys; see ``Store.table``."""
@@ -456,13 +454,21 @@ def _stored_sum(path: Path) -> dict[str, Any]:
 
 
 def _answer(
-    connection: "kuzu.Connection", cypher: str, params: Mapping[str, Any] | None = None
+    connection: "kuzu.Connection",
+    cypher: str,
+    params: Mapping[str, Any] | None = None,
+    *,
+    written: str = "",
 ) -> "kuzu.QueryResult":
+    """Run one statement; an error of a rewritten one is that of the query as it was ``written``."""
     # Preparing allows only one statement, while `execute` of a text runs several.
     connection.init_connection()
     values = dict(params or {})
     prepared = engine().PreparedStatement(connection, cypher, values)
     if not prepared.is_success():
+        if written not in ("", cypher):  # its positions are those that the author knows
+            of_author = engine().PreparedStatement(connection, written, values)
+            prepared = prepared if of_author.is_success() else of_author
         raise RuntimeError(prepared.get_error_message())
     answer = connection.execute(prepared, values)
     if isinstance(answer, list):

@@ -8,10 +8,11 @@ import pytest
 from query_grammar import Writer, random_graph
 
 from atlas.errors import QueryFailed, StoreError
-from atlas.stores import Limits, kuzu_faults
+from atlas.stores import Limits
 from atlas.stores.cypher import checked
 from atlas.stores.kuzu import KuzuStore
 from atlas.stores.kuzu_engine import engine
+from atlas.stores.kuzu_faults import check_faults
 
 NODES = pa.schema(
     [
@@ -61,10 +62,7 @@ def embedded_rows(store, query):
     """Return the rows of the embedded store, or None if it refuses the query."""
     try:
         values = checked(query, {})
-        kuzu_faults.check_aggregates(query)
-        kuzu_faults.check_conditions(query)
-        kuzu_faults.check_list_predicates(query)
-        kuzu_faults.check_subqueries(query)
+        check_faults(query)
         table = store.answer(query, values, limits=Limits(timeout=60, rows=10**6))
     except (QueryFailed, StoreError):
         return None

@@ -1,0 +1,345 @@
+"""Rewrites of queries for faults of the embedded engine: the rewritten query selects the rows that its author means.
+
+kuzu 0.11.3 answers these forms wrongly, and the store writes each in a way that is right:
+
+- Joins on an equality lose rows if a value is null, as in ``MATCH (f:Feature), (g:Feature) WHERE f.x = g.x``.
+- A node that may be null gives wrong rows in a later pattern with a condition or with a second known node.
+- ``COUNT {…}`` loses the nodes with count 0 if no property of the node is used.
+- ``CASE WHEN x THEN`` is wrong for most rows if ``x`` is a variable, a property or a ``CASE``.
+- ``x CONTAINS ''`` is false.
+- ``x IN [f.a, f.b]`` compares a null in the list as if it were 0, an empty text or an older value.
+- ``-0.0`` is sorted before negative numbers.
+
+``tests/stores/test_kuzu_rewrites.py`` shows them, and fails when the engine has been mended.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+
+from atlas import schema
+from atlas.stores.cypher import Token, tokens_of
+from atlas.stores.kuzu_clauses import (
+    CLOSE,
+    OPEN,
+    Match,
+    closing,
+    is_own_variable,
+    matches,
+    maybe_null,
+    opening,
+    projections,
+    returned,
+    split,
+    terms,
+    uses_outside,
+    variables,
+)
+
+__all__ = ["headings", "rewritten"]
+
+Insertion = tuple[int, str]
+"""A position in the text, and what is inserted there."""
+
+
+def rewritten(cypher: str) -> str:
+    """Return the query that the embedded engine runs.
+
+    Parameters
+    ----------
+    cypher
+        The query, without faults that ``kuzu_faults.check_faults`` refuses. Its line ends become ``\\n``.
+
+    Examples
+    --------
+    >>> rewritten("MATCH (f:Feature) RETURN CASE WHEN f.dead THEN 1 END")
+    'MATCH (f:Feature) RETURN CASE WHEN (f.dead) = true THEN 1 END'
+    >>> rewritten("MATCH (f:Feature), (g:Feature) WHERE f.x = g.x RETURN f.id, g.id")
+    'MATCH (f:Feature), (g:Feature) WHERE f.x IS NOT NULL AND g.x IS NOT NULL AND (f.x = g.x) RETURN f.id, g.id'
+    """
+    text = cypher.replace("\r\n", "\n")
+    while insertion := _listed_values(text, list(tokens_of(text))):
+        start, end, inserted = insertion
+        text = f"{text[:start]}{inserted}{text[end:]}"
+    steps: list[Callable[[str, Sequence[Token]], Iterator[Insertion]]] = [
+        _known_keys,
+        _guarded_counts,
+        _compared_conditions,
+        _contained_texts,
+        _positive_zeros,
+    ]
+    for step in steps:
+        insertions = list(step(text, list(tokens_of(text))))
+        # Stable: insertions at one position stay in the order in which they were found.
+        for at, inserted in sorted(insertions, key=lambda each: each[0])[::-1]:
+            text = f"{text[:at]}{inserted}{text[at:]}"
+    return text
+
+
+def headings(cypher: str, names: Sequence[str]) -> list[str]:
+    """Return the headings of the columns of a rewritten query: a column without ``AS`` has its author's text.
+
+    Parameters
+    ----------
+    cypher
+        The query of the author.
+    names
+        The headings from the engine.
+
+    Examples
+    --------
+    >>> headings("MATCH (f:Feature) RETURN f.id AS id, f.text CONTAINS $t", ["id", "OR(…)"])
+    ['id', 'f.text CONTAINS $t']
+    """
+    text = cypher.replace("\r\n", "\n")
+    items = returned(list(tokens_of(text)))
+    if len(items) != len(names) or any(item[0].text == "*" for item in items if item):
+        return list(names)
+    return [
+        name
+        if len(item) in (1, 3) or "AS" in (t.word for t in item[-2:])
+        else text[item[0].start : item[-1].start + len(item[-1].text)]
+        for item, name in zip(items, names, strict=True)
+    ]
+
+
+def _known_keys(text: str, tokens: Sequence[Token]) -> Iterator[Insertion]:
+    """Exclude nulls before each join."""
+    for match in matches(tokens):
+        null = [name for name in match.bound if maybe_null(match.before[name])]
+        if match.kind == "MATCH" and null and len(match.bound) > 1:
+            known = " AND ".join(f"{name} IS NOT NULL" for name in null)
+            yield match.start, f"WITH * WHERE {known} "
+        conditions = list(dict.fromkeys(f"{side} IS NOT NULL" for side in _join_keys(match)))
+        if match.kind != "MATCH" and null and uses_outside(match):
+            conditions += [f"id({name}) IS NOT NULL" for name in null]
+        if not conditions:
+            continue
+        if match.condition:
+            yield match.condition[0].start, f"{' AND '.join(conditions)} AND ("
+            yield match.end, ")"
+        else:
+            yield match.end, f" WHERE {' AND '.join(conditions)}"
+
+
+def _join_keys(match: Match) -> Iterator[str]:
+    """Yield both sides of each equality of two properties, in the condition and in maps."""
+    for term in terms(match.condition):
+        signs = [at for at, token in enumerate(term) if token.text == "="]
+        if len(signs) == 1:
+            one, other = _path(term[: signs[0]]), _path(term[signs[0] + 1 :])
+            if one and other and one[0] != other[0]:
+                yield from (".".join(side) for side in (one, other) if not _is_item(match, side))
+    for owner, name, value in match.maps():
+        if value and (side := _path(value)) and side[0] != owner:
+            yield from (each for each in (f"{owner}.{name}", ".".join(side)))
+
+
+def _is_item(match: Match, side: Sequence[str]) -> bool:
+    """Return whether one side of an equality is a node or an edge."""
+    kind = {**match.before, **match.own}.get(side[0], "value")
+    return len(side) == 1 and kind not in ("value", "known")
+
+
+def _path(side: Sequence[Token]) -> list[str]:
+    """Return the parts of ``name`` or ``name.property``; none for any other expression."""
+    while len(side) > 2 and side[0].text == "(" and closing(side) == len(side) - 1:
+        side = side[1:-1]
+    names = [
+        t.text for t in side[::2] if t.name is not None and t.word not in ("TRUE", "FALSE", "NULL")
+    ]
+    dots = all(t.text == "." for t in side[1::2])
+    return names if dots and len(side) in (1, 3) and len(names) == len(side[::2]) else []
+
+
+def _labels(tokens: Sequence[Token]) -> Iterator[tuple[str, str]]:
+    """Yield each variable that has one label in a pattern, and the label."""
+    for before, name, colon, label in zip(tokens, tokens[1:], tokens[2:], tokens[3:], strict=False):
+        if before.text == "(" and name.name and colon.text == ":" and label.name:
+            yield name.text, label.name
+
+
+def _guarded_counts(text: str, tokens: Sequence[Token]) -> Iterator[Insertion]:
+    """Use a property of the nodes that a ``COUNT {…}`` begins from, so that the engine reads them."""
+    keys = {node.label: node.key for node in schema.NODES}
+    labels = {name: keys.get(label) for name, label in _labels(tokens)}
+    for match in matches(tokens):
+        if match.kind != "COUNT" or not match.bound:
+            continue
+        brace = next(at for at, token in enumerate(tokens) if token.start == match.brace)
+        end = tokens[brace + closing(tokens[brace:])]
+        null = " OR ".join(
+            f"{name}.`{key}` IS NULL" if (key := labels.get(name)) else f"{name} IS NULL"
+            for name in dict.fromkeys(match.bound)
+        )
+        yield tokens[brace - 1].start, f"CASE WHEN {null} THEN 0 ELSE "
+        yield end.start + 1, " END"
+
+
+def _compared_conditions(text: str, tokens: Sequence[Token]) -> Iterator[Insertion]:
+    """Write each condition of ``CASE WHEN`` as ``(condition) = true``."""
+    searched: list[bool] = []  # for each open CASE: whether it has conditions, not values
+    for token, following in pairwise(tokens):
+        if token.word == "CASE":
+            searched.append(following.word == "WHEN")
+        elif token.word == "END" and searched:
+            searched.pop()
+        elif token.word == "WHEN" and searched and searched[-1]:
+            yield following.start, "("
+        if following.word == "THEN" and searched[-1:] == [True]:
+            yield token.start + len(token.text), ") = true"
+
+
+def _contained_texts(text: str, tokens: Sequence[Token]) -> Iterator[Insertion]:
+    """Write ``x CONTAINS y`` as ``(x CONTAINS y OR x STARTS WITH y)``, which is true for an empty ``y``."""
+    for at, token in enumerate(tokens[:-1]):
+        if token.word != "CONTAINS" or not at or tokens[at - 1].text in (".", ":"):
+            continue
+        first, last = _operand_before(tokens, at - 1), _operand_after(tokens, at + 1)
+        wanted = tokens[at + 1 : last + 1]
+        if len(wanted) == 1 and wanted[0].kind == "string" and len(wanted[0].text) > 2:
+            continue
+        start, end = tokens[first].start, tokens[last].start + len(tokens[last].text)
+        left, right = text[start : token.start].strip(), text[tokens[at + 1].start : end]
+        yield start, "("
+        yield end, f" OR {left} STARTS WITH {right})"
+
+
+def _listed_values(text: str, tokens: Sequence[Token]) -> tuple[int, int, str] | None:
+    """Return where the last ``x IN [f.a, f.b]`` is, and ``(x = f.a OR x = f.b)``; None if there is none."""
+    for at in range(len(tokens) - 2, 0, -1):
+        if tokens[at].word != "IN" or tokens[at + 1].text != "[" or is_own_variable(tokens, at):
+            continue
+        size = closing(tokens[at + 1 :])
+        values = split(tokens[at + 2 : at + 1 + size])
+        if size < 0 or not any(list(variables(value)) for value in values):
+            continue
+        first = _operand_before(tokens, at - 1)
+        start, left = tokens[first].start, text[tokens[first].start : tokens[at].start].strip()
+        parts = [text[v[0].start : v[-1].start + len(v[-1].text)] for v in values if v]
+        end = tokens[at + 1 + size].start + 1
+        return start, end, f"({' OR '.join(f'{left} = ({part})' for part in parts)})"
+    return None
+
+
+def _operand_before(tokens: Sequence[Token], last: int) -> int:
+    """Return the position of the first token of the operand that ends at ``last``."""
+    at = last
+    while True:
+        token = tokens[at]
+        if token.text in CLOSE or token.word == "END":
+            at = opening(tokens, at)
+            before = tokens[at - 1] if at else None
+            is_call = (
+                before is not None and before.name is not None and before.word not in _OPERATORS
+            )
+            if tokens[at].text in ("(", "[") and is_call:
+                at -= 1
+        if at >= 2 and tokens[at - 1].text == "." and tokens[at].name is not None:
+            at -= 2
+            continue
+        return at
+
+
+_OPERATORS = frozenset(
+    [
+        "AND",
+        "OR",
+        "XOR",
+        "NOT",
+        "IN",
+        "WHERE",
+        "WHEN",
+        "THEN",
+        "ELSE",
+        "WITH",
+        "RETURN",
+        "BY",
+        "DISTINCT",
+        "AS",
+        "CONTAINS",
+    ]
+)
+
+
+def _operand_after(tokens: Sequence[Token], first: int) -> int:
+    """Return the position of the last token of the operand that begins at ``first``."""
+    at = first
+    if tokens[at].word == "CASE":
+        depth = 0
+        for at in range(first, len(tokens)):
+            depth += (tokens[at].word == "CASE") - (tokens[at].word == "END")
+            if not depth:
+                break
+    elif tokens[at].text in OPEN:
+        at += closing(tokens[at:])
+    while at + 1 < len(tokens):
+        if tokens[at + 1].text == "." and at + 2 < len(tokens):
+            at += 2
+        elif tokens[at + 1].text in ("(", "["):
+            at += 1 + closing(tokens[at + 1 :])
+        else:
+            break
+    return at
+
+
+_SIGNS = frozenset("+-*/%^.")
+_ROUNDING = frozenset(["ROUND", "CEIL", "CEILING", "FLOOR", "NEGATE"])
+
+
+def _positive_zeros(text: str, tokens: Sequence[Token]) -> Iterator[Insertion]:
+    """Add 0 to each column, and to each value of ``ORDER BY``, that may compute ``-0.0``."""
+    for projection in projections(tokens):
+        for item in projection:
+            value = item[:-2] if len(item) > 2 and item[-2].word == "AS" else item
+            if value and value[-1].word in ("ASC", "DESC", "ASCENDING", "DESCENDING"):
+                value = value[:-1]
+            if value and _may_be_negative_zero(value):
+                yield value[0].start, "(("
+                yield value[-1].start + len(value[-1].text), ") + 0)"
+
+
+def _may_be_negative_zero(value: Sequence[Token]) -> bool:
+    """Return whether an expression is a number that may be ``-0.0``."""
+    depth, outer = 0, list[Token]()
+    for token in value:
+        depth -= token.text in CLOSE
+        if not depth and token.text not in CLOSE:
+            outer.append(token)
+        depth += token.text in OPEN
+    if any(t.kind == "sign" and t.text not in _SIGNS | OPEN for t in outer):
+        return False
+    if any(t.kind == "string" or t.word in _WORDS for t in outer):
+        return False
+    is_number = len(value) == 2 and value[1].kind == "number"
+    signs = [
+        t.text
+        for before, t in zip([None, *outer], outer, strict=False)
+        if t.text in ("*", "/", "%", "^")
+        or (t.text == "-" and (before is None or before.text in _SIGNS))
+    ]
+    is_rounded = len(value) > 2 and value[1].text == "(" and value[0].word in _ROUNDING
+    is_extreme = len(value) > 2 and value[1].text == "(" and value[0].word in ("MIN", "MAX")
+    if is_extreme and closing(value[1:]) == len(value) - 2:
+        inner = [t for t in value[2:-1] if t.word != "DISTINCT"]
+        return bool(inner) and _may_be_negative_zero(inner)
+    return len(value) > 1 and not is_number and (bool(signs) or is_rounded)
+
+
+_WORDS = frozenset(
+    [
+        "AND",
+        "OR",
+        "XOR",
+        "NOT",
+        "IN",
+        "IS",
+        "CONTAINS",
+        "STARTS",
+        "ENDS",
+        "CASE",
+        "WHEN",
+        "END",
+        "EXISTS",
+        "DISTINCT",
+    ]
+)
