@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from ingest.model.upper_blocks import UpperBlocks
     from ingest.sae.autoencoder import Autoencoder
 
-__all__ = ["Effects", "draws_of", "feature_q", "measure"]
+__all__ = ["BATCH", "Effects", "draws_of", "feature_q", "measure"]
 
 Floats = NDArray[np.float64]
 Floats32 = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 #: Contexts of a batch of attribution.
-_BATCH = 32
+BATCH = 32
 
 #: Random signs of documents, and draws of the bootstrap over documents.
 _SIGNS = 999
@@ -140,7 +140,7 @@ def measure(
             vectors=source.vectors,
             targets=targets,
             sources=source.features,
-            batch=_BATCH,
+            batch=BATCH,
             steps=steps,
             stage=stage,
         )

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-import torch
 
+from analysis.effects.ablation.attribution import attribution_seconds
 from analysis.effects.ablation.rows import Edits, measured
-from analysis.effects.measure import draws_of, measure
+from analysis.effects.ablation.source import ablation_delta
+from analysis.effects.measure import BATCH, draws_of, measure
 from analysis.effects.questions import pair_measures
 from analysis.effects.settings import EffectSettings
 from analysis.effects.subjects import Opened, later_saes, open_subjects
@@ -31,11 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["EffectStudy", "measure_effects", "verdict"]
 
-#: Edits of the sample of a forecast.
-_SAMPLE = 64
-
-#: Cost of a backward pass of all contexts, in forward passes.
-_BACKWARD = 2.0
+#: Edits of the sample of a forecast, and the contexts that they are in.
+_SAMPLE, _CONTEXTS = 192, 16
 
 #: Additivity below which a verdict warns that single effects do not add up.
 _ADDITIVE = 0.8
@@ -68,6 +66,7 @@ class EffectStudy(Study):
         "summary": "means over features, with controls",
         "calibration": "predicted and measured effects",
     }
+    forecasts: ClassVar[int] = 12
 
     settings: EffectSettings
     on: tuple[str, ...] | None = None
@@ -108,23 +107,28 @@ class EffectStudy(Study):
     def forecast(self, task: Task, at: TaskContext) -> Cost:
         """Return the cost of one SAE, from a sample of its edits."""
         opened = self._open(task, at)
-        source, contexts = opened.source, opened.contexts
+        source, contexts, targets = opened.source, opened.contexts, opened.targets
         arms = 2 + draws_of(self.settings, len(source.features))
-        number = min(_SAMPLE, len(source.chosen))
-        some = source.chosen.take(np.random.default_rng(0).permutation(len(source.chosen))[:number])
-        zeros = torch.zeros(number, source.vectors.shape[1])
-        edits = Edits(some.context, some.position, zeros)
+        near = np.flatnonzero(source.chosen.context < _CONTEXTS)
+        some = source.chosen.take(np.random.default_rng(0).permutation(near)[:_SAMPLE])
+        edits = Edits(some.context, some.position, ablation_delta(source, some))
 
         def work() -> None:
-            for _ in measured(opened.upper, contexts, edits, targets=opened.targets):
+            for _ in measured(opened.upper, contexts, edits, targets=targets):
                 pass
 
         work()
-        each = timed(work) / number
-        below = timed(lambda: opened.upper.below(contexts.ids, contexts.mask, hooks=[]))
-        passes = sum(min(sae.info.d_sae, _active(opened)) for sae in opened.targets)
-        pairs = len(source.features) * sum(sae.info.d_sae for sae in opened.targets)
-        seconds = arms * len(source.chosen) * each + passes * below * _BACKWARD
+        each = timed(work) / max(len(some), 1)
+        number = arms * len(source.chosen) + self.settings.joint * _active(opened)
+        seconds = number * each + attribution_seconds(
+            opened.upper,
+            contexts,
+            source.chosen,
+            vectors=source.vectors,
+            targets=targets,
+            batch=BATCH,
+        )
+        pairs = len(source.features) * sum(sae.info.d_sae for sae in targets)
         return Cost(seconds, bytes=4 * pairs * (5 + arms))
 
     def run(self, task: Task, at: TaskContext) -> Found:
@@ -258,11 +262,10 @@ def measure_effects(
     )
 
 
-def _active(opened: Opened) -> int:
-    """Return an estimate of the number of targets that are active in a context."""
+def _active(opened: Opened) -> float:
+    """Return the mean number of features that are active at a token with any."""
     every = opened.source.every
-    pairs = np.unique(every.context * opened.sae.info.d_sae + every.feature)
-    return int(np.bincount(pairs // opened.sae.info.d_sae).max(initial=1))
+    return len(every) / len(np.unique(every.context * (1 << 32) + every.position))
 
 
 def verdict(summary: dict[str, Any]) -> list[str]:

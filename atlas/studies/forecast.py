@@ -116,6 +116,7 @@ class Forecast:
         measure: Callable[[int], Sequence[Cost] | None],
         *,
         sizes: Sequence[int],
+        least: int = 1,
         processes: int = 1,
         progress: Progress = SILENT,
         clock: Clock = time.monotonic,
@@ -129,13 +130,15 @@ class Forecast:
             study has no forecast.
         sizes
             Number of tasks of each group.
+        least
+            Number of groups that are measured even if more is spent.
         kind, processes, progress, clock
             See ``Forecast``.
         """
         costs: list[Sequence[Cost]] = []
         began, spent = clock(), 0.0
         for number in range(len(sizes)):
-            if costs and clock() - began > max(BUDGET, SHARE * spent):
+            if len(costs) >= least and clock() - began > max(BUDGET, SHARE * spent):
                 break
             found = measure(number)
             if found is None:

@@ -200,6 +200,7 @@ def _forecast(
         study.command or study.kind,
         lambda number: study.forecast_group(groups[number], at),
         sizes=[len(group) for group in groups],
+        least=study.forecasts,
         processes=processes,
         progress=at.progress,
     )

@@ -200,6 +200,9 @@ class Study(ABC):
     resumes: ClassVar[bool] = False
     """Whether ``run`` skips the steps that are stored, so that it also runs for a stored part."""
 
+    forecasts: ClassVar[int] = 1
+    """Number of groups whose cost is measured even if that takes long; more where groups differ."""
+
     codes_removable: ClassVar[bool] = False
     """Whether a part that records ``codes: true`` stays current after the codes are removed."""
 

@@ -46,6 +46,8 @@ class UpperBlocks:
         layer, rest = parse_hook(hook, model=model.name, layers=layers)
         self.first = 0 if layer is None else layer + (rest == "hook_resid_post")
         """Number of lower blocks that are skipped."""
+        self.mixes_tokens = self.first < layers
+        """Whether a change at a token can change another: False above the last block."""
 
     def below(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, *, hooks: Sequence[str]

@@ -142,6 +142,24 @@ def test_groups_beyond_the_budget_count_as_the_mean_of_the_measured():
     ]
 
 
+def test_a_study_of_unlike_groups_measures_some_beyond_the_budget():
+    clock, measured = Clock(), []
+
+    def measure(number):
+        measured.append(number)
+        clock.now += 1.0
+        return [Cost(5.0 * (number + 1))]
+
+    recorded = RecordingProgress()
+    forecast = Forecast.measured(
+        "f", measure, sizes=[1] * 5, least=3, progress=recorded, clock=clock
+    )
+    assert measured == [0, 1, 2]
+    forecast.begin()
+    # 5 + 10 + 15 + 2 * 10
+    assert "about 50 seconds" in recorded.messages[0]
+
+
 def test_workers_correct_the_forecast_group_by_group():
     clock, recorded = Clock(), RecordingProgress()
     costs = [[Cost(60.0)]] * 4

@@ -21,6 +21,7 @@ from scipy.stats import false_discovery_control
 from small_ingest import a_sae
 
 from analysis.effects.ablation.attribution import attribute, encoder_rows
+from analysis.effects.ablation.rows import Edits, measured
 from analysis.effects.ablation.sample import Contexts, Occurrences, drawn, nearest_other
 from analysis.effects.ablation.source import Source, source_of
 from analysis.effects.inference import (
@@ -147,8 +148,6 @@ def test_without_any_other_feature_there_is_no_edge():
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2"])
 def test_ablation_equals_one_hook_at_a_time(family, monkeypatch):
     """Every measured number equals that of a loop that hooks and runs one feature at a time."""
-    from analysis.effects.ablation.rows import Edits, measured
-
     monkeypatch.setattr("analysis.effects.ablation.rows._GROUP", 2)
     model = random_model(family)
     ids, mask = random_ids(rows=4, length=10)
@@ -203,6 +202,42 @@ def test_ablation_equals_one_hook_at_a_time(family, monkeypatch):
         ]
         wanted = [rise[at], sum(rise[at + 1 :]), float(kl[at]), float(kl[at + 1 :].sum())]
         np.testing.assert_allclose(got[n], wanted, atol=2e-5)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2", "gpt_neox"])
+def test_ablation_after_the_last_block_equals_the_complete_model(family):
+    """Edited tokens are run alone; the reference adds the delta to the output of the last block."""
+    model = random_model(family)
+    ids, mask = random_ids(rows=4, length=10)
+    contexts = Contexts(ids, mask, mask.bool(), np.arange(4))
+    head = NextTokenModel("small", model)
+    upper = UpperBlocks(head, "blocks.2.hook_resid_post")
+    assert not upper.mixes_tokens
+    assert UpperBlocks(head, "blocks.2.hook_mlp_out").mixes_tokens
+    where = mask.nonzero().numpy()[::3]
+    delta = torch.randn(len(where), 24, generator=torch.Generator().manual_seed(0))
+    got, predicted = np.full((len(where), 4), np.nan), {}
+    edits = Edits(where[:, 0], where[:, 1], delta)
+    for changes in measured(upper, contexts, edits, targets=(), predictions=True):
+        got[changes.rows] = changes.loss
+        predicted |= dict(zip(changes.rows.tolist(), changes.predictions, strict=True))
+    plain = head.logits(ids, mask).log_softmax(-1)
+    assert (np.abs(got[:, 2]) > 1e-3).all()
+    for n, (row, at) in enumerate(where):
+
+        def add(x, row=row, at=at, n=n):
+            new = x.clone()
+            new[row, at] += delta[n]
+            return new
+
+        edited = head.logits(ids, mask, edits={"blocks.2.hook_resid_post": add}).log_softmax(-1)
+        log_p, log_q = plain[row], edited[row]
+        assert torch.equal(log_p[:at], log_q[:at])
+        follows = at < 9 and mask[row, at + 1]
+        rise = float((log_p - log_q)[at, ids[row, at + 1]]) if follows else 0.0
+        kl = float((log_p.exp() * (log_p - log_q)).sum(-1)[at])
+        np.testing.assert_allclose(got[n], [rise, 0, kl, 0], atol=2e-5)
+        np.testing.assert_allclose(predicted[n], (log_q - log_p)[at], atol=2e-5)
 
 
 @pytest.mark.parametrize("kind", ["standard", "centred"])

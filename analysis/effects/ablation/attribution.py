@@ -9,6 +9,7 @@ active in a context, not the number of features.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from analysis.effects.ablation.sample import Contexts, Occurrences
+from atlas.studies.forecast import timed
 from atlas.studies.steps import NOT_STORED, Steps
 from ingest.precision import ieee_float32
 
@@ -24,7 +26,10 @@ if TYPE_CHECKING:
     from ingest.model.upper_blocks import UpperBlocks
     from ingest.sae.autoencoder import Autoencoder
 
-__all__ = ["Attribution", "attribute", "encoder_rows"]
+__all__ = ["Attribution", "attribute", "attribution_seconds", "encoder_rows"]
+
+#: Backward passes of each target SAE that a forecast measures.
+_PASSES = 4
 
 Floats32 = NDArray[np.float32]
 
@@ -109,6 +114,35 @@ def attribute(
     return Attribution(effect, loss / number_of)
 
 
+def attribution_seconds(
+    upper: "UpperBlocks",
+    contexts: Contexts,
+    occurrences: Occurrences,
+    *,
+    vectors: torch.Tensor,
+    targets: "Sequence[Autoencoder]",
+    batch: int,
+) -> float:
+    """Return a forecast of the seconds of ``attribute``, from a few passes of its first batch.
+
+    Parameters
+    ----------
+    upper, contexts, occurrences, vectors, targets, batch
+        As for ``attribute``.
+    """
+    some = occurrences.take(occurrences.context < batch)
+    first = contexts.take(slice(0, batch))
+    graph = _Graph(upper, first, some, start=0, vectors=vectors, targets=targets)
+    seconds = 0.0
+    for sae in targets:
+        passes = graph.passes(sae)
+        next(passes, None)  # the first prepares the others
+        found: list[Any] = []
+        used = timed(lambda passes=passes, found=found: found.extend(islice(passes, _PASSES)))
+        seconds += used / max(len(found), 1) * graph.number(sae)
+    return seconds * -(-len(contexts) // batch)
+
+
 def _sums(
     graph: "_Graph", row: NDArray[np.int64], *, sources: int, targets: "Sequence[Autoencoder]"
 ) -> dict[str, NDArray[Any]]:
@@ -168,25 +202,31 @@ class _Graph:
         (gradient,) = torch.autograd.grad(-chosen[at].sum(), self._delta, retain_graph=True)
         return self._along(gradient).astype(np.float64)
 
-    def passes(self, sae: "Autoencoder") -> "Iterator[tuple[NDArray[np.int64], Floats32]]":
-        """Yield for each pass the target of each occurrence, and its attribution."""
+    def number(self, sae: "Autoencoder") -> int:
+        """Return the number of passes: the most targets that are active in a context."""
+        return int((self._codes(sae) > 0).any(1).sum(1).max())
+
+    def _codes(self, sae: "Autoencoder") -> torch.Tensor:
         x = self._read[sae.info.hook]
         keep = self._contexts.read.to(x.device)
         codes = torch.zeros((*x.shape[:2], sae.info.d_sae), device=x.device)
         codes[keep] = sae.encode(x.detach()[keep].float()).to(x.device)
-        gate = codes > 0
+        return codes
+
+    def passes(self, sae: "Autoencoder") -> "Iterator[tuple[NDArray[np.int64], Floats32]]":
+        """Yield for each pass the target of each occurrence, and its attribution."""
+        x, codes = self._read[sae.info.hook], self._codes(sae)
+        keep, gate = self._contexts.read.to(x.device), codes > 0
         rows = encoder_rows(sae, x.detach()[keep].float(), codes[keep])
-        active = gate.any(1)
-        lists = [row.nonzero()[:, 0] for row in active]
-        for turn in range(max(map(len, lists))):
-            target = torch.tensor([int(one[turn]) if turn < len(one) else -1 for one in lists])
-            use = (target >= 0).to(x.device)
-            index = target.clamp(min=0).to(x.device)
-            weight = gate[torch.arange(len(index)), :, index] & use[:, None]
+        lists = [row.nonzero()[:, 0] for row in gate.any(1)]
+        turns = torch.nn.utils.rnn.pad_sequence(lists, padding_value=-1)
+        for target in turns:
+            index = target.clamp(min=0)
+            weight = gate[torch.arange(len(index)), :, index] & (target >= 0)[:, None]
             cotangent = (weight[..., None] * rows[index][:, None]).to(x.dtype)
             (gradient,) = torch.autograd.grad(x, self._delta, cotangent, retain_graph=True)
             # An occurrence without a target in this pass adds 0 to target 0.
-            yield target.numpy().clip(min=0)[self._at[0]], self._along(gradient)
+            yield index.cpu().numpy()[self._at[0]], self._along(gradient)
 
     def _along(self, gradient: torch.Tensor) -> Floats32:
         """Return the product of the gradient with the change of each occurrence."""

@@ -245,18 +245,23 @@ class _Edited:
     own, position
         (rows,). The context in its group, and the position of the edit.
     start
-        The first position of ``logits``.
+        The first position of ``logits``; None if each row has the logits of its edited token alone.
     logits
-        (rows, positions from ``start`` on, vocabulary).
+        (rows, positions from ``start`` on, vocabulary), or (rows, 1, vocabulary).
     read
         By hook, the activations.
     """
 
     own: torch.Tensor
     position: torch.Tensor
-    start: int
+    start: int | None
     logits: torch.Tensor
     read: dict[str, torch.Tensor]
+
+    @property
+    def at(self) -> torch.Tensor:
+        """The position of the edit in ``logits``, (rows,)."""
+        return torch.zeros_like(self.own) if self.start is None else self.position - self.start
 
 
 def _edited(
@@ -270,6 +275,8 @@ def _edited(
     """Run one row for each edit: its context, its position, and the change of the site there."""
     own, position = at
     contexts, device = clean.contexts, clean.log_p.device
+    if not upper.mixes_tokens and not hooks:
+        return _edited_tokens(upper, clean, at, change)
     start = int(position.min())
     with ieee_float32(), torch.inference_mode():
         ids, mask = contexts.ids[own], contexts.mask[own]
@@ -282,13 +289,26 @@ def _edited(
     return _Edited(own, position, start, logits, read)
 
 
+def _edited_tokens(
+    upper: "UpperBlocks", clean: _Clean, at: tuple[torch.Tensor, torch.Tensor], change: torch.Tensor
+) -> _Edited:
+    """Run the edited tokens alone: above the last block, no other token changes."""
+    own, position = at
+    contexts, device = clean.contexts, clean.log_p.device
+    with ieee_float32(), torch.inference_mode():
+        stream = clean.stream[own.to(device), position.to(device)][:, None]
+        ids, mask = (part[own, position][:, None] for part in (contexts.ids, contexts.mask))
+        logits, read = upper.run(stream, ids, mask, delta=change.to(device)[:, None], hooks=())
+    return _Edited(own, position, None, logits, read)
+
+
 def _moved(clean: _Clean, edited: _Edited) -> torch.Tensor:
     """Return the changes of the log-probabilities at the edited tokens, (rows, vocabulary)."""
     device = edited.logits.device
     row = torch.arange(len(edited.own), device=device)
     with ieee_float32(), torch.inference_mode():
         before = clean.log_p[edited.own.to(device), edited.position.to(device)]
-        after = edited.logits[row, (edited.position - edited.start).to(device)]
+        after = edited.logits[row, edited.at.to(device)]
         return (after.log_softmax(-1) - before).cpu()
 
 
@@ -300,11 +320,13 @@ def _changes(
     targets: "Sequence[Autoencoder]",
     predictions: bool,
 ) -> Changes:
-    own, start = edited.own, edited.start
-    at = edited.position - start
+    own, start, at = edited.own, edited.start, edited.at
     here, total = [], []
     with ieee_float32(), torch.inference_mode():
-        loss = _losses(edited.logits, clean, own, at=at, start=start)
+        if start is None:
+            loss = _losses_here(edited, clean)
+        else:
+            loss = _losses(edited.logits, clean, own, at=at, start=start)
         for sae, codes in zip(targets, clean.codes, strict=True):
             x = edited.read[sae.info.hook][:, start:]
             change = (
@@ -315,6 +337,24 @@ def _changes(
             total.append(change.sum(1).cpu())
     moved = _moved(clean, edited) if predictions else None
     return Changes(rows, loss, here, total, moved)
+
+
+def _losses_here(edited: _Edited, clean: _Clean) -> NDArray[np.float64]:
+    """Return the same as ``_losses`` where no later token changes."""
+    device = edited.logits.device
+    own, position = edited.own, edited.position
+    following = (position + 1).clamp(max=clean.contexts.ids.shape[1] - 1)
+    counts = (clean.contexts.read[own, following] & (following > position)).to(device)
+    ids = clean.contexts.ids[own, following].to(device)[:, None]
+    log_p, values = clean.log_p[own.to(device), position.to(device)], edited.logits[:, 0]
+    p, total = log_p.exp(), values.logsumexp(-1)
+    rise = (log_p.gather(1, ids) - values.gather(1, ids))[:, 0] + total
+    divergence = (p * log_p).sum(-1) - (values * p).sum(-1) + total * p.sum(-1)
+    here = clean.contexts.read[own, position].to(device)
+    columns = torch.zeros(len(own), len(LOSSES), dtype=torch.float64)
+    columns[:, 0], columns[:, 2] = (rise * counts).cpu(), (divergence * here).cpu()
+    found: NDArray[np.float64] = columns.numpy()
+    return found
 
 
 def _losses(
