@@ -4,8 +4,8 @@ import re
 
 import numpy as np
 import pytest
+from concept_spaces import row_of, spaces_of
 from probed_text import random_text, write_codes
-from scipy import sparse
 from scipy.stats import fisher_exact
 
 from analysis.concepts.subspaces.enrichment import (
@@ -20,7 +20,6 @@ from analysis.concepts.subspaces.settings import SubspaceSettings
 from analysis.concepts.subspaces.study import NULLS, compare_concepts, concept_rows
 from analysis.concepts.words.files import Item, WordSet
 from analysis.similarity.comparison import Spaces
-from analysis.similarity.pairs import Directions, MatchedPairs
 from atlas.cli.main import main
 from atlas.errors import BadInput
 from ingest.codes.store import Tokens, read_shard
@@ -201,24 +200,6 @@ def test_few_random_features_are_enriched():
 # ---------------------------------------------------------------- similarity
 
 
-def spaces_of(x, y, *, rng):
-    """SAEs whose features i are matched, with decoder rows x and y."""
-    n = len(x)
-    pairs = MatchedPairs(np.arange(n), np.arange(n), np.ones(n))
-    nothing = MatchedPairs(*(np.zeros(0, dtype=t) for t in (int, int, float)))
-    codes = [sparse.csc_array(sparse.random(400, n, density=0.1, random_state=rng)) for _ in "ab"]
-    no = np.zeros(n, dtype=bool)
-    directions = Directions(pairs, nothing, nothing, None, None)
-    return Spaces(
-        directions,
-        (x.astype(np.float32), y.astype(np.float32)),
-        True,
-        tuple(codes),
-        np.full(20, 20),
-        (no, no),
-    )
-
-
 @pytest.fixture(scope="module")
 def planted():
     """200 pairs: of the first 50 the decoder rows are shared, of the others half of their variance is."""
@@ -234,11 +215,6 @@ def planted():
     }
     settings = SubspaceSettings(draws=49, neighbours=5)
     return list(concept_rows(spaces_of(x, y, rng=rng), members, settings))
-
-
-def row_of(rows, concept, measure="rsa"):
-    (row,) = (r for r in rows if (r["concept"], r.get("measure")) == (concept, measure))
-    return row
 
 
 @pytest.mark.parametrize("measure", ["rsa", "knn_jaccard", "procrustes"])

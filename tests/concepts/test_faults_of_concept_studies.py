@@ -10,9 +10,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from concept_spaces import row_of, spaces_of
 from scipy import sparse
 from scipy.stats import t as student
-from test_concept_subspaces import row_of, spaces_of
 
 from analysis import ConceptSettings, SubspaceSettings, read_words
 from analysis.concepts.subspaces.grid import concept_grid
