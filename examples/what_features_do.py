@@ -5,12 +5,14 @@ python examples/what_features_do.py stories.atlas FIRST SECOND --chain MIDDLE LA
 
 FIRST and SECOND are two SAEs with stored matches, such as two seeds. Effects, logits and steering
 that are not stored are computed and stored in the atlas. Targets are MIDDLE and LAST with --chain;
-otherwise all SAEs of the atlas at later sites that are no floors.
+otherwise all SAEs of the atlas at later sites that are no floors. With --floors, the effects of the
+floors of FIRST are computed too, and those of their counterparts among the floors of SECOND.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -29,6 +31,8 @@ from analysis.effects.chains import chains_by_threshold
 from analysis.effects.counterparts import by_match_strength, counterpart_effects
 from atlas import Atlas
 from atlas.cli.output import make_progress
+from atlas.errors import Missing
+from atlas.studies.floors import floors_of, role_shown
 from atlas.studies.results import Result
 
 #: Features of the first table that have the largest effects, and that are drawn at random.
@@ -51,6 +55,11 @@ def main() -> None:
     progress = make_progress(quiet=False)
     chain = args.chain or []
     targets = {args.first: chain or None, **({chain[0]: chain[1:]} if chain else {})}
+    floors, other_floors = (
+        floors_by_role(args.atlas, name) if args.floors else {}
+        for name in (args.first, args.second)
+    )
+    targets |= dict.fromkeys((name for own in floors.values() for name in own), chain or None)
     effects = [
         result
         for name, on in targets.items()
@@ -58,7 +67,7 @@ def main() -> None:
             args.atlas, [name], on=on, settings=settings, progress=progress
         )
     ]
-    by_sae = {result["sae"]: result for result in effects if not result.floor}
+    by_sae = {result["sae"]: result for result in effects}
     show("Effects", map(effects_row, effects))
     logit_settings = LogitSettings(features=args.logits)
     logits = measure_logits(args.atlas, [args.first], settings=logit_settings, progress=progress)
@@ -97,6 +106,22 @@ def main() -> None:
         show(
             "Effects of counterparts", map(_match_row, by_match_strength(pairs, seed=settings.seed))
         )
+        floor_pairs = [
+            (role, pair)
+            for role in floors
+            for pair in zip(floors[role], other_floors.get(role, []), strict=False)
+        ]
+        by_role = [("trained", pairs), *floor_counterparts(args.atlas, floor_pairs, **compared)]
+        if floor_pairs:
+            show(
+                "Effects of counterparts: SAEs and floors, all pairs",
+                [
+                    {"role": role} | _match_row(row)
+                    for role, part in by_role
+                    for row in by_match_strength(part, seed=settings.seed)
+                    if row["match"] == "all"
+                ],
+            )
     steering = SteeringSettings(neutral_tokens=args.neutral_tokens)
     steered = [
         steer_task(
@@ -126,6 +151,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--logits", type=int, default=1024, help="features that are ablated for logits"
     )
+    parser.add_argument("--floors", action="store_true", help="compare with the floors of the SAEs")
     parser.add_argument(
         "--pairs", type=int, default=100_000, help="most matched features that are compared"
     )
@@ -135,17 +161,49 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def floors_by_role(atlas: str, sae: str) -> dict[str, list[str]]:
+    """Return the floors of an SAE by their role, sorted by name."""
+    with Atlas.open(atlas) as opened:
+        rows = opened.table("SAE").to_pylist()
+    roles = {row["name"]: str(role_shown(row)) for row in rows}
+    found: dict[str, list[str]] = {}
+    for name in floors_of(rows, sae):
+        found.setdefault(roles[name], []).append(name)
+    return found
+
+
+def floor_counterparts(
+    atlas: str, pairs: Sequence[tuple[str, tuple[str, str]]], **compared: Any
+) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Return the effects of counterparts of pairs of floors; pairs that were not matched are reported."""
+    found = []
+    for role, names in pairs:
+        try:
+            found.append((role, counterpart_effects(atlas, names, **compared)))
+        except Missing as error:
+            print(f"Skipped the counterparts of {role}: {error}", file=sys.stderr)
+    return found
+
+
 def effects_row(result: Result) -> dict[str, Any]:
-    """Return the main numbers of the effects of an SAE."""
+    """Return the main numbers of the effects of an SAE.
+
+    The share of edges is that of all pairs of a measured feature and a target.
+    """
+    pairs = result["features"] * result["targets"]
+    edges = _edges(result)
     return {
         "sae": result["sae"],
+        "role": result.get("role") or "trained",
         "features": result["features"],
         "KL": result["kl"],
         "random": result["kl_random"],
+        "KL / random": result["kl"] / result["kl_random"] if result["kl_random"] else None,
         "other": result["kl_other"],
         "above random": result["features_above_random"],
-        "edges": len(_edges(result)),
-        "from": len({edge["source"] for edge in _edges(result)}),
+        "edges": len(edges),
+        "per 100,000 pairs": 1e5 * len(edges) / pairs if pairs else None,
+        "from": len({edge["source"] for edge in edges}),
         "rank correlation": result["rank_correlation"],
         "additivity": result["additivity_targets"],
         "joint KL / sum": result["joint_kl_ratio"],

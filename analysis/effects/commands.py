@@ -47,7 +47,7 @@ _SHOWN = (
     multiple=True,
     metavar="SAE",
     help="SAE at a later site whose features are targets; repeat for several. [default: all of the atlas "
-    "that are no floors]",
+    "that were trained]",
 )
 @settings_options(EffectSettings)
 @click.option(
@@ -89,6 +89,7 @@ def effects(saes: tuple[str, ...], on: tuple[str, ...], **options: Any) -> None:
 
     def show() -> None:
         print_verdict(results.verdict)
-        print_table(results.rows, columns=_SHOWN)
+        floor = ["role"] if any("role" in row for row in results.rows) else []
+        print_table(results.rows, columns=[_SHOWN[0], *floor, *_SHOWN[1:]])
 
     emit(results.rows, as_json=options["as_json"], show=show)

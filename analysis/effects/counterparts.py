@@ -69,7 +69,7 @@ def counterpart_effects(
     saes
         Names of two SAEs with stored matches.
     on
-        SAEs at sites later than those of both; if None, all of the atlas that are no floors.
+        SAEs at sites later than those of both; if None, all of the atlas that were trained.
     features
         Features of the first SAE whose matches are compared; if None, a random sample of the matched
         features, or all, by ``settings.features``.

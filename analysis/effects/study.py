@@ -20,12 +20,14 @@ from analysis.effects.tables import effect_tables
 from atlas.disk.parts import Part
 from atlas.errors import BadInput
 from atlas.progress import SILENT, Progress
+from atlas.studies.floors import is_floor, role_shown
 from atlas.studies.forecast import Cost, timed
 from atlas.studies.results import Result, Results
 from atlas.studies.runner import run_study
 from atlas.studies.steps import Steps
 from atlas.studies.study import Found, Study, Task, TaskContext, selected_saes
 from ingest.sae.autoencoder import Autoencoder
+from ingest.sae.record import open_sae_record
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -150,7 +152,9 @@ class EffectStudy(Study):
             opened.upper, opened.contexts, opened.source, targets=opened.targets
         )
         name, *on = task.saes
-        return Found(effect_tables(effects, name, on, measures=measures))
+        role = role_shown(row) if is_floor(row := open_sae_record(at.sound, name).row) else None
+        tables = effect_tables(effects, name, on, measures=measures)
+        return Found(tables, sources={"floor": role})
 
     def run_group(self, tasks: Sequence[Task], at: TaskContext) -> Iterator[tuple[Task, Found]]:
         """Measure SAEs; the steps of each are removed once it is stored."""
@@ -161,11 +165,12 @@ class EffectStudy(Study):
     def result(self, part: Part) -> Result:
         """Return the numbers of one SAE."""
         (summary,) = part.table("summary").to_pylist()
+        role = part.manifest.sources.get("floor")
         return Result(
             self.kind,
             part.manifest.name,
-            summary,
-            verdict=verdict(summary),
+            summary | ({"role": role} if role else {}),
+            verdict=verdict(summary | {"role": role}),
             tables=(part.manifest.tables, part.table),
         )
 
@@ -213,7 +218,7 @@ def measure_effects(
     saes
         Names of SAEs whose features are ablated; all, transcoders excepted, if None.
     on
-        Names of SAEs at later sites of the same model; all of the atlas that are no floors if None.
+        Names of SAEs at later sites of the same model; all of the atlas that were trained if None.
     settings
         Sample, draws and thresholds.
     model, tokenizer
@@ -277,8 +282,9 @@ def verdict(summary: dict[str, Any]) -> list[str]:
         if other is None
         else f"other active features by {other:.3g} (at {share:.0%} of the tokens)"
     )
+    name = f"{sae} (floor, {role})" if (role := summary.get("role")) else sae
     found = [
-        f"{sae}: ablating a feature at a token changes the predictions by {summary['kl']:.3g} nats of KL on average, "
+        f"{name}: ablating a feature at a token changes the predictions by {summary['kl']:.3g} nats of KL on average, "
         f"random directions of equal norm by {summary['kl_random']:.3g}; {others}. "
         f"{summary['features_above_random']:,} of {features:,} features exceed random directions (q ≤ 0.05)."
     ]

@@ -12,7 +12,6 @@ from analysis.effects.ablation.source import Source, source_of
 from analysis.effects.settings import EffectSettings
 from atlas.disk.folder import Folder, Sound
 from atlas.errors import BadInput, Mismatch
-from atlas.studies.floors import is_floor
 from atlas.studies.study import check_saes
 from ingest.model.sites import depth
 from ingest.model.upper_blocks import UpperBlocks
@@ -59,7 +58,7 @@ def later_saes(sound: Sound, name: str, on: Sequence[str] | None) -> list[str]:
     name
         The SAE.
     on
-        Names of SAEs at later sites; if None, all of the atlas that are no floors.
+        Names of SAEs at later sites; if None, all of the atlas that were trained.
 
     Raises
     ------
@@ -75,7 +74,9 @@ def later_saes(sound: Sound, name: str, on: Sequence[str] | None) -> list[str]:
                 raise Mismatch(f"The features of {name} cannot affect those of {other}: {reason}.")
         return list(dict.fromkeys(on))
     records = [open_sae_record(sound, other) for other in sound.saes]
-    return [r.name for r in records if not is_floor(r.row) and _no_target(source, r) is None]
+    # A model with random weights has targets too: the SAEs that were trained on it.
+    trained = [r for r in records if r.row["role"] in (None, "trained")]
+    return [r.name for r in trained if _no_target(source, r) is None]
 
 
 def _no_target(source: SaeRecord, target: SaeRecord) -> str | None:
