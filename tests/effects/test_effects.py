@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from circuit_effects import contexts_of, effects_of
 from circuit_model import (
     CIRCUIT,
     FIRST,
@@ -31,7 +32,7 @@ from analysis.effects.inference import (
     paired_p,
     source_q,
 )
-from analysis.effects.measure import feature_q, measure
+from analysis.effects.measure import feature_q
 from analysis.effects.questions import correlations, effect_vectors, pair_measures
 from analysis.effects.settings import EffectSettings
 from analysis.effects.study import verdict
@@ -41,22 +42,6 @@ from atlas.errors import BadInput
 from ingest.model.next_token import NextTokenModel
 from ingest.model.upper_blocks import UpperBlocks
 from ingest.sae.autoencoder import open_sae
-
-
-def contexts_of(number=30, length=8, *, vocabulary=40, seed=0):
-    ids = torch.randint(vocabulary, (number, length), generator=torch.Generator().manual_seed(seed))
-    return Contexts(ids, torch.ones_like(ids), torch.ones_like(ids).bool(), np.arange(number))
-
-
-def effects_of(model, saes, *, contexts, changed=lambda source: source, **settings):
-    known = {"directions": 400, "occurrences": 12, "candidates": 6, "joint": 16}
-    settings = EffectSettings(**(known | settings))
-    first, *later = (open_sae(sae) for sae in saes)
-    upper = UpperBlocks(NextTokenModel("circuit", model), first.info.hook)
-    _, _, read = upper.below(contexts.ids, contexts.mask, hooks=[first.info.hook])
-    x = read[first.info.hook][contexts.read]
-    source = changed(source_of(first, x, contexts, settings=settings))
-    return measure(upper, contexts, source, targets=later, settings=settings)
 
 
 @pytest.fixture(scope="module")

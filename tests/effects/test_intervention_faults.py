@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from circuit_effects import contexts_of, effects_of
 from circuit_model import circuit_model, circuit_saes
 from scipy import sparse
 from sklearn.cross_decomposition import CCA
 from sklearn.decomposition import PCA
-from test_edits import a_sae
-from test_effects import contexts_of, effects_of
+from small_ingest import a_sae
 
 from analysis.similarity.measures import cca
 from analysis.state_change.maps import map_states
@@ -93,12 +93,13 @@ FAULTS = {
 
 
 def test_every_fault_has_a_test_that_exists():
-    folder = Path(__file__).parent
+    folder = Path(__file__).parents[1]
     for fault, tests in FAULTS.items():
         assert tests, fault
         for name in tests:
             file, _, test = name.partition(":")
-            text = (folder / f"test_{file}.py").read_text("utf-8")
+            (path,) = folder.rglob(f"test_{file}.py")
+            text = path.read_text("utf-8")
             assert re.search(rf"^def test_{test}\(", text, re.MULTILINE), name
 
 
