@@ -300,19 +300,29 @@ def verdict(summary: dict[str, Any]) -> list[str]:
         )
     if summary["phi_correlation"] is not None:
         found.append(_explained(summary))
-    if (added := summary["additivity_targets"]) is not None:
-        adds = "add up to" if added >= _ADDITIVE else "do not add up to"
-        ratio = summary["joint_kl_ratio"]
-        kl = "" if ratio is None else f"; its KL is {ratio:.2g} times the sum"
-        found.append(
-            f"Single effects {adds} the joint ablation of all features at a token (additivity {added:.2f}{kl})."
-        )
+    if (sentence := _added(summary)) is not None:
+        found.append(sentence)
     return found
 
 
 def _list_digest(on: Sequence[str]) -> str:
     """Return a short name of a list of targets: each list of an SAE has its own part."""
     return hashlib.sha256("\n".join(on).encode()).hexdigest()[:12]
+
+
+def _added(summary: dict[str, Any]) -> str | None:
+    """State whether single effects add up: those on targets, or on the loss without any target."""
+    of_targets = summary["additivity_targets"] is not None
+    added = summary["additivity_targets" if of_targets else "additivity_ce"]
+    if added is None:
+        return None
+    adds = "add up to" if added >= _ADDITIVE else "do not add up to"
+    ratio, where = summary["joint_kl_ratio"], "" if of_targets else " of the loss"
+    kl = "" if ratio is None else f"; its KL is {ratio:.2g} times the sum"
+    return (
+        f"Single effects {adds} the joint ablation of all features at a token (additivity{where} "
+        f"{added:.2f}{kl})."
+    )
 
 
 def _count(number: int, noun: str) -> str:

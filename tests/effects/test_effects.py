@@ -77,8 +77,15 @@ def test_joint_ablation_that_does_not_add_up_is_reported():
     assert both.additivity["targets"] < 0.8
     assert not {(e["source"], e["target"]) for e in both.edges} & {(5, 5), (6, 5)}
     summary = summary_of(both, "a", ["b"]) | explained(both, [])
-    (said,) = (sentence for sentence in verdict(summary) if "joint" in sentence)
-    assert "do not add up" in said
+    for of_targets, shown in (
+        (summary["additivity_targets"], "additivity "),
+        (None, "of the loss -3.00"),
+    ):
+        numbers = summary | {"additivity_targets": of_targets, "additivity_ce": -3.0}
+        (sentence,) = (sentence for sentence in verdict(numbers) if "joint" in sentence)
+        assert "do not add up" in sentence
+        assert shown in sentence
+    assert not any("joint" in s for s in verdict(numbers | {"additivity_ce": None}))
 
 
 def without_others(source, where):
@@ -596,7 +603,7 @@ def test_source_has_the_row_of_each_occurrence():
     ],
 )
 def test_the_auc_of_few_edges_is_omitted(edges, expected):
-    names = "kl_other rank_correlation additivity_targets virtual_correlation random_phi_correlation virtual_auc"
+    names = "kl_other rank_correlation additivity_targets additivity_ce virtual_correlation random_phi_correlation virtual_auc"
     numbers = {
         "sae": "a",
         "on": "b",
