@@ -130,6 +130,7 @@ def steer(
         raise BadInput(
             "Pass either --prompt or --task; `atlas steer --list-tasks` lists the tasks."
         )
+    _check_strength(with_prompt=prompt is not None)
     shared: dict[str, Any] = {
         "settings": SteeringSettings(**chosen_settings(SteeringSettings, options)),
         "model": model,
@@ -166,6 +167,20 @@ def steer(
         for each in results
     ]
     emit(rows, as_json=as_json, show=show)
+
+
+def _check_strength(*, with_prompt: bool) -> None:
+    """Refuse the strength of a task with a prompt, and that of a prompt with a task."""
+    from atlas.errors import BadInput
+
+    name, used, other = (
+        ("strengths", "--strength is for --task", "With --prompt, pass --times.")
+        if with_prompt
+        else ("times", "--times is for --prompt", "With --task, pass --strength.")
+    )
+    source = click.get_current_context().get_parameter_source(name)
+    if source is click.core.ParameterSource.COMMANDLINE:
+        raise BadInput(f"{used}. {other}")
 
 
 def _short(row: dict[str, Any]) -> dict[str, Any]:

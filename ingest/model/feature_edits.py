@@ -31,6 +31,9 @@ __all__ = [
     "scale",
 ]
 
+#: The largest value of float32.
+_LARGEST = 3.4028234663852886e38
+
 
 @dataclass(frozen=True)
 class FeatureEdit:
@@ -64,7 +67,8 @@ class FeatureEdit:
         for value in (self.value, *self.values):
             if not _finite(value):
                 raise BadInput(
-                    f"The edit of feature {self.feature} has the value {value}; expected a finite number."
+                    f"The edit of feature {self.feature} has the value {value}; expected a finite number of "
+                    "float32."
                 )
 
     @property
@@ -303,4 +307,5 @@ def _new_values(edit: FeatureEdit, old: torch.Tensor, position: torch.Tensor) ->
 
 
 def _finite(value: float) -> bool:
-    return value == value and abs(value) != float("inf")
+    """Return whether a value is a finite float32."""
+    return abs(value) <= _LARGEST

@@ -232,10 +232,15 @@ def test_ablation_after_the_last_block_equals_the_complete_model(family):
         np.testing.assert_allclose(predicted[n], (log_q - log_p)[at], atol=2e-5)
 
 
-@pytest.mark.parametrize("kind", ["standard", "centred"])
-def test_attribution_equals_finite_differences(kind):
+@pytest.mark.parametrize("forward", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "family"), [("standard", "gpt2"), ("centred", "gpt2"), ("standard", "gemma2")]
+)
+def test_attribution_equals_finite_differences(kind, family, forward, monkeypatch):
     """The gradient of all pairs equals small edits of one feature at a time."""
-    model = random_model("gpt2")
+    cost = 0 if forward else 1e9
+    monkeypatch.setattr("analysis.effects.ablation.attribution._FORWARD", cost)
+    model = random_model(family)
     ids, mask = random_ids(rows=3, length=8)
     mask[:] = 1
     contexts = Contexts(ids, mask, mask.bool(), np.arange(3))

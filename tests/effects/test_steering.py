@@ -601,6 +601,19 @@ def test_the_command_needs_one_of_prompt_and_task(atlas):
     for words in ([], ["--prompt", "a", "--task", "feelings"]):
         done = CliRunner().invoke(command(), ["steer", "-a", str(atlas[0]), *words])
         assert isinstance(done.exception, BadInput)
+    for words, message in (
+        (
+            ["--prompt", "a", "--strength", "2"],
+            "--strength is for --task. With --prompt, pass --times",
+        ),
+        (
+            ["--task", "feelings", "--times", "2"],
+            "--times is for --prompt. With --task, pass --strength",
+        ),
+    ):
+        done = CliRunner().invoke(command(), ["steer", "-a", str(atlas[0]), *words])
+        assert isinstance(done.exception, BadInput)
+        assert message in str(done.exception)
     done = CliRunner().invoke(command(), ["steer", "--list-tasks", "--json"])
     assert len(json.loads(done.stdout)["result"]) == len(task_names())
     with pytest.raises(BadInput, match="Name features of one"):

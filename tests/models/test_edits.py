@@ -391,6 +391,10 @@ def test_bad_input_is_one_message():
         FeatureEdits(sae, [])
     with pytest.raises(BadInput, match="has the value inf; expected a finite number"):
         clamp(3, float("inf"))
+    with pytest.raises(
+        BadInput, match=r"has the value 1e\+39; expected a finite number of float32"
+    ):
+        add(3, 1e39)
     with pytest.raises(BadInput, match="feature 3 has the value nan; expected a finite number"):
         patch(3, [1.0, float("nan"), float("inf")])
     with pytest.raises(BadInput, match=r"returns NaN or Inf with these edits in torch.float32"):

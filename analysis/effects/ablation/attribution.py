@@ -2,9 +2,10 @@
 
 The attribution of source i and target j is the mean over the occurrences t of i of
 -z_i(t) row_i · ∂(Σ_t' z_j(t')) / ∂x(t), where t' runs over t and later tokens: the first-order
-change of the target as the delta of an ablation is added at t. Each backward pass computes one
-target for each context, so that the number of passes is the largest number of targets that are
-active in a context, not the number of features.
+change of the target as the delta of an ablation is added at t. A backward pass computes one target
+for each context, from all its occurrences: the number of passes is the largest number of targets that
+are active in a context, not the number of features. A forward pass computes one occurrence for each
+context, on all targets. The cheaper of both is used; they give the same numbers.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from analysis.effects.ablation.sample import Contexts, Occurrences
 from atlas.studies.forecast import timed
@@ -28,8 +30,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Attribution", "attribute", "attribution_seconds", "encoder_rows"]
 
-#: Backward passes of each target SAE that a forecast measures.
+#: Backward passes of each target SAE, or forward passes, that a forecast measures.
 _PASSES = 4
+
+#: Cost of a forward pass, in backward passes: it differentiates a backward pass.
+_FORWARD = 4
 
 Floats32 = NDArray[np.float32]
 
@@ -133,14 +138,20 @@ def attribution_seconds(
     some = occurrences.take(occurrences.context < batch)
     first = contexts.take(slice(0, batch))
     graph = _Graph(upper, first, some, start=0, vectors=vectors, targets=targets)
-    seconds = 0.0
-    for sae in targets:
-        passes = graph.passes(sae)
-        next(passes, None)  # the first prepares the others
-        found: list[Any] = []
-        used = timed(lambda passes=passes, found=found: found.extend(islice(passes, _PASSES)))
-        seconds += used / max(len(found), 1) * graph.number(sae)
+    if graph.forward_is_cheaper(targets):
+        work = [(graph.forward_passes(targets), graph.occurrence_passes)]
+    else:
+        work = [(graph.passes(sae), graph.number(sae)) for sae in targets]
+    seconds = sum(_seconds_of(passes, number) for passes, number in work)
     return seconds * -(-len(contexts) // batch)
+
+
+def _seconds_of(passes: "Iterator[Any]", number: int) -> float:
+    """Return the seconds of a number of passes, measured on a few of them."""
+    next(passes, None)  # the first prepares the others
+    found: list[Any] = []
+    used = timed(lambda: found.extend(islice(passes, _PASSES)))
+    return used / max(len(found), 1) * number
 
 
 def _sums(
@@ -150,11 +161,16 @@ def _sums(
     loss = np.zeros(sources)
     np.add.at(loss, row, graph.loss())
     found: dict[str, NDArray[Any]] = {"loss": loss}
-    for number, sae in enumerate(targets):
-        effect = np.zeros((sources, sae.info.d_sae), np.float32)
-        for target, value in graph.passes(sae):
-            np.add.at(effect, (row, target), value)
-        found[f"effect-{number}"] = effect
+    effects = [np.zeros((sources, sae.info.d_sae), np.float32) for sae in targets]
+    if graph.forward_is_cheaper(targets):
+        for some, values in graph.forward_passes(targets):
+            for effect, value in zip(effects, values, strict=True):
+                np.add.at(effect, row[some], value)
+    else:
+        for effect, sae in zip(effects, targets, strict=True):
+            for target, one in graph.passes(sae):
+                np.add.at(effect, (row, target), one)
+    found |= {f"effect-{number}": effect for number, effect in enumerate(effects)}
     return found
 
 
@@ -178,14 +194,17 @@ class _Graph:
         self._delta = torch.zeros(
             read[upper.hook].shape, device=device, dtype=torch.float32, requires_grad=True
         )
-        # Tensors of inference mode cannot take part in a graph.
-        self._logits, self._read = upper.run(
-            stream.clone() if len(stream) else stream,
-            contexts.ids,
-            contexts.mask,
-            delta=self._delta,
-            hooks=hooks,
-        )
+        # Tensors of inference mode cannot take part in a graph. Forward passes differentiate twice, which
+        # fused attention does not support.
+        with sdpa_kernel(SDPBackend.MATH):
+            self._logits, self._read = upper.run(
+                stream.clone() if len(stream) else stream,
+                contexts.ids,
+                contexts.mask,
+                delta=self._delta,
+                hooks=hooks,
+            )
+        self._hooks = hooks
         self._at = (some.context - start, some.position)
         change = -torch.from_numpy(some.activation).to(device)[:, None]
         self._change = change * vectors.to(device)[torch.from_numpy(some.feature).to(device)]
@@ -202,6 +221,49 @@ class _Graph:
         (gradient,) = torch.autograd.grad(-chosen[at].sum(), self._delta, retain_graph=True)
         return self._along(gradient).astype(np.float64)
 
+    @property
+    def occurrence_passes(self) -> int:
+        """Number of forward passes: the most occurrences in a context."""
+        return int(np.bincount(self._at[0]).max(initial=0))
+
+    def forward_is_cheaper(self, targets: "Sequence[Autoencoder]") -> bool:
+        """Return whether forward passes cost less than backward passes."""
+        return _FORWARD * self.occurrence_passes < sum(self.number(sae) for sae in targets)
+
+    def forward_passes(
+        self, targets: "Sequence[Autoencoder]"
+    ) -> "Iterator[tuple[NDArray[np.int64], list[Floats32]]]":
+        """Yield for each pass some occurrences, and by target SAE their attributions to all its features.
+
+        The product of the Jacobian with a change of the site is the derivative of a backward pass,
+        which is linear in its cotangents, by these cotangents.
+        """
+        prepared = [self._gates(sae) for sae in targets]
+        sites = [self._read[hook] for hook in self._hooks]
+        cotangents = [torch.zeros_like(x, requires_grad=True) for x in sites]
+        (gradient,) = torch.autograd.grad(sites, self._delta, cotangents, create_graph=True)
+        order = np.argsort(self._at[0], kind="stable")
+        context = self._at[0][order]
+        turn = np.arange(len(order)) - np.searchsorted(context, context)
+        for number in range(self.occurrence_passes):
+            some = order[turn == number]
+            rows, positions = self._at[0][some], self._at[1][some]
+            change = torch.zeros_like(self._delta)
+            change[rows, positions] = self._change[torch.from_numpy(some)].to(change.dtype)
+            moved = torch.autograd.grad(gradient, cotangents, change, retain_graph=True)
+            at = dict(zip(self._hooks, moved, strict=True))
+            values = [
+                ((at[sae.info.hook][rows].float() @ encoders.T) * gate[rows]).sum(1).cpu().numpy()
+                for sae, (gate, encoders) in zip(targets, prepared, strict=True)
+            ]
+            yield some, values
+
+    def _gates(self, sae: "Autoencoder") -> tuple[torch.Tensor, torch.Tensor]:
+        """Return where each target is active, and its gradient by the site that it reads."""
+        x, codes = self._read[sae.info.hook].detach(), self._codes(sae)
+        keep = self._contexts.read.to(x.device)
+        return codes > 0, encoder_rows(sae, x[keep].float(), codes[keep])
+
     def number(self, sae: "Autoencoder") -> int:
         """Return the number of passes: the most targets that are active in a context."""
         return int((self._codes(sae) > 0).any(1).sum(1).max())
@@ -215,9 +277,8 @@ class _Graph:
 
     def passes(self, sae: "Autoencoder") -> "Iterator[tuple[NDArray[np.int64], Floats32]]":
         """Yield for each pass the target of each occurrence, and its attribution."""
-        x, codes = self._read[sae.info.hook], self._codes(sae)
-        keep, gate = self._contexts.read.to(x.device), codes > 0
-        rows = encoder_rows(sae, x.detach()[keep].float(), codes[keep])
+        x = self._read[sae.info.hook]
+        gate, rows = self._gates(sae)
         lists = [row.nonzero()[:, 0] for row in gate.any(1)]
         turns = torch.nn.utils.rnn.pad_sequence(lists, padding_value=-1)
         for target in turns:
