@@ -48,31 +48,29 @@ _SETTINGS = {
 _TOKENS, _CHAINS, _Q = 3, 8, 0.05
 
 
+#: Columns from which a table of one row is printed with a line for each.
+_WIDE = 5
+
+
 def main() -> None:
     """Run what the command line requests."""
     args = _arguments()
     settings = EffectSettings(**{name: getattr(args, name) for name in _SETTINGS})
     progress = make_progress(quiet=False)
     chain = args.chain or []
-    targets = {args.first: chain or None, **({chain[0]: chain[1:]} if chain else {})}
     floors, other_floors = (
         floors_by_role(args.atlas, name) if args.floors else {}
         for name in (args.first, args.second)
     )
-    targets |= dict.fromkeys((name for own in floors.values() for name in own), chain or None)
-    effects = [
-        result
-        for name, on in targets.items()
-        for result in measure_effects(
-            args.atlas, [name], on=on, settings=settings, progress=progress
-        )
-    ]
-    by_sae = {result["sae"]: result for result in effects}
+    names = [args.first, *(name for own in floors.values() for name in own)]
+    effects = measure_effects(
+        args.atlas, names, on=chain or None, settings=settings, progress=progress
+    )
+    own = effects[0]
     show("Effects", map(effects_row, effects))
     logit_settings = LogitSettings(features=args.logits)
     logits = measure_logits(args.atlas, [args.first], settings=logit_settings, progress=progress)
     show("Logits", logits[:1])
-    own = by_sae[args.first]
     chosen = chosen_features(own)
     compared = {"on": chain or None, "settings": settings}
     pairs = counterpart_effects(
@@ -86,14 +84,18 @@ def main() -> None:
     by_feature = {
         id: measure_feature_logits(args.atlas, id, settings=logit_settings) for id in chosen
     }
-    title = (
-        f"Ten features of {args.first}: {_LARGEST} with the largest effects, {_RANDOM} at random"
+    title = f"Ten features of {args.first}: logits"
+    show(title, logit_rows(chosen, by_feature, top_token=top_token))
+    show(
+        "The same features: effect, and effect of the counterpart", effect_rows(own, chosen, pairs)
     )
-    show(title, feature_rows(chosen, own, by_feature, top_token=top_token))
-    show("The same features: their strongest edge", edge_rows(chosen, own, top_token=top_token))
-    show("The same features: the effect of the counterpart", counterpart_rows(chosen, pairs))
+    show("The same features: strongest edge", edge_rows(chosen, own, top_token=top_token))
     if chain:
-        show_chains(own, by_sae[chain[0]], top_token=top_token)
+        middle = measure_effects(
+            args.atlas, chain[:1], on=chain[1:], settings=settings, progress=progress
+        )
+        show(f"Effects of {chain[0]}", map(effects_row, middle))
+        show_chains(own, middle[0], top_token=top_token)
     if "calibration" in own.tables:
         curve = own.table("calibration").to_pylist()
         show("Calibration: measured change of targets by attribution", curve)
@@ -210,15 +212,10 @@ def effects_row(result: Result) -> dict[str, Any]:
     }
 
 
-def feature_rows(
-    chosen: Sequence[str],
-    effects: Result,
-    logits: Mapping[str, Result],
-    *,
-    top_token: Mapping[str, str],
+def logit_rows(
+    chosen: Sequence[str], logits: Mapping[str, Result], *, top_token: Mapping[str, str]
 ) -> list[dict[str, Any]]:
-    """Return a row for each feature: its logits, and its effect next to random directions."""
-    own = _by(effects.table("Feature").to_pylist(), "id")
+    """Return the logits of each feature, and how far they agree with what its ablation changes."""
     return [
         {
             "feature": _index(id),
@@ -228,12 +225,38 @@ def feature_rows(
             ),
             "agreement": logits[id]["agreement"],
             "others": logits[id]["control"],
-            "KL": _kl(own[id]),
-            "random": own[id]["effect_kl_random"],
-            "q": own[id]["effect_q"],
         }
         for id in chosen
     ]
+
+
+def effect_rows(
+    effects: Result, chosen: Sequence[str], pairs: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return the effect of each feature and of its counterpart, each next to random directions.
+
+    ``pair`` is the counterpart, ``match`` the strength of the match, and ``r`` the correlation of both effects on the
+    predictions.
+    """
+    own = _by(effects.table("Feature").to_pylist(), "id")
+    known = _by([pair for pair in pairs if pair["effect"] == "predictions"], "feature")
+    rows = []
+    for id in chosen:
+        pair = known.get(id)
+        rows.append(
+            {
+                "feature": _index(id),
+                "KL": _kl(own[id]),
+                "random": own[id]["effect_kl_random"],
+                "q": own[id]["effect_q"],
+                "pair": _index(pair["counterpart"]) if pair else None,
+                "match": pair["pearson"] if pair else None,
+                "its KL": pair["counterpart_kl"] if pair else None,
+                "r": pair["own"] if pair else None,
+                "random r": pair["random"] if pair else None,
+            }
+        )
+    return rows
 
 
 def edge_rows(
@@ -252,29 +275,6 @@ def edge_rows(
         for id in chosen
         if (edge := strongest.get(id))
     ]
-
-
-def counterpart_rows(
-    chosen: Sequence[str], pairs: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
-    """Return a row for each feature: its counterpart, and how far their effects agree."""
-    known = _by([pair for pair in pairs if pair["effect"] == "predictions"], "feature")
-    rows = []
-    for id in chosen:
-        pair = known.get(id)
-        rows.append(
-            {
-                "feature": _index(id),
-                "counterpart": _index(pair["counterpart"]) if pair else None,
-                "Pearson": pair["pearson"] if pair else None,
-                "KL": pair["kl"] if pair else None,
-                "its KL": pair["counterpart_kl"] if pair else None,
-                "correlation": pair["own"] if pair else None,
-                "with random": pair["random"] if pair else None,
-                "with other": pair["other"] if pair else None,
-            }
-        )
-    return rows
 
 
 def show_chains(first: Result, middle: Result, *, top_token: Mapping[str, str]) -> None:
@@ -384,11 +384,13 @@ def _by(rows: Iterable[Mapping[str, Any]], key: str) -> dict[str, Mapping[str, A
 
 
 def show(title: str, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Print a table with aligned columns; nothing without rows."""
+    """Print a table with aligned columns, or one row as lines; nothing without rows."""
     rows = list(rows)
     if not rows:
         return
     print(f"\n### {title}\n")
+    if len(rows) == 1 and len(rows[0]) > _WIDE:
+        rows = [{"": name, " ": value} for name, value in rows[0].items()]
     table = [list(rows[0]), *([_cell(row[name]) for name in rows[0]] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = [" | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in table]

@@ -291,7 +291,7 @@ def test_the_report_has_a_row_of_each_feature_with_its_controls(made, monkeypatc
     effects = analysis.measure_effects(
         path, ["a"], settings=EffectSettings(contexts=24, occurrences=4)
     )[0]
-    (title,) = [title for title in tables if title.startswith("Ten features of a")]
+    title = "The same features: effect, and effect of the counterpart"
     table = [line for line in tables[title].splitlines() if line.startswith("|")]
     head, _, *rows = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in table]
     features = effects.to_pandas("Feature").set_index("id")
@@ -300,8 +300,12 @@ def test_the_report_has_a_row_of_each_feature_with_its_controls(made, monkeypatc
     assert [f"a/{row[0]}" for row in rows[:5]] == kl.nlargest(5).index.tolist()
     for row in rows:
         assert row[head.index("KL")] == f"{kl['a/' + row[0]]:.2g}"
-    assert {"agreement", "others", "random", "q"} <= set(head)
-    assert len({len(line) for line in table}) == 1  # aligned
-    assert "The same features: the effect of the counterpart" in tables
+    assert {"random", "q", "its KL", "random r"} <= set(head)
+    (logits,) = [part for name, part in tables.items() if name == "Ten features of a: logits"]
+    assert "| agreement | others |" in logits
+    for part in (table, logits.splitlines()):
+        widths = {len(line) for line in part if line.startswith("|")}
+        assert len(widths) == 1  # aligned
+        assert max(widths) <= 80
     assert "Effects of counterparts" in tables
     assert any("Calibration" in title for title in tables)
