@@ -13,8 +13,8 @@ __all__ = ["PAPER", "ScriptSafe", "in_dark", "plot_page"]
 #: Background of a page in dark mode.
 PAPER = "#181818"
 
-#: Lowest relative luminance of a colour in dark mode: a contrast of 2 with ``PAPER``.
-_LEAST = 0.07
+#: Lowest relative luminance of a colour in dark mode: a contrast of 3 with ``PAPER`` (WCAG 2, 1.4.11).
+_LEAST = 0.13
 
 #: Greys at least as light as this are not marks, and may stay faint.
 _FAINT = 224

@@ -74,6 +74,7 @@ _CONFIG: dict[str, Any] = {
         "domainColor": "#999999",
         "tickColor": "#999999",
         "labelLimit": 320,
+        "labelSeparation": 6,
         "titlePadding": 8,
     },
     "legend": {
@@ -84,6 +85,7 @@ _CONFIG: dict[str, Any] = {
         "titleLimit": 420,
         "symbolBaseFillColor": "#888888",
         "symbolBaseStrokeColor": "#888888",
+        "symbolOpacity": 1,
     },
     "title": {
         "anchor": "start",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.feature_map.panels import Panel
+from analysis.plot_page import in_dark
 from analysis.plot_style import ScriptSafe, check_path
 from atlas.disk.atomic_files import atomic_file
 
@@ -66,6 +67,7 @@ def _data(panel: Panel) -> dict[str, Any]:
         "classes": panel.classes.tolist(),
         "names": panel.names,
         "colours": panel.colours,
+        "dark": [in_dark(colour) for colour in panel.colours],
         "link": panel.link.tolist(),
     }
 
