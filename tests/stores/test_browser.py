@@ -223,13 +223,13 @@ def test_only_the_edges_of_the_query_are_drawn_after_the_setting(shown):
 @at_browser
 def test_a_link_opens_its_query_in_the_editor(shown):
     address = shown.page.url.partition("/browser")[0]
-    query = pictures()[0].text
+    query = pictures()[3].text  # short: the editor shows all its lines
     with shown.page.context.new_page() as page:
         page.goto(browser_link(address, query))
         editor = page.locator("[data-testid=activeEditor] .view-lines")
         page.wait_for_function(
             "() => document.querySelector('[data-testid=activeEditor] .view-lines')"
-            "?.textContent.includes('CO_ACTIVATES')"
+            "?.textContent.includes('FIRES_ON')"
         )
         assert " ".join(query.split()) == " ".join(editor.inner_text().replace("\xa0", " ").split())
 
