@@ -24,7 +24,7 @@ from analysis.residual.report.reproduce_commands import commands
 from analysis.residual.report.sweep import sweep_rows
 from analysis.statistics.document_splits import document_groups
 from analysis.transcoder import adam as adam_module
-from analysis.transcoder import study
+from analysis.transcoder import model_maps
 from analysis.transcoder.adam import Data, train
 from analysis.transcoder.affine import Affine
 from analysis.transcoder.conclusion import conclusion
@@ -206,7 +206,9 @@ def test_fault_of_the_original_study_bos_in_the_mean_and_in_sample(path, lm):
 def test_all_targets_in_one_pass_or_one_by_one_or_in_files(path, lm, monkeypatch):
     whole = map_sites(path, targets=["all"], settings=PLAIN, model=lm)
     assert [row["target"] for row in whole][:2] == [f"small/{FIRST}", f"small/{HOOK}"]
-    monkeypatch.setattr(study, "bytes_needed", lambda source, targets, **_: len(targets) * 10**7)
+    monkeypatch.setattr(
+        model_maps, "bytes_needed", lambda source, targets, **_: len(targets) * 10**7
+    )
     recorded = RecordingProgress()
     apart = map_sites(
         path,
@@ -219,9 +221,9 @@ def test_all_targets_in_one_pass_or_one_by_one_or_in_files(path, lm, monkeypatch
     )
     assert "the model runs over the text 3 times" in " ".join(recorded.messages)
     assert apart == whole
-    monkeypatch.setattr(study, "bytes_needed", lambda *_, **__: 0)
-    monkeypatch.setattr(study, "_solving", lambda *_: 0)
-    monkeypatch.setattr(study, "_held", lambda *_: 0)
+    monkeypatch.setattr(model_maps, "bytes_needed", lambda *_, **__: 0)
+    monkeypatch.setattr(model_maps, "bytes_to_solve", lambda *_: 0)
+    monkeypatch.setattr(model_maps, "_held", lambda *_: 0)
     recorded = RecordingProgress()
     on_disk = map_sites(
         path, targets=["all"], settings=PLAIN, model=lm, memory=1, replace=True, progress=recorded
@@ -351,7 +353,7 @@ def test_disk_space_is_checked_before_the_model_runs(path, lm, monkeypatch):
         asked.append(size)
         raise OutOfSpace(recorded["what"])
 
-    monkeypatch.setattr(study, "check_space", full)
+    monkeypatch.setattr(model_maps, "check_space", full)
     monkeypatch.setattr(type(lm), "run", None)
     with pytest.raises(OutOfSpace, match="The activations"):
         one(path, lm, settings=ADAM)
