@@ -234,11 +234,13 @@ def _chart(
             strokeWidth=alt.StrokeWidth("root:Q", legend=None, scale=alt.Scale(range=[0.3, 9])),
         )
     )
+    area = alt.Size("area:Q", legend=None, scale=None)
+    blank = base.mark_circle(color="white", opacity=1).encode(x=x, y=y, size=area)
     rings = base.mark_circle(opacity=0.16, stroke=None).encode(
         x=x,
         y=y,
         color=colour,
-        size=alt.Size("area:Q", legend=None, scale=None),
+        size=area,
         tooltip=[
             "community:N",
             "name:N",
@@ -247,34 +249,44 @@ def _chart(
             alt.Tooltip("stability_halves:Q", format=".2f"),
         ],
     )
-    blank = base.mark_circle(color="white", opacity=1).encode(
-        x=x, y=y, size=alt.Size("area:Q", legend=None, scale=None)
+    dots = _dots(points, x=x, y=y, colour=colour)
+    names = _names(base, x=x, y=alt.Y("top:Q", scale=scale[1], axis=None))
+    chart: Chart = (
+        alt.layer(lines, blank, rings, dots, *names)
+        .properties(width=_SIDE, height=_SIDE, title=title)
+        .resolve_scale(size="independent")
     )
-    dots = (
+    return chart
+
+
+def _dots(points: pd.DataFrame, *, x: alt.X, y: alt.Y, colour: alt.Color) -> alt.Chart:
+    """Return a dot for each feature, with an area that grows with its frequency."""
+    frequency = alt.Size(
+        "frequency:Q",
+        title="frequency (share of tokens)",
+        scale=alt.Scale(type="sqrt", range=[5, 150]),
+        legend=alt.Legend(format=".2~g"),
+    )
+    tooltip = [
+        alt.Tooltip("id:N", title="feature"),
+        "top_token:N",
+        alt.Tooltip("frequency:Q", format=".3~g"),
+        "degree:Q",
+        "community:N",
+        alt.Tooltip("inner_share:Q", format=".2f"),
+    ]
+    chart: alt.Chart = (
         alt.Chart(points)
         .mark_circle(opacity=0.85, stroke="white", strokeWidth=0.3)
-        .encode(
-            x=x,
-            y=y,
-            color=colour,
-            size=alt.Size(
-                "frequency:Q",
-                title="frequency (share of tokens)",
-                scale=alt.Scale(type="sqrt", range=[5, 150]),
-                legend=alt.Legend(format=".2~g"),
-            ),
-            tooltip=[
-                alt.Tooltip("id:N", title="feature"),
-                "top_token:N",
-                alt.Tooltip("frequency:Q", format=".3~g"),
-                "degree:Q",
-                "community:N",
-                alt.Tooltip("inner_share:Q", format=".2f"),
-            ],
-        )
+        .encode(x=x, y=y, color=colour, size=frequency, tooltip=tooltip)
     )
-    names = [
-        base.mark_text(
+    return chart
+
+
+def _names(discs: alt.Chart, *, x: alt.X, y: alt.Y) -> list[alt.Chart]:
+    """Return the names of communities above their discs, each on a white outline."""
+    return [
+        discs.mark_text(
             fontSize=12,
             fontWeight="bold",
             baseline="bottom",
@@ -283,15 +295,9 @@ def _chart(
             stroke=stroke,
             strokeWidth=width,
             strokeJoin="round",
-        ).encode(x=x, y=alt.Y("top:Q", scale=scale[1], axis=None), text="name:N")
+        ).encode(x=x, y=y, text="name:N")
         for fill, stroke, width in (("white", "white", 4), ("#222222", None, 0))
     ]
-    chart: Chart = (
-        alt.layer(lines, blank, rings, dots, *names)
-        .properties(width=_SIDE, height=_SIDE, title=title)
-        .resolve_scale(size="independent")
-    )
-    return chart
 
 
 def _lines(between: NDArray[np.float64], centre: NDArray[np.float64]) -> pd.DataFrame:

@@ -115,11 +115,7 @@ def stability(
     ami_runs = [agreement(labels, other) for other in runs]
     overlap = mean_overlap(labels, runs)
     if membership is None:
-        note = (
-            f"Communities of halves of the documents are not compared: the codes of {sae} are not "
-            "stored. `atlas ingest --keep-codes --replace` stores them."
-        )
-        return Stability(overlap, None, None, ami_runs, (), (), (), (), note)
+        return Stability(overlap, None, None, ami_runs, (), (), (), (), _without_codes(sae))
     documents = np.unique(membership.document)
     if len(documents) < DOCUMENTS:
         note = (
@@ -128,19 +124,7 @@ def stability(
         )
         progress.report(note)
         return Stability(overlap, None, None, ami_runs, (), (), (), (), note)
-
-    def labels_of(some: CoactivationGraph) -> Labels:
-        weights = some.edge_weights(settings.weight)
-        return partition(some.graph, weights=weights, seed=settings.seed).labels
-
-    def half(documents: NDArray[np.int64]) -> Labels:
-        return labels_of(
-            graph_of_documents(folder, sae, documents=documents, min_count=graph.min_count)
-        )
-
-    def drawn(table: Membership, documents: NDArray[np.int64] | None = None) -> Labels:
-        return labels_of(graph_of_membership(table, min_count=graph.min_count, documents=documents))
-
+    communities = _Communities(graph, settings, folder)
     rng = np.random.default_rng([settings.seed, 2])
     found: list[tuple[Labels, Labels]] = []
     null_agreement: dict[bool, list[float | None]] = {False: [], True: []}
@@ -150,13 +134,13 @@ def stability(
         f"Halves of the documents of {sae}", total=len(splits), unit="splits"
     ) as stage:
         for one, two in splits:
-            found.append((half(one), half(two)))
+            found.append((communities.of(one), communities.of(two)))
             for within in (False, True):
                 table = swapped(membership, int(rng.integers(2**32)), within_documents=within)
-                both = [drawn(table, some) for some in (one, two)]
+                both = [communities.drawn(table, some) for some in (one, two)]
                 null_agreement[within].append(agreement(*both))
                 if not within:
-                    null.append(_null_overlap(labels, drawn(table), both))
+                    null.append(_null_overlap(labels, communities.drawn(table), both))
             stage.advance()
     return Stability(
         runs=overlap,
@@ -168,6 +152,38 @@ def stability(
         ami_null=null_agreement[False],
         ami_documents=null_agreement[True],
     )
+
+
+def _without_codes(sae: str) -> str:
+    return (
+        f"Communities of halves of the documents are not compared: the codes of {sae} are not "
+        "stored. `atlas ingest --keep-codes --replace` stores them."
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Communities:
+    """Finds communities of a graph over some documents, as the settings say."""
+
+    graph: CoactivationGraph
+    settings: CommunitySettings
+    folder: Folder
+
+    def of(self, documents: NDArray[np.int64]) -> Labels:
+        """Return the communities of the graph of some documents."""
+        sae, min_count = self.graph.sae, self.graph.min_count
+        return self._labels(
+            graph_of_documents(self.folder, sae, documents=documents, min_count=min_count)
+        )
+
+    def drawn(self, table: Membership, documents: NDArray[np.int64] | None = None) -> Labels:
+        """Return the communities of the graph of a drawn membership, or of some documents of it."""
+        min_count = self.graph.min_count
+        return self._labels(graph_of_membership(table, min_count=min_count, documents=documents))
+
+    def _labels(self, graph: CoactivationGraph) -> Labels:
+        weights = graph.edge_weights(self.settings.weight)
+        return partition(graph.graph, weights=weights, seed=self.settings.seed).labels
 
 
 def _null_overlap(labels: Labels, drawn: Labels, halves: Sequence[Labels]) -> NDArray[np.float64]:

@@ -104,33 +104,39 @@ def _distances_of(
             note=_distance_note(statistic, name, bins=len(ends) + 1, empty=not observed),
         )
         low, high = (getattr(one, name) for one in limits) if limits else (None, None)
+        standard = None if low is None else STANDARD_ERROR
+        null = range_of("null", _column(nulls, i), share=1)
         rows.append(
-            replace(
-                row,
-                value=_at(observed, i),
-                low=low,
-                high=high,
-                limits=None if low is None else STANDARD_ERROR,
-                **range_of("null", _column(nulls, i), share=1),
-            )
+            replace(row, value=_at(observed, i), low=low, high=high, limits=standard, **null)
         )
         if pairs and observed:
-            values = _column(apart, i)
-            value = range_of("value", values, share=1)
-            rows.append(
-                replace(
-                    row,
-                    text="halves",
-                    value=value["value_mean"],
-                    low=value["value_low"],
-                    high=value["value_high"],
-                    limits=RANGE,
-                    halvings=len(values),
-                    **range_of("itself", _column(own, i), share=1),
-                    **range_of("null", _column(half_nulls, i), share=1),
-                )
-            )
+            columns = (_column(each, i) for each in (apart, own, half_nulls))
+            rows.append(_over_halves(row, *columns))
     return rows
+
+
+def _over_halves(row: Row, apart: Floats, own: Floats, nulls: Floats) -> Row:
+    """Return the row of a distance over halves of the documents.
+
+    Parameters
+    ----------
+    row
+        The row over all tokens, without its numbers.
+    apart, own, nulls
+        Distances between halves of the two SAEs, between halves of one SAE, and from null graphs.
+    """
+    value = range_of("value", apart, share=1)
+    return replace(
+        row,
+        text="halves",
+        value=value["value_mean"],
+        low=value["value_low"],
+        high=value["value_high"],
+        limits=RANGE,
+        halvings=len(apart),
+        **range_of("itself", own, share=1),
+        **range_of("null", nulls, share=1),
+    )
 
 
 def _distance_note(statistic: str, measure: str, *, bins: int, empty: bool) -> str | None:

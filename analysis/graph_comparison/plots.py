@@ -129,6 +129,10 @@ def draw_distribution(one: Comparison, *, what: str) -> Chart:
     return chart
 
 
+#: Numbers of a row that the plot of conserved edges shows.
+_SHARES = ("value", "low", "high", "null_mean", "null_low", "null_high", "itself_mean")
+
+
 def draw_conserved(one: Comparison) -> Chart:
     """Plot the share of conserved edges, in total and by r, with both controls.
 
@@ -141,90 +145,56 @@ def draw_conserved(one: Comparison) -> Chart:
     rows = [r for r in one.rows if r.kind in kinds and r.measure.startswith("share of ")]
     text = "halves" if any(r.text == "halves" for r in rows) else "all"
     rows = [r for r in rows if r.text == text]
-    a, b = one.a, one.b
-    data = pd.DataFrame(
-        [
-            {
-                "of": f"edges of {a if 'A' in r.measure else b}",
-                "r": r.measure.partition(", r ")[2] or "all",
-                **{
-                    name: getattr(r, name)
-                    for name in (
-                        "value",
-                        "low",
-                        "high",
-                        "null_mean",
-                        "null_low",
-                        "null_high",
-                        "itself_mean",
-                        "n",
-                    )
-                },
-            }
-            for r in rows
-            if r.value is not None
-        ]
-    )
-    if not len(data):
-        data = pd.DataFrame(
-            columns=[
-                "of",
-                "r",
-                "value",
-                "low",
-                "high",
-                "null_mean",
-                "null_low",
-                "null_high",
-                "itself_mean",
-                "n",
-            ]
-        )
-    order = list(dict.fromkeys(r.measure.partition(", r ")[2] or "all" for r in rows))
     total = [next((r.n for r in rows if r.measure == f"share of {s}'s edges"), 0) for s in "AB"]
     tokens = {
         "halves": f"from disjoint halves of the documents, at least {one.half_tokens:,} tokens each",
         "all": f"from the same {one.tokens:,} tokens",
     }[text]
-    sides = [f"edges of {a}", f"edges of {b}"]
-    base = alt.Chart(
-        data,
-        width=_WIDTH + 60,
-        height=_HEIGHT,
-        title=heading(
-            "Conserved edges under the matches",
-            tokens,
-            f"n = {one.matches:,} matches, {total[0]:,} and {total[1]:,} edges between matched features",
-            "line: 95% interval of the point; bar: 95% of draws",
-        ),
+    title = heading(
+        "Conserved edges under the matches",
+        tokens,
+        f"n = {one.matches:,} matches, {total[0]:,} and {total[1]:,} edges between matched features",
+        "line: 95% interval of the point; bar: 95% of draws",
     )
+    data = _conserved_shares(one, rows)
+    base = alt.Chart(data, width=_WIDTH + 60, height=_HEIGHT, title=title)
+    order = list(dict.fromkeys(map(_lower_r, rows)))
+    return _conserved_chart(base, order=order, sides=(f"edges of {one.a}", f"edges of {one.b}"))
+
+
+def _lower_r(row: Row) -> str:
+    """Return the range of the lower Pearson r of a row, or ``all``."""
+    return row.measure.partition(", r ")[2] or "all"
+
+
+def _conserved_shares(one: Comparison, rows: Sequence[Row]) -> pd.DataFrame:
+    """Return the data of the plot of conserved edges: a row for each known share."""
+    data = [
+        {
+            "of": f"edges of {one.a if 'A' in r.measure else one.b}",
+            "r": _lower_r(r),
+            **{name: getattr(r, name) for name in (*_SHARES, "n")},
+        }
+        for r in rows
+        if r.value is not None
+    ]
+    return pd.DataFrame(data, columns=["of", "r", *_SHARES, "n"])
+
+
+def _conserved_chart(base: alt.Chart, *, order: Sequence[str], sides: Sequence[str]) -> Chart:
+    """Return the layers of the plot of conserved edges: both controls, intervals and points."""
     x = alt.X(
         "r:N", sort=order, title="lower Pearson r of the two ends", axis=alt.Axis(labelAngle=-30)
     )
-    shift = alt.XOffset("of:N", sort=sides)
+    shift = alt.XOffset("of:N", sort=list(sides))
     share = alt.Scale(domain=[0, 1])
     null, own = "permuted matches", "halves of one SAE"
     scale = alt.Scale(domain=[*sides, null, own], range=[_A, _B, _NULL, _OWN])
     legend = alt.Legend(orient="bottom", columns=2, symbolType="square")
     colour = alt.Color("of:N", title=None, scale=scale, legend=legend)
     controls = [alt.ColorDatum(name) for name in (null, own)]
-    tooltip = [
-        "of:N",
-        "r:N",
-        "n:Q",
-        *(
-            alt.Tooltip(f"{name}:Q", format=".1%")
-            for name in (
-                "value",
-                "low",
-                "high",
-                "null_mean",
-                "null_low",
-                "null_high",
-                "itself_mean",
-            )
-        ),
-    ]
+    shares = (alt.Tooltip(f"{name}:Q", format=".1%") for name in _SHARES)
+    tooltip = ["of:N", "r:N", "n:Q", *shares]
     y = alt.Y(
         "null_low:Q", scale=share, title="share of conserved edges", axis=alt.Axis(format="%")
     )

@@ -129,6 +129,12 @@ def _show(found: Mapping[str, Any]) -> None:
     if on_terminal() and not requested("full"):
         echo("--full prints all tables: curves over anchors, frequency, agreement.", err=True)
         return
+    _show_curves(found)
+    _show_controls(found)
+
+
+def _show_curves(found: Mapping[str, Any]) -> None:
+    """Print the recalls by share of anchors and by frequency."""
     if found["table_share"]:
         echo()
         print_table(
@@ -146,6 +152,10 @@ def _show(found: Mapping[str, Any]) -> None:
         columns=["method", "bin", "active from", "to", "queries", "frequency alone", "gain", "95%"],
         title="Gain of recall@10 over frequency alone, by quintile of query frequency",
     )
+
+
+def _show_controls(found: Mapping[str, Any]) -> None:
+    """Print the agreement of methods, and the comparison with a method of SciPy."""
     if found["agreement"]:
         echo()
         print_table(
