@@ -1,5 +1,7 @@
 """The commands of the package `analysis`: one line for each."""
 
+from typing import Any
+
 from atlas.plugins import Room, import_function
 
 __all__ = ["ROOM"]
@@ -48,9 +50,13 @@ _PLOTS = {
     "probe": "analysis.probe.plots:draw",
 }
 
+_sections: dict[str, tuple[Any, ...]] = {
+    section: tuple(map(import_function, names)) for section, names in _COMMANDS.items()
+}
+
 ROOM = Room(
     "analysis",
-    {section: tuple(map(import_function, names)) for section, names in _COMMANDS.items()},
+    _sections,
     lambda path: (),
     _PLOTS,
 )
