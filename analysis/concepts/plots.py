@@ -33,6 +33,9 @@ _COLOURS = {
 _ARMS = tuple(_COLOURS)
 _HISTOGRAMS = ("features", "layer", "random")
 """Arms whose p-values are drawn."""
+_RANDOM = "random directions"
+_ROLES = ("#4c78a8", "#e08a3c", "#54a24b", "#b279a2", "#e45756")
+"""Colours of roles on the front."""
 _PANELS = 3
 """More panels of the front are smaller, two in a row."""
 _NAMED = 8
@@ -85,7 +88,7 @@ def draw_front(results: Sequence[Result]) -> Chart:
         "at:Q",
         scale=alt.Scale(type="log", domain=[0.9, none * 1.1], nice=False),
         axis=alt.Axis(
-            values=[k for k in (*KS, 100, 200, 500, 1000, 2000) if k < none / 1.5] + [none],
+            values=[k for k in (*KS, 100, 200, 500, 1000, 2000) if k < none / 2] + [none],
             labelExpr=f"datum.value == {none} ? 'none' : format(datum.value, 'd')",
         ),
         title="k90: features that retain 90% of the layer",
@@ -96,7 +99,7 @@ def draw_front(results: Sequence[Result]) -> Chart:
     legend = alt.Legend(
         title=None, orient="bottom", direction="vertical", symbolOpacity=1, labelLimit=600
     )
-    by = alt.Color("kind:N" if many else "sae:N", legend=legend)
+    by = _kinds(frame, legend) if many else alt.Color("sae:N", legend=legend)
     # Two of many panels in a row: the sites of a block are often two.
     panels = sorted(frame["panel"].unique(), key=_natural)
     small = len(panels) > _PANELS
@@ -145,6 +148,14 @@ def _front(results: Sequence[Result]) -> tuple[pd.DataFrame, int]:
     return frame, none
 
 
+def _kinds(frame: pd.DataFrame, legend: alt.Legend) -> alt.Color:
+    """Return a colour for each role: trained SAEs first, and random directions in grey."""
+    kinds = sorted(frame["kind"].unique(), key=lambda k: (k == _RANDOM, k != "trained", k))
+    colours = dict(zip(kinds, _ROLES, strict=False)) | {_RANDOM: _COLOURS["random"]}
+    scale = alt.Scale(domain=kinds, range=[colours.get(kind, _ROLES[-1]) for kind in kinds])
+    return alt.Color("kind:N", scale=scale, legend=legend)
+
+
 def _natural(text: str) -> list[int | str]:
     """Return a key that sorts numbers in a text by value."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", text)]
@@ -164,7 +175,7 @@ def _front_row(one: Result, row: dict[str, Any]) -> dict[str, Any] | None:
         return None
     control = row["arm"] == "random"
     role = one.summary.get("role")
-    kind = "random directions" if control else (role or "SAE")
+    kind = _RANDOM if control else (role or "SAE")
     names = ("concept", "k90", "k90_low", "k90_high", "area")
     retained = ("retained", "retained_low", "retained_high")
     return {
