@@ -109,6 +109,7 @@ class StateStudy(Study):
     def tasks(self, at: TaskContext, saes: Sequence[str] | None) -> list[Task]:
         """Return the task of the edited SAE."""
         (name,) = check_saes(at.sound, saes or ())
+        open_sae_record(at.sound, name).check_features(self.features)
         targets = self._targets(at, name)
         chosen = "-".join(map(str, self.features))
         label = chosen if len(chosen) <= 40 else sha256(chosen.encode()).hexdigest()[:12]

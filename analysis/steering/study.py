@@ -24,6 +24,7 @@ from atlas.studies.results import Result, Results
 from atlas.studies.runner import run_study
 from atlas.studies.study import Found, Study, Task, TaskContext, check_saes
 from ingest.sae.autoencoder import Autoencoder
+from ingest.sae.record import open_sae_record
 
 __all__ = ["SteeringStudy", "features_by_sae", "steer_task"]
 
@@ -72,6 +73,9 @@ class SteeringStudy(Study):
             raise BadInput(
                 "No SAE was named. Name a feature with --feature SAE/INDEX, or an SAE with --sae."
             )
+        names = check_saes(at.sound, saes)
+        for name in names:
+            open_sae_record(at.sound, name).check_features(self.features)
         return [
             Task(
                 f"{name}@{_label(self.task.name)}@{_label('-'.join(map(str, self.features)) or 'found')}",
@@ -85,7 +89,7 @@ class SteeringStudy(Study):
                 },
                 label=f"{name} on {self.task.name}",
             )
-            for name in check_saes(at.sound, saes)
+            for name in names
         ]
 
     def forecast(self, task: Task, at: TaskContext) -> Cost:

@@ -19,6 +19,7 @@ from atlas.studies.results import Result
 from atlas.studies.study import TaskContext
 from ingest.model.edits import AddVector
 from ingest.sae.autoencoder import Autoencoder
+from ingest.sae.record import open_sae_record
 from ingest.text.context_text import prompt_ids
 
 __all__ = ["steer_text"]
@@ -91,6 +92,8 @@ def steer_text(
         raise BadInput(f"The strength is {times}; expected a finite number other than 0.")
     if new_tokens < 1:
         raise BadInput(f"The number of new tokens is {new_tokens}; expected 1 or more.")
+    for name, indices in own.items():
+        open_sae_record(sound, name).check_features(indices)
     ((sae, indices),) = own.items()
     with TemporaryDirectory(prefix="atlas-steering-") as room:
         at = TaskContext(folder, sound, Path(room), progress)

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from atlas.amounts import counted
-from atlas.cli.output import echo, emit, print_table, shared_options
+from atlas.cli.output import echo, emit, print_table, shared_options, wrap
 
 __all__ = ["saes_command"]
 
@@ -41,13 +41,16 @@ def saes_command(search: tuple[str, ...], cached: bool, as_json: bool, quiet: bo
     def show() -> None:
         shown = [_shown(row) for row in rows]
         print_table(shown, unbroken=("sae", "name", "neuronpedia"))
+        refused = {row["refused"]: row["name"] for row in reversed(rows) if row["refused"]}
+        for reason, name in refused.items():
+            echo(wrap(f"Cannot be used, such as {name}: {reason}."))
         if not quiet:
             echo(f"{len(rows):,} SAE{'' if len(rows) == 1 else 's'}", err=True)
             if not rows and not cached:
                 near = near_words(" ".join(search), short=short_names())
                 nearest = f" Nearest: {', '.join(near)}." if near else ""
                 remark = f"No name has all these words.{nearest} `atlas saes` lists the releases."
-                echo(remark, err=True)
+                echo(wrap(remark), err=True)
 
     emit(rows, as_json=as_json, show=show)
 
@@ -66,7 +69,7 @@ def _show_releases(rows: list[dict[str, Any]], *, quiet: bool) -> None:
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
     """Return a row with the short name first, where there is one, and None for unknown values."""
-    columns = ("l0", "width", "model", "name", "neuronpedia", "cached")
+    columns = ("l0", "width", "model", "name", "neuronpedia", "cached", "refused")
     return {"sae": row["short"] or row["name"]} | {
         column: None if row[column] == "" else row[column] for column in columns
     }

@@ -14,7 +14,7 @@ from atlas.errors import BadInput, Mismatch
 from ingest.error_translation import reached
 from ingest.folder_checks import check_sae_folder, read_json_object
 from ingest.sae.activation_transforms import Subtraction, read_subtraction
-from ingest.sae.registry import by_neuronpedia, check_in_reach, check_known, unknown
+from ingest.sae.registry import by_neuronpedia, by_release, check_in_reach, check_known, unknown
 from ingest.sae.training_record import TrainingRecord, read_training_record
 
 __all__ = ["PATTERNS", "LoadedSae", "Pattern", "demo_names", "load_sae", "short_names"]
@@ -142,6 +142,11 @@ def load_sae(sae_or_name: Any) -> LoadedSae:
 
 def _by_name(sae_or_name: str | Path) -> LoadedSae:
     text = str(sae_or_name)
+    if not text.strip():
+        raise BadInput(
+            "The name of an SAE is empty. Name a folder, a short name or RELEASE:SAE_ID; `atlas saes` "
+            "searches the SAEs of sae-lens."
+        )
     if isinstance(sae_or_name, str):
         if text in demo_names():
             return _from_folder(DEMO_SAES / text, name=text, source=text)
@@ -158,6 +163,8 @@ def _by_name(sae_or_name: str | Path) -> LoadedSae:
     release, colon, sae_id = text.partition(":")
     if colon:
         return _from_release(release, sae_id, name=text)
+    if known := by_release(text):
+        return _from_release(known.release, known.sae_id, name=known.name)
     raise unknown(
         "SAE",
         text,

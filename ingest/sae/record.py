@@ -41,6 +41,23 @@ class SaeRecord:
     batch_tokens: int
     parameters: tuple[str, ...]
 
+    def check_features(self, features: Sequence[int]) -> None:
+        """Check that the SAE has features of these indices.
+
+        Raises
+        ------
+        UnknownName
+            If it has no feature of an index.
+        """
+        width = int(self.row["d_sae"])
+        for feature in features:
+            if not 0 <= feature < width:
+                raise UnknownName(
+                    "feature",
+                    f"{self.name}/{feature}",
+                    hint=f"The features of {self.name} are {self.name}/0 to {self.name}/{width - 1}.",
+                )
+
 
 def open_sae_record(sound: Sound, name: str) -> SaeRecord:
     """Return the record of how an SAE was ingested.

@@ -18,6 +18,7 @@ from atlas.errors import BadInput, Mismatch, Missing, UnknownName
 __all__ = [
     "KnownSae",
     "by_neuronpedia",
+    "by_release",
     "check_in_reach",
     "check_known",
     "known_saes",
@@ -33,8 +34,9 @@ _SIZE = re.compile(r"(?<![\d.a-z])\d+(?:\.\d+)?[bm](?![a-z\d])")
 _WIDTH = re.compile(r"(?:^|[_/-])(?:width_|w)?(\d+(?:\.\d+)?[km])(?:[_/-]|$)")
 
 
-#: Releases that are refused, by a word of their name, and the reason.
-REFUSED_RELEASES = {
+#: SAEs that are refused, by a word of their name or of the function that converts their files, and
+#: the reason.
+_REFUSED = {
     "crosscoder": "a crosscoder reads several sites or models at once",
     "temporal": "a temporal SAE encodes a complete context at once",
 }
@@ -58,6 +60,8 @@ class KnownSae:
         Number of features as its name states it, such as ``16k``; empty if it states none.
     neuronpedia
         Its id at Neuronpedia; empty if it has none.
+    refused
+        Reason why it cannot be used; empty if it can.
     """
 
     release: str
@@ -67,6 +71,7 @@ class KnownSae:
     l0: float | None
     width: str
     neuronpedia: str
+    refused: str = ""
 
     @property
     def name(self) -> str:
@@ -101,6 +106,7 @@ def known_saes() -> tuple[KnownSae, ...]:
 
 def _known(release: str, about: Mapping[str, Any], one: Mapping[str, Any]) -> KnownSae:
     width = _WIDTH.search(str(one["id"])) or _WIDTH.search(release)
+    kind = f"{release} {one['id']} {about.get('conversion_func')}".lower()
     return KnownSae(
         release=release,
         sae_id=str(one["id"]),
@@ -109,6 +115,7 @@ def _known(release: str, about: Mapping[str, Any], one: Mapping[str, Any]) -> Kn
         l0=float(one["l0"]) if one.get("l0") else None,
         width=width[1] if width else "",
         neuronpedia=str(one.get("neuronpedia") or ""),
+        refused=next((reason for word, reason in _REFUSED.items() if word in kind), ""),
     )
 
 
@@ -130,8 +137,8 @@ def search_saes(
     -------
     list of dict
         ``name`` (for ``--sae``), ``short`` (a shorter name, if any), ``model``, ``width``,
-        ``l0``, ``neuronpedia``, and ``cached``: whether the cache has its repository, or a part
-        of it.
+        ``l0``, ``neuronpedia``, ``cached`` (whether the cache has its repository, or a part of it)
+        and ``refused`` (the reason why it cannot be used, if any).
     """
     names = {f"{release}:{sae_id}": name for name, (release, sae_id) in short.items()}
     wanted = words.lower().split()
@@ -146,6 +153,7 @@ def search_saes(
             "l0": one.l0,
             "neuronpedia": one.neuronpedia,
             "cached": one.repo in stored,
+            "refused": one.refused or None,
         }
         text = " ".join((one.name, names.get(one.name, ""), one.model, one.neuronpedia)).lower()
         if all(word in text for word in wanted) and (row["cached"] or not cached):
@@ -231,13 +239,13 @@ def check_known(release: str, sae_id: str) -> KnownSae | None:
     if sae_id not in registry[release]:
         hint = f"`atlas saes {release}` lists them."
         raise UnknownName(f"SAE of {release}", sae_id, known=registry[release], hint=hint)
-    for word, reason in REFUSED_RELEASES.items():
-        if word in release:
-            raise Mismatch(
-                f"The SAE {release}:{sae_id} cannot be used: {reason}. Use an SAE that encodes each token "
-                "by itself at one site, such as one of `atlas saes`."
-            )
-    return registry[release][sae_id]
+    known = registry[release][sae_id]
+    if known.refused:
+        raise Mismatch(
+            f"The SAE {known.name} cannot be used: {known.refused}. Use an SAE that encodes each token "
+            "by itself at one site, such as one of `atlas saes`."
+        )
+    return known
 
 
 def check_in_reach(known: KnownSae) -> None:
@@ -328,6 +336,16 @@ def by_neuronpedia(text: str) -> KnownSae | None:
             f"No SAE that this version of sae-lens knows has the address {text!r}. `atlas saes` lists them."
         )
     return found
+
+
+def by_release(text: str) -> KnownSae | None:
+    """Return the SAE that is named with a slash, ``RELEASE/SAE_ID``; None if there is no such SAE."""
+    return _by_name().get(text)
+
+
+@cache
+def _by_name() -> Mapping[str, KnownSae]:
+    return {f"{one.release}/{one.sae_id}": one for one in known_saes()}
 
 
 @cache

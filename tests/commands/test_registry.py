@@ -13,7 +13,9 @@ from atlas.errors import BadInput, Mismatch, Missing, UnknownName
 from ingest.sae import loading
 from ingest.sae.loading import short_names
 from ingest.sae.registry import (
+    _known,
     by_neuronpedia,
+    by_release,
     check_in_reach,
     known_saes,
     near_words,
@@ -143,6 +145,34 @@ def test_an_sae_that_is_not_cached_is_reported_at_once_offline(monkeypatch, tmp_
 def test_releases_that_cannot_be_read_are_refused_with_the_reason():
     with pytest.raises(Mismatch, match="complete context"):
         loading._by_name(next(k.name for k in known_saes() if "temporal" in k.release))
+    by_page = next(k.neuronpedia for k in known_saes() if "temporal" in k.release)
+    with pytest.raises(Mismatch, match="complete context"):
+        loading._by_name(by_page)
+    rows = search_saes("temporal", short={})
+    assert all("complete context" in row["refused"] for row in rows if "temporal" in row["name"])
+    assert search_saes("gpt2-small-res-jb:blocks.8", short={})[0]["refused"] is None
+
+
+def test_kinds_are_refused_by_name_or_by_the_conversion_of_their_files():
+    one = {"id": "layer_3"}
+    for release, about in (
+        ("some-crosscoder", {}),
+        ("some-release", {"conversion_func": "temporal"}),
+    ):
+        assert _known(release, about, one).refused
+    assert _known("some-release", {"conversion_func": "gemma_2"}, one).refused == ""
+
+
+def test_a_name_with_a_slash_and_an_empty_one(monkeypatch):
+    known = by_release("gpt2-small-res-jb/blocks.8.hook_resid_pre")
+    assert known.name == "gpt2-small-res-jb:blocks.8.hook_resid_pre"
+    assert by_release("gpt2-small-res-jb/nothing") is None
+    asked = []
+    monkeypatch.setattr(loading, "_from_release", lambda *names, name: asked.append((*names, name)))
+    loading._by_name("gpt2-small-res-jb/blocks.8.hook_resid_pre")
+    assert asked == [("gpt2-small-res-jb", "blocks.8.hook_resid_pre", known.name)]
+    with pytest.raises(BadInput, match="is empty"):
+        loading._by_name(" ")
 
 
 def test_releases_count_the_saes(monkeypatch, tmp_path):

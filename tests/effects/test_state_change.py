@@ -368,7 +368,7 @@ def test_later_sites_are_compared_by_default(atlas):
         (["last/0"], ["other"], "it reads the model other"),
         (["last/0"], ["absent"], "No SAE"),
         (["last/0", "middle/0"], [], "of 2 SAEs"),
-        (["last/99"], [], "features 0 to 39"),
+        (["last/99"], [], "last/0 to last/39"),
         (["last"], [], "expected SAE/INDEX"),
     ],
 )

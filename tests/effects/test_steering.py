@@ -576,7 +576,7 @@ def test_text_before_and_after_is_that_of_transformers(atlas, options):
         (["last/0"], 1.0, "a b " * 60, "at most 64 tokens"),
         (["last/0", "middle/1"], 1.0, "a", "of 2 SAEs"),
         ([], 1.0, "a", "of 0 SAEs"),
-        (["last/40"], 1.0, "a", "features 0 to 39"),
+        (["last/40"], 1.0, "a", "last/0 to last/39"),
         (["last/x"], 1.0, "a", "expected SAE/INDEX"),
         (["last/-1"], 1.0, "a", "expected SAE/INDEX"),
         (["other/1"], 1.0, "a", "No SAE"),
