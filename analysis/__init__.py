@@ -16,6 +16,7 @@ a plot. The measures below a study take graphs of igraph or networkx, or NumPy a
 [0, 0, 1, 1]
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -244,7 +245,9 @@ _MODULES |= {
 
 def __getattr__(name: str) -> object:
     if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        # With its name and object, Python suggests the nearest name.
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message, name=name, obj=sys.modules[__name__])
     module, _, attribute = _MODULES[name].partition(":")
     return getattr(import_module(module), attribute or name)
 

@@ -74,6 +74,10 @@ class Atlas:
         store: Store | None = None,
         progress: Progress = SILENT,
     ) -> None:
+        if not isinstance(url, str | Path) or not str(url):
+            raise BadInput(
+                f"{url!r} was passed as an atlas; expected the path of its folder, or the URL of a server."
+            )
         if folder is None and store is None:
             if is_server(str(url)):
                 store = open_server(str(url), username=None, password=None, database=None)
@@ -263,10 +267,14 @@ class Atlas:
         ------
         UnknownName
             If there is no such SAE.
+        BadInput
+            If ``kind`` is neither of both.
         """
         from atlas import graphs
 
-        make = graphs.igraph_of if kind == "igraph" else graphs.networkx_of
+        make = {"igraph": graphs.igraph_of, "networkx": graphs.networkx_of}.get(kind)
+        if make is None:
+            raise BadInput(f"kind is {kind!r}; expected 'igraph' or 'networkx'.")
         return make(self, sae, min_count=min_count)
 
     def query(

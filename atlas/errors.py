@@ -50,6 +50,10 @@ class AtlasError(Exception):
 
     exit_code = 1
 
+    def _render_traceback_(self) -> list[str]:
+        """Return the lines that a notebook shows: the message, without a traceback."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class RequestError(AtlasError):
     """The request cannot be met."""

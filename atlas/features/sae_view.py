@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy import sparse
 
+    from atlas.features.card import FeatureCard
     from atlas.features.open_atlas import OpenAtlas
 
 __all__ = ["SaeView"]
@@ -40,6 +41,8 @@ class SaeView:
     --------
     >>> from atlas import Atlas
     >>> sae = Atlas("demo.atlas")["tiny-a-l1-s0"]
+    >>> sae[7].id
+    'tiny-a-l1-s0/7'
     >>> len(sae.features.nlargest(5, "frequency"))
     5
     >>> sae.codes.shape[1], sae.decoder.shape
@@ -53,6 +56,21 @@ class SaeView:
             raise UnknownName("SAE", name, known=atlas.saes)
         self.atlas = atlas
         self.name = name
+
+    def __getitem__(self, index: int) -> "FeatureCard":
+        """Return the card of a feature by its index, as ``atlas["A/561"]`` does.
+
+        Raises
+        ------
+        UnknownName
+            If the SAE has no such feature.
+        """
+        from atlas.features.card import feature_card
+
+        return feature_card(self.atlas, f"{self.name}/{index}")
+
+    # Otherwise Python would iterate by index, over cards of all features and beyond the last.
+    __iter__ = None
 
     @property
     def properties(self) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def run_study(
     atlas
         The folder of the atlas; a study with an optional part also accepts a server.
     saes
-        Names of SAEs; all that the study can use, if None.
+        Names of SAEs, or one name; all that the study can use, if None.
     replace
         Recompute results that are stored with the same settings.
     reuse
@@ -73,6 +73,8 @@ def run_study(
     Locked
         If another process writes into the folder, unless the part is optional.
     """
+    if isinstance(saes, str):  # which is a sequence of letters
+        saes = (saes,)
     with _workplace(study, atlas, progress) as at:
         parts = _run(study, at, saes, replace=replace, reuse=reuse, workers=workers, ray=ray)
         found = _results(study, parts, at)

@@ -337,11 +337,14 @@ def _short(value: Any) -> str:
 def check_saes(atlas: "Sound | Atlas", saes: Sequence[str]) -> list[str]:
     """Return names of SAEs of an atlas, or of its sound parts, without repetitions.
 
+    A text stands for one name.
+
     Raises
     ------
     UnknownName
         If the atlas has no SAE of a name.
     """
+    saes = [saes] if isinstance(saes, str) else saes
     for name in saes:
         if name not in atlas.saes:
             hint = "`atlas list` shows them."

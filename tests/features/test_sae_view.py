@@ -6,6 +6,7 @@ from random_models import random_model, small_tokenizer
 from sae_lens import SAE
 from small_ingest import texts, topk
 
+import analysis
 import atlas as package
 from atlas import Atlas
 from atlas.errors import BadInput, UnknownName
@@ -129,3 +130,50 @@ def test_notebooks_show_no_control_characters(opened, monkeypatch):
         assert "␛[31m\\u202e&lt;b&gt;" in html
         assert "\x1b" not in html
         assert "\u202e" not in html
+
+
+def test_a_feature_by_its_index(opened):
+    assert opened["a"][3].id == "a/3"
+    for index in (-1, 9999):
+        with pytest.raises(UnknownName, match="The features of a are"):
+            opened["a"][index]
+    with pytest.raises(TypeError):
+        iter(opened["a"])
+
+
+@pytest.mark.parametrize("url", [3, None, ""])
+def test_what_is_no_path_is_one_message(url):
+    with pytest.raises(BadInput, match="was passed as an atlas"):
+        Atlas(url)
+
+
+def test_an_unknown_graph_library_is_one_message(opened):
+    with pytest.raises(BadInput, match="kind is 'nx'; expected 'igraph' or 'networkx'"):
+        opened["a"].graph(kind="nx")
+
+
+def test_one_name_of_an_sae_is_not_a_sequence_of_letters(folder):
+    settings = analysis.PositionSettings(draws=2)
+    path = folder / "x.atlas"
+    one = analysis.activation_by_position(path, "a", settings=settings)
+    assert one.rows == analysis.activation_by_position(path, ["a"], settings=settings).rows
+    with pytest.raises(UnknownName, match="'absent'"):
+        analysis.activation_by_position(path, "absent", settings=settings)
+
+
+def test_a_notebook_shows_the_message_of_an_error_alone():
+    from IPython.core.interactiveshell import InteractiveShell
+
+    shell = InteractiveShell()
+    shown = []
+    shell._showtraceback = lambda kind, error, lines: shown.append(lines)
+    shell.run_cell("from atlas import Atlas\nAtlas('/no/such.atlas')")
+    (lines,) = shown
+    assert len(lines) == 1
+    assert lines[0].startswith("BadInput: There is no atlas at /no/such.atlas.")
+
+
+def test_python_suggests_names_of_the_analysis():
+    with pytest.raises(AttributeError) as raised:
+        analysis.graph_statistic  # noqa: B018 - the access raises
+    assert (raised.value.name, raised.value.obj) == ("graph_statistic", analysis)
