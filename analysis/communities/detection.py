@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from atlas.errors import BadInput
+
 __all__ = [
     "Shape",
     "agreement",
@@ -110,15 +112,35 @@ def agreement(a: Labels, b: Labels) -> float | None:
     Parameters
     ----------
     a, b
-        The community of each node; nodes with -1 in either partition are excluded.
+        The community of each node, as an array or a list; nodes with -1 in either partition are excluded.
 
     Returns
     -------
     float or None
         None if either partition has fewer than two communities among the shared nodes.
+
+    Raises
+    ------
+    BadInput
+        If the partitions are not of the same nodes.
+
+    Examples
+    --------
+    >>> agreement([0, 0, 1, 1], [1, 1, 0, 0])
+    1.0
     """
     from sklearn.metrics import adjusted_mutual_info_score
 
+    a, b = np.asarray(a), np.asarray(b)
+    if (
+        a.shape != b.shape
+        or a.ndim != 1
+        or not all(np.issubdtype(x.dtype, np.integer) for x in (a, b))
+    ):
+        raise BadInput(
+            f"The partitions have the shapes {a.shape} and {b.shape}, of {a.dtype} and {b.dtype}; expected a "
+            "whole number for each node, and equal numbers of nodes."
+        )
     both = (a >= 0) & (b >= 0)
     # With one community on a side, scikit-learn returns 0 or 1.
     if len(np.unique(a[both])) < 2 or len(np.unique(b[both])) < 2:

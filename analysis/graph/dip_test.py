@@ -8,6 +8,7 @@ modes.
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,18 @@ class DipTest:
     n: int
 
 
+def _numbers(values: Any) -> NDArray[np.float64]:
+    try:
+        found = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        found = np.empty((0, 0))
+    if found.ndim != 1:
+        raise BadInput(
+            f"The dip test needs numbers of shape (values,); a {type(values).__name__} of other content was passed."
+        )
+    return found
+
+
 def dip(values: NDArray[np.float64]) -> float:
     """Return the dip of a sample.
 
@@ -55,7 +68,7 @@ def dip(values: NDArray[np.float64]) -> float:
     BadInput
         If there is no value, two values are equal, or a value is not finite.
     """
-    x = np.sort(np.asarray(values, dtype=np.float64))
+    x = np.sort(_numbers(values))
     if not len(x) or not np.isfinite(x).all() or (len(x) > 1 and np.diff(x).min() == 0.0):
         raise BadInput(
             "The dip test needs one or more finite numbers, all different; the input has repeated, "

@@ -22,6 +22,7 @@ from analysis.similarity.cosines import Cosines
 from analysis.similarity.neighbours import Nearest, Neighbours
 from analysis.similarity.rank_correlations import EXACT, rank_correlations
 from analysis.similarity.subspaces import SUBSPACE_MEASURES, Subspaces
+from analysis.statistics.arrays import finite_matrix
 from analysis.statistics.directions import is_sparse, unit_rows
 from analysis.statistics.permutation import permutation_p
 from atlas.errors import BadInput
@@ -215,6 +216,7 @@ def mutual_nearest(x: Array, y: Array, *, seed: int = 0) -> float:
     >>> mutual_nearest(points, 2 * points)
     1.0
     """
+    x, y = _points(x, "x"), _points(y, "y")
     _same(x, y)
     if x.shape[1] != y.shape[1]:
         raise BadInput(
@@ -224,13 +226,20 @@ def mutual_nearest(x: Array, y: Array, *, seed: int = 0) -> float:
     return _only(x, y, "mutual_nearest", seed=seed)
 
 
+def _points(points: Array, name: str) -> Array:
+    """Return points that a user passed, after a check of their shape and numbers; sparse ones unchanged."""
+    return points if is_sparse(points) else finite_matrix(points, name)
+
+
 def _only(x: Array, y: Array, name: str, *, k: int = 10, seed: int = 0) -> float:
+    x, y = _points(x, "x"), _points(y, "y")
     found = {one.measure: one for one in cosine_similarities(x, y, [], k=k, seed=seed)}
     value = found[name].value
     return float("nan") if value is None else value
 
 
 def _subspace(name: str, x: Floats, y: Floats, *, variance: float = 0.99) -> float:
+    x, y = finite_matrix(x, "x"), finite_matrix(y, "y")
     _same(x, y)
     found = Subspaces.of(x, y, variance=variance)
     if name in found.refused:

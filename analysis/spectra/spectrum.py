@@ -7,9 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from analysis.statistics.arrays import finite_matrix, finite_vector
 from analysis.statistics.direction_nulls import NULLS, draw_directions
 from analysis.statistics.intervals import quantile_interval
 from analysis.statistics.permutation import permutation_p, two_sided_p
+from atlas.errors import BadInput
 
 __all__ = [
     "FEWEST",
@@ -116,7 +118,10 @@ def spectrum_of(directions: Floats, *, fit: tuple[float, float] = (0.05, 0.5)) -
     >>> round(spectrum.participation_ratio, 6), round(spectrum.mean_share, 6)
     (3.0, 0.25)
     """
+    directions = finite_matrix(directions, "directions")
     rows, columns = directions.shape
+    if not rows:
+        raise BadInput("directions has no row; expected one direction or more.")
     mean = directions.mean(axis=0)
     total = float((directions**2).sum())
     centred = directions - mean
@@ -136,7 +141,7 @@ def spectrum_of(directions: Floats, *, fit: tuple[float, float] = (0.05, 0.5)) -
     )
 
 
-def spectrum_distance(one: Floats, other: Floats) -> float:
+def spectrum_distance(one: Floats | Spectrum, other: Floats | Spectrum) -> float:
     """Return the Wasserstein-1 distance between the distributions of two normalised spectra.
 
     Both are divided by their root mean square, so that numbers of rows and columns may differ.
@@ -144,18 +149,27 @@ def spectrum_distance(one: Floats, other: Floats) -> float:
     Parameters
     ----------
     one, other
-        (values,) each. Singular values.
+        (values,) each. Singular values, or the spectrum that has them.
+
+    Raises
+    ------
+    BadInput
+        If a side has no value, or values that are not finite.
 
     Examples
     --------
     >>> spectrum_distance(np.array([2.0, 2.0]), np.array([5.0, 5.0, 5.0]))
     0.0
     """
-    sizes = [np.sqrt(np.mean(values**2)) for values in (one, other)]
-    a, b = (
-        values / size if size > 0 else values
-        for values, size in zip((one, other), sizes, strict=True)
-    )
+    sides = []
+    for spectrum, name in ((one, "one"), (other, "other")):
+        values = spectrum.singular_values if isinstance(spectrum, Spectrum) else spectrum
+        values = finite_vector(values, name)
+        if not len(values):
+            raise BadInput(f"{name} has no singular value; expected one or more.")
+        size = np.sqrt(np.mean(values**2))
+        sides.append(values / size if size > 0 else values)
+    a, b = sides
     return float(stats.wasserstein_distance(a, b))
 
 
