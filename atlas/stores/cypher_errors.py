@@ -112,7 +112,7 @@ def explained(message: str, cypher: str, *, prefix: int = 0) -> str:
         name = "IN" if found[1] == "LIST_CONTAINS" else found[1].lower()
         passed = " and ".join(_type(each) for each in found[2].split(","))
         return f"The query failed: {name} cannot take {passed}."
-    if "unordered_map" in message or "Assertion" in message:
+    if any(fault in message for fault in ("unordered_map", "Assertion", "UNREACHABLE")):
         return "The query failed: the engine cannot run it. Simplify it, such as by one label for each variable."
     if limit := re.search(r"Upper bound of rel\s+exceeds maximum: (\d+)", message):
         return (

@@ -22,6 +22,7 @@ __all__ = [
     "matches",
     "maybe_null",
     "opening",
+    "orders",
     "projections",
     "returned",
     "split",
@@ -280,18 +281,46 @@ def _owner(pattern: Sequence[Token], brace: int) -> str:
 
 def projections(tokens: Sequence[Token]) -> Iterator[list[list[Token]]]:
     """Yield the items of each ``WITH`` and ``RETURN`` and of its ``ORDER BY``, at any depth."""
+    for clause in _projecting(tokens):
+        yield _items(clause[1:]) + _ordered(clause)
+
+
+def orders(tokens: Sequence[Token]) -> Iterator[list[list[Token]]]:
+    """Yield the values of each ``ORDER BY``, at any depth."""
+    for clause in _projecting(tokens):
+        yield _ordered(clause)
+
+
+def _projecting(tokens: Sequence[Token]) -> Iterator[list[Token]]:
+    """Yield each ``WITH`` and ``RETURN``, at any depth."""
     for clause in _clauses(tokens):
         if clause[0].word in ("WITH", "RETURN"):
-            items = _items(clause[1:])
-            rest = clause[1 + sum(map(len, items)) + len(items) - 1 :]
-            rest = rest[1:] if rest and clause[1].word == "DISTINCT" else rest
-            if rest and rest[0].word == "ORDER":
-                ends = [at for at, t in enumerate(rest) if t.word in ("SKIP", "LIMIT")]
-                items += split(rest[2 : ends[0] if ends else None])
-            yield items
+            yield clause
         for at, (token, brace) in enumerate(pairwise(clause)):
             if token.word in ("EXISTS", "COUNT") and brace.text == "{":
-                yield from projections(clause[at + 2 : at + 1 + closing(clause[at + 1 :])])
+                yield from _projecting(clause[at + 2 : at + 1 + closing(clause[at + 1 :])])
+
+
+def _ordered(clause: Sequence[Token]) -> list[list[Token]]:
+    """Return the values of the ``ORDER BY`` of a projection."""
+    items = _items(clause[1:])
+    rest = clause[1 + sum(map(len, items)) + len(items) - 1 :]
+    rest = rest[1:] if rest and clause[1].word == "DISTINCT" else rest
+    if not rest or rest[0].word != "ORDER":
+        return []
+    ends = [
+        at
+        for at, t in enumerate(rest)
+        if at > 1 and t.word in ("SKIP", "LIMIT") and _ends(rest, at)
+    ]
+    return split(rest[2 : ends[0] if ends else None])
+
+
+def _ends(tokens: Sequence[Token], at: int) -> bool:
+    """Return whether the word at a position ends ``ORDER BY``, and is not a name."""
+    before, after = tokens[at - 1], tokens[at + 1] if at + 1 < len(tokens) else None
+    is_number = after is not None and (after.kind in ("number", "parameter"))
+    return is_number and before.text not in (".", ",") and before.word != "BY"
 
 
 def returned(tokens: Sequence[Token]) -> list[list[Token]]:

@@ -82,6 +82,8 @@ def translation(message: str, url: str, timeout: float, *, cypher: str = "") -> 
         return OutOfSpace(
             f"The disk is full, so {url} could not be written; free some space and try again."
         )
+    if "UNREACHABLE" in message and cypher:  # an assertion of the engine, while a sound file is open
+        return QueryFailed(explained(message, cypher))
     if message.startswith(("IO exception", "Cannot create")) or any(d in message for d in DAMAGED):
         return StoreError(
             f"{url} cannot be read ({short}); remove it, and the next query builds it again."

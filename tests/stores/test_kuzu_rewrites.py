@@ -223,10 +223,44 @@ def test_a_negative_zero_is_sorted_first_without_rewriting(connection):
     assert connection.execute(query).get_all() == [[0]]
 
 
+@pytest.mark.parametrize("size", [3_000, 30_000])
+def test_values_after_a_text_are_sorted(size):
+    draw = random.Random(size)
+    rows = [
+        {
+            "id": id,
+            "s": draw.choice(["tiny-a-l1-wide", "tiny-a-l1-wine", "b"]),
+            "b": draw.random() < 0.5,
+        }
+        for id in range(size)
+    ]
+    connection = engine().Connection(engine().Database(":memory:"))
+    connection.execute("CREATE NODE TABLE N (id INT64, s STRING, b BOOL, PRIMARY KEY (id))")
+    connection.execute("COPY N FROM $rows", {"rows": pa.Table.from_pylist(rows)})
+    wrong = False
+    for order, key in {
+        "s, id": lambda row: (row["s"], row["id"]),
+        "s, b, id DESC": lambda row: (row["s"], row["b"], -row["id"]),
+        "b DESC, s, id": lambda row: (not row["b"], row["s"], row["id"]),
+    }.items():
+        for limit in (20, size):
+            projection = f"a.id AS id, a.s AS s, a.b AS b ORDER BY {order} LIMIT {limit}"
+            query = f"MATCH (a:N) RETURN {projection}"
+            expected = [row["id"] for row in sorted(rows, key=key)[:limit]]
+            assert [row[0] for row in connection.execute(rewritten(query)).get_all()] == expected, (
+                query
+            )
+            first = rewritten(f"MATCH (a:N) WITH {projection} RETURN id")
+            assert sorted(r[0] for r in connection.execute(first).get_all()) == sorted(expected)
+            wrong |= [row[0] for row in connection.execute(query).get_all()] != expected
+    # If this fails, the engine has been mended: ``_final_texts`` can be deleted.
+    assert wrong or size < 10_000
+
+
 @pytest.mark.parametrize(
     "query",
     [
-        "MATCH (a:N) RETURN a.id, count(*) AS n ORDER BY n DESC, a.id LIMIT 3",
+        "MATCH (a:N) RETURN a.id, count(*) AS n ORDER BY n DESC LIMIT 3",
         "MATCH (a:N)-[e:E*1..2]->(z:N) WHERE a.i = 3 AND z.s = $s RETURN *",
         "MATCH (a:N {i: 3})-[e:E {c: $c}]->(z) WHERE a.i > z.i RETURN a.s + '-' + z.s AS t ORDER BY t",
         "MATCH (a:N) WHERE a.s CONTAINS 'x' AND a.i IN [1, 2] RETURN a.id",

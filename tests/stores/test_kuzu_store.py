@@ -21,6 +21,7 @@ from atlas.errors import Locked, Mismatch, OutOfSpace, QueryFailed, StoreError
 from atlas.progress import SILENT
 from atlas.stores import Graph
 from atlas.stores.kuzu import KuzuSettings, KuzuStore
+from atlas.stores.kuzu_engine import translation
 from atlas.stores.opening import is_server, open_store
 
 READ = """
@@ -337,3 +338,11 @@ def test_numbers_in_long_lists_of_many_rows_are_stored(path: Path) -> None:
     found = found.sort_by("rank")
     assert found["rank"].to_pylist() == list(range(rows))
     assert np.array_equal(found["x"].combine_chunks().flatten().to_numpy(), values)
+
+
+def test_an_assertion_of_the_engine_is_no_damaged_file():
+    message = 'Assertion failed in file "kuzu/src/planner.cpp" on line 73: KU_UNREACHABLE'
+    of_query = translation(message, "graph.kuzu", 60, cypher="MATCH (f:Feature) RETURN f.id")
+    assert isinstance(of_query, QueryFailed)
+    assert "the engine cannot run it" in str(of_query)
+    assert "cannot be read" in str(translation(message, "graph.kuzu", 0))
