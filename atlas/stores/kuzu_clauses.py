@@ -10,6 +10,7 @@ from itertools import pairwise
 from atlas.stores.cypher import Token
 
 __all__ = [
+    "CLAUSES",
     "CLOSE",
     "LIST_PREDICATES",
     "OPEN",
@@ -27,13 +28,14 @@ __all__ = [
     "returned",
     "split",
     "terms",
+    "undirected",
     "uses_outside",
     "variables",
 ]
 
 OPEN, CLOSE = frozenset("([{"), frozenset(")]}")
 LIST_PREDICATES = frozenset(["ANY", "ALL", "NONE", "SINGLE"])
-_CLAUSES = frozenset(
+CLAUSES = frozenset(
     ["MATCH", "OPTIONAL", "UNWIND", "WITH", "RETURN", "CALL", "UNION", "WHERE", "YIELD"]
 )
 _AFTER_ITEMS = frozenset(["ORDER", "SKIP", "LIMIT"])
@@ -179,7 +181,7 @@ def _clauses(tokens: Sequence[Token]) -> Iterator[list[Token]]:
     for before, token in zip([None, *tokens], tokens, strict=False):
         is_name = before is not None and (before.text in (".", ":") or before.word == "AS")
         is_operator = before is not None and before.word in ("STARTS", "ENDS")
-        if not depth and token.word in _CLAUSES and not is_name and not is_operator and clause:
+        if not depth and token.word in CLAUSES and not is_name and not is_operator and clause:
             yield clause
             clause = []
         depth += (token.text in OPEN) - (token.text in CLOSE)
@@ -326,6 +328,18 @@ def _ends(tokens: Sequence[Token], at: int) -> bool:
 def returned(tokens: Sequence[Token]) -> list[list[Token]]:
     """Return the items of the first ``RETURN`` that is in no subquery."""
     return next((_items(c[1:]) for c in _clauses(tokens) if c[0].word == "RETURN"), [])
+
+
+def undirected(tokens: Sequence[Token]) -> Iterator[tuple[str, list[str]]]:
+    """Yield each edge of a pattern without an arrow, and the names of its nodes."""
+    for at, token in enumerate(tokens):
+        if token.text != "[" or at < 3 or tokens[at - 1].text != "-" or tokens[at - 2].text != ")":
+            continue
+        size = closing(tokens[at:])
+        after = [t.text for t in tokens[at + size + 1 : at + size + 3]]
+        if after == ["-", "("] and tokens[at + 1].name:
+            nodes = (tokens[opening(tokens, at - 2) + 1], tokens[at + size + 3])
+            yield tokens[at + 1].text, [node.text for node in nodes if node.name]
 
 
 def maybe_null(kind: str) -> bool:

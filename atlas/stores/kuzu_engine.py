@@ -82,7 +82,9 @@ def translation(message: str, url: str, timeout: float, *, cypher: str = "") -> 
         return OutOfSpace(
             f"The disk is full, so {url} could not be written; free some space and try again."
         )
-    if "UNREACHABLE" in message and cypher:  # an assertion of the engine, while a sound file is open
+    if (
+        "UNREACHABLE" in message and cypher
+    ):  # an assertion of the engine, while a sound file is open
         return QueryFailed(explained(message, cypher))
     if message.startswith(("IO exception", "Cannot create")) or any(d in message for d in DAMAGED):
         return StoreError(

@@ -5,6 +5,7 @@
 - In ``MATCH … WHERE``, a condition of parameters and constants alone is ignored.
 - The condition of ``any``, ``all``, ``none`` and ``single`` is wrong if it uses another variable than its own.
 - Rows are wrong where the ``WHERE`` of ``NOT EXISTS {…}`` or ``COUNT {…}`` uses a variable from outside.
+- A grouped or distinct edge of a pattern without an arrow is counted twice, once for each direction.
 - A condition of ``OPTIONAL MATCH`` or ``EXISTS {…}`` that may be true for a null from outside finds no match.
 
 ``tests/stores/test_kuzu_faults.py`` shows them, and fails when the engine has been mended. Faults that a rewritten
@@ -29,6 +30,7 @@ from atlas.stores.kuzu_clauses import (
     maybe_null,
     split,
     terms,
+    undirected,
     uses_outside,
     variables,
 )
@@ -89,6 +91,7 @@ def check_faults(cypher: str) -> None:
     _check_conditions(tokens, text)
     _check_list_predicates(tokens)
     _check_subqueries(tokens)
+    _check_undirected(tokens)
     for match in matches(tokens):
         _check_maps(match)
         _check_nulls(match, text)
@@ -110,6 +113,23 @@ def _check_aggregates(tokens: Sequence[Token]) -> None:
                 f"The embedded store computes {late[0].lower()}(…) wrongly after an aggregate with DISTINCT in the "
                 "same WITH or RETURN. Write the aggregates with DISTINCT last."
             )
+
+
+def _check_undirected(tokens: Sequence[Token]) -> None:
+    """Refuse groups by an edge of a pattern without an arrow, unless its nodes are in the groups."""
+    edges = dict(undirected(tokens))
+    for clause in _projections(tokens):
+        items = [item for item, projected in _items(clause) if projected and item]
+        is_distinct = bool(items) and items[0][0].word == "DISTINCT"
+        if not is_distinct and not any(list(_calls(item)) for item in items):
+            continue
+        names = {item[-1].text for item in items if len(item) == 1 + (item[0].word == "DISTINCT")}
+        for edge in names & set(edges):
+            if len(edges[edge]) < 2 or not names.issuperset(edges[edge]):
+                raise QueryFailed(
+                    f"The embedded store counts the edge {edge} twice in this group, because its pattern has no arrow. "
+                    f"Write the pattern with an arrow, or add both nodes of {edge} to the group."
+                )
 
 
 def _check_conditions(tokens: Sequence[Token], text: str) -> None:

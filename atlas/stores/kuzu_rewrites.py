@@ -6,6 +6,7 @@ kuzu 0.11.3 answers these forms wrongly, and the store writes each in a way that
 - A node that may be null gives wrong rows in a later pattern with a condition or with a second known node.
 - ``COUNT {…}`` loses the nodes with count 0 if no property of the node is used.
 - ``CASE WHEN x THEN`` is wrong for most rows if ``x`` is a variable, a property or a ``CASE``.
+- A condition ``coalesce(f.a, f.b)`` selects wrong rows next to a second condition.
 - ``x CONTAINS ''`` is false.
 - ``x IN [f.a, f.b]`` compares a null in the list as if it were 0, an empty text or an older value.
 - ``-0.0`` is sorted before negative numbers.
@@ -20,6 +21,7 @@ from itertools import pairwise
 from atlas import schema
 from atlas.stores.cypher import Token, tokens_of
 from atlas.stores.kuzu_clauses import (
+    CLAUSES,
     CLOSE,
     OPEN,
     Match,
@@ -66,6 +68,7 @@ def rewritten(cypher: str) -> str:
         _known_keys,
         _guarded_counts,
         _compared_conditions,
+        _compared_calls,
         _contained_texts,
         _positive_zeros,
         _final_texts,
@@ -190,6 +193,28 @@ def _compared_conditions(text: str, tokens: Sequence[Token]) -> Iterator[Inserti
             yield following.start, "("
         if following.word == "THEN" and searched[-1:] == [True]:
             yield token.start + len(token.text), ") = true"
+
+
+_BOOLEAN = frozenset(["AND", "OR", "XOR"])
+
+
+def _compared_calls(text: str, tokens: Sequence[Token]) -> Iterator[Insertion]:
+    """Write each condition that is ``coalesce(…)`` or a ``CASE`` as ``(condition) = true``."""
+    for at, token in enumerate(tokens[:-1]):
+        if token.word not in ("COALESCE", "IFNULL", "CASE"):
+            continue
+        first, last = at, _operand_after(tokens, at)
+        start, end = token.start, tokens[last].start + len(tokens[last].text)
+        while first and tokens[first - 1].text == "(":
+            first -= 1
+        while last + 1 < len(tokens) and tokens[last + 1].text == ")":
+            last += 1
+        before = tokens[first - 1].word if first else ""
+        after = tokens[last + 1] if last + 1 < len(tokens) else None
+        ends = after is None or after.text == "}" or after.word in _BOOLEAN | CLAUSES
+        if before in _BOOLEAN | {"WHERE", "NOT"} and ends:
+            yield start, "("
+            yield end, ") = true"
 
 
 def _contained_texts(text: str, tokens: Sequence[Token]) -> Iterator[Insertion]:

@@ -175,6 +175,47 @@ def test_an_empty_text_is_contained_in_every_text(tables):
         checked(tables, query, [(n["id"], None if n["s"] is None else True) for n in tables.nodes])
 
 
+def test_a_condition_that_is_coalesce(tables):
+    nodes = tables.nodes
+    start = "MATCH (a:N)-[:E]->(z:N) WHERE"
+    wrong = False
+    for condition, holds in {
+        "coalesce(a.id > -1, z.b) AND z.id > 3": lambda a, z: z["id"] > 3,
+        "z.id > 3 AND (coalesce(a.b, z.b))": lambda a, z: (
+            z["id"] > 3 and (z["b"] if a["b"] is None else a["b"])
+        ),
+        "NOT coalesce(a.b, z.b)": lambda a, z: (z["b"] if a["b"] is None else a["b"]) is False,
+        "CASE WHEN a.b THEN z.b ELSE a.id > 2 END": lambda a, z: z["b"] if a["b"] else a["id"] > 2,
+    }.items():
+        expected = [(a, z) for a, z in tables.edges if holds(nodes[a], nodes[z])]
+        wrong |= checked(tables, f"{start} {condition} RETURN a.id, z.id", expected)
+    two = [(a, z, y) for a, z in tables.edges for y in tables.targets(z, tables.few)]
+    start = "MATCH (a:N)-[:E]->(z:N)-[:F]->(y:N) WHERE"
+    condition = "coalesce(any(x IN ['a'] WHERE x = 'a'), z.b)"
+    wrong |= checked(tables, f"{start} {condition} RETURN a.id, z.id, y.id", two)
+    # If this fails, the engine has been mended: ``_compared_calls`` can be deleted.
+    assert wrong
+
+
+def test_a_group_by_an_edge_without_an_arrow_is_refused(tables):
+    for projection, number in {
+        "WITH e, count(*) AS n RETURN n": len(tables.edges),
+        "WITH DISTINCT e RETURN 1": len(tables.edges),
+        "WITH e, a, count(*) AS n RETURN n": None,
+    }.items():
+        query = f"MATCH (a:N)-[e:E]-(z:N) {projection}"
+        with pytest.raises(QueryFailed, match="because its pattern has no arrow"):
+            check_faults(query)
+        if number is not None:
+            # If this fails, the engine has been mended: ``_check_undirected`` can be deleted.
+            assert len(tables.connection.execute(query).get_all()) > number
+    checked(
+        tables, "MATCH (a:N)-[e:E]->(z:N) WITH DISTINCT e RETURN count(*)", [(len(tables.edges),)]
+    )
+    check_faults("MATCH (a:N)-[e:E]-(z:N) WITH e, a, z, count(*) AS n RETURN n")
+    check_faults("MATCH (a:N)-[e:E]-(z:N) RETURN a.id, e.w, count(*), max(e.w)")
+
+
 def test_a_null_in_a_list_equals_nothing(tables):
     nodes = tables.nodes[:12]
     start = "MATCH (a:N), (z:N) WHERE a.id < 12 AND z.id < 12 AND"

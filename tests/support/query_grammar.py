@@ -18,10 +18,11 @@ SCALARS = ("int", "float", "text", "bool")
 
 
 def random_graph(
-    rng: random.Random,
+    rng: random.Random, size: int = 0
 ) -> tuple[list[dict[str, Any]], dict[str, list[dict[str, Any]]]]:
-    """Return the nodes, and the edges of each type."""
-    size = rng.randint(3, 14)
+    """Return the nodes, and the edges of each type; a graph without a size has 3 to 14 nodes."""
+    is_large = size > 0
+    size = size or rng.randint(3, 14)
 
     def maybe(value: Any) -> Any:
         return None if rng.random() < 0.25 else value
@@ -38,7 +39,8 @@ def random_graph(
         for id in range(size)
     ]
     edges = {}
-    for kind, count in {"E": rng.randint(size, 3 * size), "F": rng.randint(1, size)}.items():
+    most = 3 * size // 2 if is_large else 3 * size
+    for kind, count in {"E": rng.randint(size, most), "F": rng.randint(1, size)}.items():
         ends = [rng.sample(range(size), 2) for _ in range(count)]
         edges[kind] = [
             {
@@ -62,23 +64,24 @@ class Writer:
     ----------
     rng
         Draws everything.
+    is_large
+        Whether the graph has thousands of nodes, so that a query of all pairs takes too long.
     """
 
     rng: random.Random
+    is_large: bool = False
     names: int = 0
     scope: dict[str, str] = field(default_factory=dict)
 
     def query(self) -> str:
         """Return a query of one to three patterns, with projections between them."""
         clauses = []
-        for number in range(self.rng.randint(1, 3)):
+        for number in range(self.rng.randint(1, 2 if self.is_large else 3)):
             nodes = [name for name, kind in self.scope.items() if kind == "node"]
             if number and not nodes:
                 break
             optional = "OPTIONAL " if number and self.chance(0.4) else ""
-            clauses.append(
-                f"{optional}MATCH {self.pattern(nodes)}{self.where(0 if optional else 0.6)}"
-            )
+            clauses.append(f"{optional}MATCH {self.pattern(nodes)}{self.where(0.6)}")
             if self.chance(0.2):
                 name, values = self.new("u"), self.draw("[1, 2]", "range(-1, 1)", "[3]")
                 clauses.append(f"UNWIND {values} AS {name}")
@@ -98,12 +101,42 @@ class Writer:
         return f"{prefix}{self.names}"
 
     def pattern(self, nodes: list[str]) -> str:
+        if nodes and not self.is_large and self.chance(0.15):
+            return self.free_pattern()
         start = self.rng.choice(nodes) if nodes else self.new("n")
-        end, edge = self.new("n"), self.new("e")
+        edge = self.new("e")
         first = f"({start})" if nodes else f"({start}:N)"
-        self.scope |= {start: "node", end: "node", edge: "edge"}
         left, right = self.draw(("-", "->"), ("<-", "-"), ("-", "-"))
-        return f"{first}{left}[{edge}:{self.draw('E', 'E', 'F')}]{right}({end}:N)"
+        if len(nodes) > 1 and self.chance(0.2):
+            end = self.rng.choice([node for node in nodes if node != start])
+            last = f"({end})"
+        else:
+            end = self.new("n")
+            last = f"({end}:N{self.map() if self.chance(0.1) else ''})"
+        kind = self.draw("E", "E", "F")
+        text = f"{first}{left}[{edge}:{kind}]{right}{last}"
+        self.scope |= {start: "node", end: "node", edge: "edge"}
+        if self.chance(0.1):
+            other, number = self.new("n"), self.new("e")
+            # Of the other type, because Neo4j uses no edge twice in a clause.
+            text += (
+                f", ({self.draw(start, end)})-[{number}:{'F' if kind == 'E' else 'E'}]->({other}:N)"
+            )
+            self.scope |= {other: "node", number: "edge"}
+        return text
+
+    def free_pattern(self) -> str:
+        """Return a pattern without a node that is known."""
+        name = self.new("n")
+        text = f"({name}:N{self.map() if self.chance(0.5) else ''})"
+        self.scope[name] = "node"
+        return text
+
+    def map(self) -> str:
+        """Return a property of a pattern, equal to a value that is known."""
+        known = [f"{name}.i" for name, kind in self.scope.items() if kind == "node"]
+        known += [name for name, kind in self.scope.items() if kind == "int"]
+        return f" {{i: {self.rng.choice(known)}}}" if known else ""
 
     def where(self, share: float) -> str:
         if not self.chance(share):
@@ -114,6 +147,10 @@ class Writer:
             inner = self.draw("", " WHERE m.i > 0", " WHERE m.s STARTS WITH 'a'")
             subquery = f"{self.draw('EXISTS', 'NOT EXISTS')} {{ {hop}{inner} }}"
             return f" WHERE {subquery} AND {self.value('bool', 3)}"
+        if len(nodes) > 1 and self.chance(0.25):
+            one, other = self.rng.sample(nodes, 2)
+            name = self.draw("i", "s", "b", "d", "id")
+            return f" WHERE {one}.{name} = {other}.{name} AND {self.value('bool', 2)}"
         return f" WHERE {self.value('bool', 3)}"
 
     def value(self, kind: str, depth: int) -> str:
@@ -162,13 +199,20 @@ class Writer:
             f"NOT ({of('bool')})",
             f"({of(self.draw(*SCALARS))}) IS {self.draw('', 'NOT ')}NULL",
             f"{of('text')} {self.draw('STARTS WITH', 'ENDS WITH')} {of('text')}",
+            f"{of('text')} CONTAINS {of('text')}",
             f"{of('int')} IN [1, 2, -1]",
+            f"{self.atom(kind)} IN [{self.atom(kind)}, {self.atom(kind)}]",
+            f"{of('bool')} {self.draw('AND', 'OR')} {of('bool')}",
             f"({of('bool')}) {self.draw('=', '<>')} ({of('bool')})",
             f"any(x IN coalesce({self.atom('texts')}, ['b']) WHERE x = 'ab')",
         )
 
     def int_value(self, depth: int) -> str:
         one = self.value("int", depth)
+        nodes = [name for name, kind in self.scope.items() if kind == "node"]
+        if nodes and self.chance(0.15):
+            hop = f"MATCH ({self.rng.choice(nodes)})-[:{self.draw('E', 'F')}]->(m:N)"
+            return f"COUNT {{ {hop}{self.draw('', ' WHERE m.i > 0')} }}"
         return self.draw(
             f"({one} {self.draw('+', '-', '*')} {self.value('int', depth)})",
             f"({one} {self.draw('/', '%')} {self.draw('2', '3', '-2')})",
