@@ -15,6 +15,9 @@ __all__ = ["NOT_STORED", "Steps"]
 
 Arrays: TypeAlias = "Mapping[str, NDArray[Any]]"
 
+#: Bytes of a step from which it is compressed: that takes longer than to write a small step.
+_COMPRESSED = 1 << 24
+
 
 class Steps:
     """Steps of a task, by name; each is computed once.
@@ -80,7 +83,8 @@ class Steps:
                 return stored
             path.unlink()
         found = compute()
-        save_arrays(path, found, compressed=True)
+        size = sum(array.nbytes for array in found.values())
+        save_arrays(path, found, compressed=size >= _COMPRESSED)
         return found
 
     def end(self) -> None:
