@@ -14,7 +14,7 @@ from atlas import Atlas
 from atlas.assemble import assemble
 from atlas.disk.parts import Manifest, write_part
 from atlas.errors import BadInput, Mismatch, UnknownName
-from ingest import ingest, match_saes
+from ingest import Settings, ingest, match_saes
 from ingest.model.feature_edits import add, scale
 from ingest.model.language_model import open_model
 from ingest.model.next_token import NextTokenModel
@@ -265,6 +265,13 @@ def _active(made, feature):
     return bool((saes[0].encode(read[EARLY][0, 1:])[:, feature] > 0).any())
 
 
+def cells_of(table):
+    """Return the header and rows of a table of Markdown."""
+    lines = [line for line in table.splitlines() if line.startswith("|")]
+    head, _, *rows = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines]
+    return [head, *rows]
+
+
 def test_the_report_has_a_row_of_each_feature_with_its_controls(made, monkeypatch, capsys):
     import importlib.util
     from functools import partial
@@ -276,6 +283,18 @@ def test_the_report_has_a_row_of_each_feature_with_its_controls(made, monkeypatc
     report = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(report)
     match_saes(path, ["a", "b"])
+    for of, seed in (("a", 7), ("b", 8)):
+        floor = open_sae(small_ingest.topk(seed=seed, hook=EARLY), name=f"{of}-floor")
+        ingest(
+            path,
+            saes=[floor],
+            model=causal,
+            tokenizer=tokenizer,
+            settings=Settings(role="untrained", floor_of=of),
+            match=None,
+        )
+        saes = [*saes, floor]
+    match_saes(path, ["a-floor", "b-floor"])
     opened = {"model": causal, "tokenizer": tokenizer, "opened": saes}
     for name in ("measure_effects", "measure_logits", "measure_feature_logits"):
         monkeypatch.setattr(report, name, partial(getattr(report, name), **opened))
@@ -283,17 +302,26 @@ def test_the_report_has_a_row_of_each_feature_with_its_controls(made, monkeypatc
 
     opening = partial(counterparts.open_subjects, **opened)
     monkeypatch.setattr(counterparts, "open_subjects", opening)
-    words = [str(path), "a", "b", "--contexts", "24", "--occurrences", "4", "--logits", "5"]
+    words = [
+        str(path),
+        "a",
+        "b",
+        "--contexts",
+        "24",
+        "--occurrences",
+        "4",
+        "--logits",
+        "5",
+        "--floors",
+    ]
     monkeypatch.setattr("sys.argv", ["what_features_do.py", *words])
     report.main()
     shown = capsys.readouterr().out
     tables = {part.split("\n")[0]: part for part in shown.split("### ")[1:]}
-    effects = analysis.measure_effects(
-        path, ["a"], settings=EffectSettings(contexts=24, occurrences=4)
-    )[0]
+    settings = EffectSettings(contexts=24, occurrences=4)
+    effects = analysis.measure_effects(path, ["a"], settings=settings)[0]
     title = "The same features: effect, and effect of the counterpart"
-    table = [line for line in tables[title].splitlines() if line.startswith("|")]
-    head, _, *rows = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in table]
+    head, *rows = cells_of(tables[title])
     features = effects.to_pandas("Feature").set_index("id")
     kl = features["effect_kl"] + features["effect_kl_later"]
     assert len(rows) == min(10, len(features))
@@ -303,9 +331,16 @@ def test_the_report_has_a_row_of_each_feature_with_its_controls(made, monkeypatc
     assert {"random", "q", "its KL", "random r"} <= set(head)
     (logits,) = [part for name, part in tables.items() if name == "Ten features of a: logits"]
     assert "| agreement | others |" in logits
-    for part in (table, logits.splitlines()):
-        widths = {len(line) for line in part if line.startswith("|")}
+    for part in (tables[title], logits):
+        widths = {len(line) for line in part.splitlines() if line.startswith("|")}
         assert len(widths) == 1  # aligned
         assert max(widths) <= 80
+    head, *rows = cells_of(tables["Effects"])
+    assert [row[head.index("role")] for row in rows] == ["trained", "untrained"]
+    _, *rows = cells_of(tables["Effects of counterparts: SAEs and floors, all pairs"])
+    assert {row[0] for row in rows} == {"trained", "untrained"}
+    trained, floor = analysis.measure_effects(path, ["a", "a-floor"], settings=settings)
+    assert ("role" in trained.summary, floor["role"]) == (False, "untrained")
+    assert floor.verdict[0].startswith("a-floor (floor, untrained): ablating")
     assert "Effects of counterparts" in tables
     assert any("Calibration" in title for title in tables)
