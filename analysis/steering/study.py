@@ -146,6 +146,7 @@ class SteeringStudy(Study):
             model=self.model,
             tokenizer=self.tokenizer,
             device=self.device,
+            neutral_tokens=self.settings.neutral_tokens,
         )
 
 

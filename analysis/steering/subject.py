@@ -28,6 +28,9 @@ Floats = NDArray[np.float64]
 #: Most logits of a batch of text, so that they take 64 MiB.
 _LOGITS = 2**24
 
+#: Most tokens of a batch, in the requested tokens of neutral text: a batch is read completely.
+_BATCH = 4
+
 
 @dataclass(frozen=True, eq=False)
 class Subject:
@@ -150,6 +153,7 @@ def open_subject(
     model: Any = None,
     tokenizer: Any = None,
     device: str = "auto",
+    neutral_tokens: int | None = None,
 ) -> Subject:
     """Open an SAE of an atlas with its complete model.
 
@@ -163,6 +167,8 @@ def open_subject(
         SAEs that were in memory at ingest.
     model, tokenizer, device
         See ``ingest.sae.complete_model.open_with_model``.
+    neutral_tokens
+        Tokens of neutral text that will be read, so that batches are not much larger.
     """
     found = open_with_model(
         at.folder,
@@ -174,6 +180,8 @@ def open_subject(
         device=device,
     )
     most = max(1, _LOGITS // found.model.vocabulary)
+    if neutral_tokens is not None:
+        most = min(most, _BATCH * neutral_tokens)
     text = replace(found.text, batch_tokens=min(found.text.batch_tokens, most))
     counts = at.sound.parts[f"statistics/{name}"].table("Feature")
     frequency, maximum = (
