@@ -276,7 +276,7 @@ def match(
             few = too_few_draws(row["draws"], row["draws_needed"], row["matches_needed"])
             if few and not row["beyond_token"]:
                 echo(f"{row['a']} and {row['b']}: {few}")
-        print_table(rows, columns=shown)
+        print_table(rows, columns=shown, turned=True)
         for row in rows if not quiet else ():
             reasons = [
                 f"{reason}: {number:,}" for reason, number in row["left_out"].items() if number

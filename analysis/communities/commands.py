@@ -35,6 +35,9 @@ _COLUMNS = {
     "weight": "weight of an edge",
 }
 
+#: Values that the listed communities of an SAE share; the tables above have them.
+_SHARED = ("id", "sae", "weighted_by", "min_count")
+
 #: Labels of the agreements by summary field.
 _AGREEMENTS = {
     "ami_runs": "Leiden runs with other seeds",
@@ -177,17 +180,16 @@ def _show(rows: Sequence[Mapping[str, Any]], verdict: Sequence[str]) -> None:
     for row in rows:
         print_table(
             [
-                {name: value for name, value in one.items() if name not in ("id", "sae")}
-                | {"tokens": [repr(token) for token in one["tokens"]]}
+                {name: value for name, value in one.items() if name not in _SHARED}
+                | {"tokens": " ".join(token.replace(" ", "␣") for token in one["tokens"])}
                 for one in row["listed"]
             ],
             title=f"\nLargest communities of {row['sae']}",
         )
     for row in rows:
-        echo(
-            f"\n{row['sae']}: does the number of different partners depend on frequency?\n"
-            + (row["partners_conclusion"] or "Not tested: its codes are not stored.")
-        )
+        echo(f"\n{row['sae']}: does the number of different partners depend on frequency?")
+        if row["partners_conclusion"] is None:
+            echo("Not tested: its codes are not stored.")
         print_table(
             [
                 {n: value for n, value in one.items() if n != "sae"}

@@ -99,7 +99,8 @@ def logits(
     def show() -> None:
         print_verdict(results.verdict)
         floor = [n for n in ("role", "floor_of") if any(n in row for row in results.rows)]
-        print_table(results.rows, columns=[*results.rows[0], *floor] if results else None)
+        columns = [*results.rows[0], *floor] if results else None
+        print_table(results.rows, columns=columns, turned=True)
 
     emit(results.rows, as_json=as_json, show=show)
 

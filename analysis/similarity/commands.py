@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.similarity.settings import SimilaritySettings
-from atlas.cli.output import echo, print_table
+from atlas.cli.output import echo, on_terminal, print_table, requested, wrap
 from atlas.cli.study_command import Writer, study_command
 from atlas.studies.results import Results
 
@@ -25,6 +25,9 @@ _COLUMNS = (
     "pairs",
     "points",
 )
+#: The subset of matches that a terminal shows without --full.
+_FIRST = "one-to-one"
+
 _GRID = ("a", "b", "space", "measure", "value", "null", "q", "p", "excess", "pairs")
 
 
@@ -57,11 +60,16 @@ def show(found: Mapping[str, Any]) -> None:
     pairs: Sequence[Mapping[str, Any]] = found["pairs"]
     if len(pairs) - found["floors"] == 1:
         rows = [dict(row) for row in pairs[0]["rows"]]
+        every = len(rows)
+        if on_terminal() and not requested("full"):
+            rows = [row for row in rows if row["subset"] == _FIRST] or rows
         print_table(rows, columns=_COLUMNS)
+        if every > len(rows):
+            echo(f"Only {_FIRST} matches; --full prints all {every} rows.", err=True)
         for note in dict.fromkeys(
             f"{r['subset']}, {r['measure']}: {r['note']}" for r in rows if r["note"]
         ):
-            echo(f"  {note}")
+            echo(wrap(note, indent="  "))
         shares = [(pairs[0][f"unique_{way}"], way) for way in ("ab", "ba")]
         for share, way in shares:
             if share is not None:

@@ -46,7 +46,7 @@ def show(found: Mapping[str, Any]) -> None:
     rows, pairs = found["spectra"], found["pairs"]
     floor = [name for name in ("role", "floor_of") if any(name in row for row in rows)]
     echo()
-    print_table([dict(row) for row in rows], columns=[*_COLUMNS, *floor])
+    print_table([dict(row) for row in rows], columns=[*_COLUMNS, *floor], turned=True)
     if pairs:
         shown = [dict(row) for row in pairs[:_PAIRS]]
         more = len(pairs) - len(shown)

@@ -1,10 +1,12 @@
 """Command `atlas changes`."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from analysis.state_change.settings import StateSettings
+from atlas.amounts import cell_text
 from atlas.cli.options import chosen_settings, settings_options
 from atlas.cli.output import (
     atlas_option,
@@ -23,13 +25,12 @@ __all__ = ["changes"]
 
 _COLUMNS = (
     "feature",
-    "edited",
     "change",
+    "95%",
     "control_largest",
     "moved",
     "q",
-    "low",
-    "high",
+    "edited",
     "mean_before",
     "mean_after",
     "rate_before",
@@ -106,6 +107,17 @@ def changes(
         for row in saes:
             own = [each for each in found if each["sae"] == row["sae"]]
             echo()
-            print_table(own[:rows], columns=_COLUMNS, title=f"Largest changes of {row['sae']}")
+            print_table(
+                [_with_limits(one) for one in own[:rows]],
+                columns=_COLUMNS,
+                title=f"Largest changes of {row['sae']}",
+            )
 
     emit({**one.summary, "saes": saes, "changes": found}, as_json=as_json, show=show)
+
+
+def _with_limits(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row with its interval in one column, so that a narrow table does not cut it."""
+    low, high = row["low"], row["high"]
+    limits = None if low is None or high is None else f"{cell_text(low)} to {cell_text(high)}"
+    return {**row, "95%": limits}

@@ -62,7 +62,7 @@ def show(found: Mapping[str, Any]) -> None:
     rows = found["topology"]
     floor = [name for name in ("role", "floor_of") if any(name in row for row in rows)]
     echo()
-    print_table(rows, columns=[*_COLUMNS, *floor])
+    print_table(rows, columns=[*_COLUMNS, *floor], turned=True)
 
 
 topology = study_command(

@@ -14,7 +14,6 @@ from atlas.progress import SILENT, Progress
 from atlas.safe_text import json_line, shown
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
 __all__ = [
@@ -38,6 +37,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 # Rows of a table on a terminal without --full.
 _SCREEN = 40
+
+# Rows that are printed side by side, if their columns do not fit.
+_SIDE_BY_SIDE = 3
 
 # Characters of a text that are never broken in a table.
 _MIN_TEXT = 24
@@ -174,14 +176,16 @@ def print_table(
     title: str = "",
     columns: Sequence[str] | None = None,
     unbroken: Sequence[str] = (),
+    turned: bool = False,
 ) -> None:
     """Print rows as a table on stdout; print nothing without rows.
 
     One row is printed as lines of name and value. On a terminal, columns that do not fit are
     omitted from the end and named on stderr, words longer than a third of the width are broken, and
     at most 40 rows are printed; ``--wide`` and ``--full`` print all. Words of the first column and of
-    the columns ``unbroken`` are not broken, so that ids can be copied. Output to a pipe has all
-    columns and rows, and no colour.
+    the columns ``unbroken`` are not broken, so that ids can be copied. With ``turned``, up to three
+    rows whose columns do not fit are printed side by side instead, as lines of a name and the value of
+    each row. Output to a pipe has all columns and rows, and no colour.
     """
     if not rows:
         return
@@ -197,7 +201,7 @@ def print_table(
     if len(rows) == 1 and len(names) > 2:
         if heading is not None:
             console.print(heading)
-        _print_pairs(console, [(name, rows[0].get(name)) for name in names])
+        console.print(_side_by_side(names, rows))
         return
     listed = rows if complete or requested("full") else rows[:_SCREEN]
     # Each cell is formatted once: a pipe may have many rows.
@@ -207,6 +211,12 @@ def print_table(
     }
     words = _least_widths(listed, texts, width=console.width, unbroken=(names[0], *unbroken))
     fitting = _fitting(console.width, words)
+    few = turned and len(fitting) < len(names) and len(rows) <= _SIDE_BY_SIDE
+    if few and _width_side_by_side(names, rows) <= console.width:
+        if heading is not None:
+            console.print(heading)
+        console.print(_side_by_side(names, rows))
+        return
     console.width = max(sum(words[n] for n in fitting) + 2 * (len(fitting) - 1), console.width)
     least = {name: words[name] for name in fitting}
     table = _table(
@@ -303,16 +313,27 @@ def _fitting(width: int, words: Mapping[str, int]) -> list[str]:
     return list(words)
 
 
-def _print_pairs(console: "Console", pairs: Sequence[tuple[str, Any]]) -> None:
+def _side_by_side(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> "Table":
+    """Return a line for each name, with the values of all rows."""
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold", overflow="fold")
-    table.add_column(overflow="fold")
-    for name, value in pairs:
-        table.add_row(Text(cell_text(name)), Text(cell_text(value, name)))
-    console.print(table)
+    for _ in rows:
+        table.add_column(overflow="fold")
+    for name in names:
+        cells = [Text(cell_text(row.get(name), name)) for row in rows]
+        table.add_row(Text(cell_text(name)), *cells)
+    return table
+
+
+def _width_side_by_side(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> int:
+    """Return the width at which ``_side_by_side`` breaks no value."""
+    from rich.cells import cell_len
+
+    values = [[cell_len(cell_text(row.get(name), name)) for name in names] for row in rows]
+    return max(cell_len(cell_text(name)) for name in names) + sum(2 + max(one) for one in values)
 
 
 def requested(flag: str) -> bool:

@@ -130,7 +130,9 @@ def study_command(
             if show:
                 import_function(show)(found)
             else:
-                print_table(results.rows, columns=columns or _plain_columns(results.rows))
+                print_table(
+                    results.rows, columns=columns or _plain_columns(results.rows), turned=True
+                )
             for each in written:
                 echo(each)
 

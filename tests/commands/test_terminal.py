@@ -204,3 +204,18 @@ def test_remarks_on_a_result_follow_it(capfd):
 def test_remarks_are_reported_at_once_without_a_command(capfd):
     report_remark(Bars(), "A floor has no result.")
     assert capfd.readouterr().err == "A floor has no result.\n"
+
+
+def test_few_rows_whose_columns_do_not_fit_are_printed_side_by_side(show):
+    assert "Columns omitted" in show(ROWS[:2], turned=True)[1]  # the last text would be broken
+    short = [{**row, "naming": "once"} for row in ROWS]
+    lines, remark = show(short[:2], turned=True)
+    assert remark == ""
+    assert [line.split()[0] for line in lines] == list(ROWS[0])
+    assert lines[0].split() == ["sae", "tiny-a-l0-s0", "tiny-a-l1-s0"]
+    assert lines[2].split() == ["tokens", "123,456,789", "123,456,789"]
+    # More rows, and columns that fit, remain a table.
+    assert "Columns omitted" in show(short[:4], turned=True)[1]
+    few = [{"a": 1, "b": 2, "c": 3}] * 2
+    assert show(few, turned=True) == show(few)
+    assert "Columns omitted" in show(short[:3], width=40, turned=True)[1]
