@@ -303,7 +303,9 @@ def _tasks(study: Study, at: TaskContext, saes: Sequence[str] | None) -> list[Ta
         return [replace(task, made_from=(), reads=()) for task in tasks]
     for task in tasks:
         keys = [*task.made_from, *task.reads]
-        check_inputs(keys, at.sound, what=f"The {study.kind.replace('_', ' ')} of {task.title}")
+        check_inputs(
+            keys, at.sound, what=f"The study {study.command or study.kind} of {task.title}"
+        )
     return tasks
 
 

@@ -366,7 +366,10 @@ def check_inputs(keys: Iterable[str], sound: Sound, *, what: str) -> None:
         if key not in sound.parts:
             kind, _, name = key.partition("/")
             state = f"stale ({sound.stale[key]})" if key in sound.stale else "missing"
-            raise Missing(f"{what} needs the {kind} of {name}, which is {state}; {_remedy(kind)}.")
+            which = "are" if kind.endswith("s") else "is"
+            raise Missing(
+                f"{what} needs the {kind} of {name}, which {which} {state}; {_remedy(kind)}."
+            )
 
 
 def usable_saes(

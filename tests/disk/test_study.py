@@ -73,7 +73,9 @@ def test_a_changed_input_makes_a_result_stale(path):
 def test_missing_names_and_inputs_are_one_sentence(path):
     with pytest.raises(UnknownName, match="No SAE is named 'b'"):
         run_study(CountStudy(), path, ["b"])
-    with pytest.raises(Missing, match="The count of abc needs the tokens of abc, which is missing"):
+    with pytest.raises(
+        Missing, match="The study count of abc needs the tokens of abc, which are missing"
+    ):
         run_study(CountStudy(), path, ["abc"])
     folder = Folder.open(path)
     with folder.writing(), pytest.raises(Locked):
