@@ -157,10 +157,22 @@ def _broken(title: alt.TitleParams, width: float) -> alt.TitleParams:
 
 
 def _lines(text: str, length: float) -> list[str]:
-    # Names of SAEs and sites stay whole, so that they can be searched.
-    return textwrap.wrap(text, int(length), break_long_words=False, break_on_hyphens=False) or [
-        text
-    ]
+    """Break a text into lines of similar length; a line that is continued ends in a space.
+
+    The page of a plot joins such lines again if it is narrow.
+    """
+
+    def broken(width: int) -> list[str]:
+        # Names of SAEs and sites stay whole, so that they can be searched.
+        return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [text]
+
+    fewest = len(broken(int(length)))
+    widths = range(len(text) // fewest + 1, int(length))
+    lines = broken(next((w for w in widths if len(broken(w)) == fewest), int(length)))
+    last = (
+        f"{lines[-1]} " if text.endswith(" ") else lines[-1]
+    )  # of a chart that was finished before
+    return [*(f"{line} " for line in lines[:-1]), last]
 
 
 def heading(text: str, *more: str) -> alt.TitleParams:

@@ -95,9 +95,13 @@ def test_colours_in_data_and_in_names_are_not_changed():
 
 def test_titles_are_broken_into_lines_that_fit_their_chart():
     found = finished(one("word " * 30, width=420)).to_dict()["title"]
-    assert " ".join(found["subtitle"]) == LONG
-    assert max(map(len, found["subtitle"])) * 5 < 420
-    assert " ".join(found["text"]) == ("word " * 30).strip()
+    assert "".join(found["subtitle"]) == LONG
+    lengths = [len(line) for line in found["subtitle"]]
+    assert max(lengths) * 5 < 420
+    assert min(lengths) > max(lengths) / 2  # no word stands alone
+    assert "".join(found["text"]) == "word " * 30
+    again = finished(finished(one("word " * 30, width=420))).to_dict()["title"]
+    assert again == found
     wide = finished(alt.hconcat(*(one(width=300) for _ in range(3)), title=heading("A", LONG)))
     assert wide.to_dict()["title"]["subtitle"] == [LONG]
     single = finished(one("blocks.11.hook_resid_post_of_a_model_with_a_long_name_" * 2, width=100))
@@ -136,6 +140,12 @@ CHARTS = {
     "wide": lambda: one(LONG, width=2000),
     "steps": lambda: (
         alt.Chart(ROWS, width=alt.Step(200)).mark_rect().encode(x="x:O", y=alt.Y("k:N", title=LONG))
+    ),
+    "labels": lambda: alt.vconcat(
+        one(width=420),
+        alt.Chart(ROWS, width=300, title=heading(LONG, LONG))
+        .mark_bar()
+        .encode(x="x:Q", y=alt.Y("k:N", axis=alt.Axis(labelExpr=f"'{LONG[:24]}'"))),
     ),
     "facets": lambda: one(width=500).facet("k:N", columns=4),
 }
