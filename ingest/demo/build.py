@@ -9,9 +9,7 @@ from atlas.progress import SILENT, Progress
 from atlas.studies.floors import role_shown
 from ingest.forward.run import ingest
 from ingest.match.settings import MatchSettings
-from ingest.match.study import match_saes
 from ingest.probe.settings import ProbeSettings
-from ingest.probe.study import probe_saes
 from ingest.settings import Settings
 from ingest.text.atlas_corpus import Text
 
@@ -60,6 +58,10 @@ def make_demo(path: Path, *, device: str = "auto", progress: Progress = SILENT) 
     progress
         Notified of the work.
     """
+    # Import SciPy's statistics and scikit-learn; every ingest prints ``overview``.
+    from ingest.match.study import match_saes
+    from ingest.probe.study import probe_saes
+
     ingest(
         path,
         saes=DEMO_SAES,

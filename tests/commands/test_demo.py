@@ -1,6 +1,8 @@
 """The demo of the package: its SAEs differ in what their names state, and are small enough to ship."""
 
 import json
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -114,3 +116,12 @@ def test_trained_saes_of_the_site_are_better_than_the_floor(name):
     assert trained["fvu"] < floor["fvu"] / 2
     assert trained["recovered_mean"] > floor["recovered_mean"]
     assert trained["kl_spliced"] < floor["kl_spliced"] / 2
+
+
+def test_the_summary_of_an_ingest_does_not_import_matching_and_probing():
+    code = (
+        "import sys\n"
+        "from ingest.demo.build import overview\n"
+        "assert not {'scipy.stats', 'sklearn', 'ingest.match.study'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
