@@ -27,6 +27,10 @@ __all__ = ["Autoencoder", "SaeInfo", "SparseCodes", "check_fit", "neuronpedia_ur
 CHUNK_BYTES = 256 * 2**20
 GPU_CHUNK_BYTES, GPU_SHARE = 4 * 2**30, 1 / 32
 
+#: On a CPU, dense codes of a chunk stay in the cache of the processor and reuse the memory of the
+#: chunk before, unless it has fewer than ``CPU_ROWS`` tokens: each chunk reads all weights.
+CACHE_BYTES, CPU_ROWS = 16 * 2**20, 256
+
 #: Peak memory of encoding, as a multiple of the dense float32 codes (JumpReLU takes most).
 PEAK = 4
 
@@ -344,8 +348,7 @@ class Autoencoder:
         self, x: torch.Tensor
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor | float]]:
         """Yield for each chunk its dense codes, its input, and the mean that was subtracted from it."""
-        rows = max(1, self._chunk_bytes() // (4 * PEAK * self.info.d_sae))
-        for part in torch.split(x, rows):
+        for part in torch.split(x, self._chunk_rows()):
             with self._computing(f"encoding {len(part)} tokens"):
                 vectors, mean = self._input(part)
                 if not torch.isfinite(vectors).all():
@@ -368,6 +371,14 @@ class Autoencoder:
             return x, 0.0
         mean = x.mean(-1, keepdim=True)
         return x - mean, mean
+
+    def _chunk_rows(self) -> int:
+        """Return the number of tokens that are encoded at once."""
+        token = 4 * PEAK * self.info.d_sae
+        rows = max(1, self._chunk_bytes() // token)
+        if self.device.type == "cpu":
+            return min(rows, max(CPU_ROWS, CACHE_BYTES // token))
+        return rows
 
     def _chunk_bytes(self) -> int:
         """Return the bytes that encoding a chunk may take.

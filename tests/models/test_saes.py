@@ -1,6 +1,7 @@
 """SAEs: codes compared with dense arithmetic, use of the metadata, and refused input."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,20 @@ def by_hand(sae: Any, x: torch.Tensor) -> np.ndarray:
 
 
 # ---------------------------------------------------------------- codes
+
+
+@pytest.mark.parametrize(
+    ("d_sae", "rows"),
+    [
+        (2048, 512),  # 16 MiB of working memory
+        (16_384, 256),  # no fewer tokens, since each chunk reads all weights
+        (131_072, 128),  # 256 MiB, the limit of working memory
+    ],
+)
+def test_chunks_on_a_cpu_are_small(d_sae: int, rows: int) -> None:
+    sae = open_sae(random_sae("topk"))
+    sae.info = replace(sae.info, d_sae=d_sae)
+    assert sae._chunk_rows() == rows
 
 
 @pytest.mark.parametrize("sparse", [0, 10**9], ids=["sparse", "dense"])
