@@ -490,7 +490,7 @@ class Atlas:
     def _drop_older_views(self, current: str) -> None:
         """Remove views of older parts; a process that has one open can still read it."""
         assert self.folder is not None
-        from atlas.stores.kuzu_files import discard_view
+        from atlas.stores.kuzu.files import discard_view
 
         names = {p.name.partition(".kuzu")[0] for p in self.folder.cache.glob("graph-*.kuzu*")}
         for name in sorted(names - {current.partition(".kuzu")[0]}):

@@ -15,7 +15,7 @@ from atlas.disk.folder import Folder
 from atlas.disk.parts import LIBRARIES, installed, read_manifest
 from atlas.errors import AtlasError, Locked, StoreDenied, StoreError
 from atlas.plugins import Check, Failed, Room, find_rooms
-from atlas.stores.kuzu import KuzuStore
+from atlas.stores.kuzu.store import KuzuStore
 from atlas.stores.opening import is_server, open_server
 
 __all__ = ["checks", "examine", "print_checks"]

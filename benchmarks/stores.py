@@ -36,7 +36,7 @@ from rich.table import Table
 from atlas import schema
 from atlas.progress import SILENT
 from atlas.stores import Graph
-from atlas.stores.kuzu import KuzuStore
+from atlas.stores.kuzu.store import KuzuStore
 from atlas.stores.opening import open_server
 
 SAE = "benchmark"

@@ -18,7 +18,7 @@ from neo4j_server import CannotStart, Own, Server, running, wipe
 from store_graphs import make_graph as make
 
 from atlas.stores import Graph, Store
-from atlas.stores.kuzu import KuzuStore
+from atlas.stores.kuzu.store import KuzuStore
 from atlas.stores.neo4j.connection import Bolt
 from atlas.stores.neo4j.store import Neo4jStore
 

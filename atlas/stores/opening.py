@@ -43,7 +43,7 @@ def open_embedded(
     Locked
         If another process does not finish building it.
     """
-    from atlas.stores.kuzu import KuzuStore
+    from atlas.stores.kuzu.store import KuzuStore
 
     return KuzuStore.open(path, graph=graph, older=older, progress=progress)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from atlas.errors import AtlasError, OutOfSpace
 from atlas.stores import Limits
-from atlas.stores.kuzu import KuzuStore
+from atlas.stores.kuzu.store import KuzuStore
 from atlas.stores.query_process import too_large
 
 if TYPE_CHECKING:

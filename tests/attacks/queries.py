@@ -14,7 +14,7 @@ from pathlib import Path
 from store_graphs import make_graph
 
 from atlas.errors import AtlasError
-from atlas.stores.kuzu import KuzuStore
+from atlas.stores.kuzu.store import KuzuStore
 from attacks import Try
 
 TITLE = "queries that hide writes, loads, calls and second statements"

@@ -23,7 +23,7 @@ from atlas.errors import BadInput
 from atlas.features import card
 from atlas.features.card import CardTable, Example, FeatureCard
 from atlas.push import push_atlas
-from atlas.stores.kuzu import KuzuStore
+from atlas.stores.kuzu.store import KuzuStore
 from ingest.forward.run import ingest
 from ingest.sae.autoencoder import open_sae
 

@@ -17,7 +17,7 @@ from atlas.features.card import _SECTIONS
 from atlas.missing_studies import missing_studies
 from atlas.plugins import study_commands
 from atlas.stores.cypher_names import names_in
-from atlas.stores.kuzu import KuzuStore
+from atlas.stores.kuzu.store import KuzuStore
 from queries.record import OTHER, TOPICS, parse
 
 

@@ -11,8 +11,8 @@ from atlas.disk.folder import Folder
 from atlas.disk.parts import Manifest, read_manifest, write_part
 from atlas.doctor import checks
 from atlas.errors import BrokenPart, Locked, Mismatch, OutOfSpace
-from atlas.stores.kuzu import KuzuStore
-from atlas.stores.kuzu_files import discard_view
+from atlas.stores.kuzu.files import discard_view
+from atlas.stores.kuzu.store import KuzuStore
 
 ROWS = "MATCH (a:Feature)-[e:CO_ACTIVATES]->(b:Feature) RETURN a.id, b.id, e.weight ORDER BY a.id, b.id"
 
@@ -60,7 +60,7 @@ def test_a_damaged_view_is_built_again_and_answers_as_before(view, seed):
 def test_a_large_view_is_read_whole_only_when_size_or_time_differ(view, monkeypatch):
     import os
 
-    monkeypatch.setattr("atlas.stores.kuzu.ALWAYS_HASHED", 0)
+    monkeypatch.setattr("atlas.stores.kuzu.store.ALWAYS_HASHED", 0)
     before = view.stat()
     content = bytearray(view.read_bytes())
     content[len(content) // 2] ^= 1
@@ -94,7 +94,7 @@ def test_a_view_that_was_copied_with_its_checksum_is_sound(view, tmp_path):
 
 def test_no_view_is_built_on_a_disk_that_is_too_full(tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr("atlas.stores.kuzu_build.shutil.disk_usage", lambda _: usage(1, 1, 1 << 20))
+    monkeypatch.setattr("atlas.stores.kuzu.build.shutil.disk_usage", lambda _: usage(1, 1, 1 << 20))
     with pytest.raises(OutOfSpace, match=r"needs about 32 MiB of disk, but only 1 MiB are free"):
         KuzuStore.open(tmp_path / "graph-0.kuzu", graph=make_graph)
     assert {p.name for p in tmp_path.iterdir()} <= {"graph-0.kuzu.lock"}

@@ -6,9 +6,9 @@ import pyarrow as pa
 import pytest
 
 from atlas.errors import QueryFailed
-from atlas.stores.kuzu_engine import engine
-from atlas.stores.kuzu_faults import check_faults
-from atlas.stores.kuzu_rewrites import headings, rewritten
+from atlas.stores.kuzu.engine import engine
+from atlas.stores.kuzu.faults import check_faults
+from atlas.stores.kuzu.rewrites import headings, rewritten
 
 SIZES = [12, 2_500]  # kuzu computes 2,048 rows at a time
 COLUMNS = {"id": pa.int64(), "i": pa.int64(), "s": pa.string(), "b": pa.bool_()}

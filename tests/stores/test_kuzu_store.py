@@ -20,14 +20,14 @@ from atlas import schema
 from atlas.errors import Locked, Mismatch, OutOfSpace, QueryFailed, StoreError
 from atlas.progress import SILENT
 from atlas.stores import Graph
-from atlas.stores.kuzu import KuzuSettings, KuzuStore
-from atlas.stores.kuzu_engine import translation
+from atlas.stores.kuzu.engine import translation
+from atlas.stores.kuzu.store import KuzuSettings, KuzuStore
 from atlas.stores.opening import is_server, open_store
 
 READ = """
 import sys
 from pathlib import Path
-from atlas.stores.kuzu import KuzuStore
+from atlas.stores.kuzu.store import KuzuStore
 store = KuzuStore.open(Path(sys.argv[1]))
 print("open", flush=True)
 sys.stdin.readline()
@@ -236,7 +236,7 @@ def test_a_disk_that_fills_during_the_build(
     path: Path, kibibytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a file system of its own; the engine ends its process with SIGABRT there."""
-    monkeypatch.setattr("atlas.stores.kuzu.check_space", lambda *_: None)
+    monkeypatch.setattr("atlas.stores.kuzu.store.check_space", lambda *_: None)
     path.parent.mkdir()
     options = ["-t", "tmpfs", "-o", f"size={kibibytes}k", "tmpfs", str(path.parent)]
     mount = subprocess.run(["mount", *options], capture_output=True, text=True, check=False)

@@ -14,8 +14,8 @@ from atlas.assemble import assemble, assemble_lazily, table_sources
 from atlas.cli.main import command
 from atlas.disk.folder import Folder
 from atlas.errors import StoreError
-from atlas.stores import kuzu_update
-from atlas.stores.kuzu import KuzuStore
+from atlas.stores.kuzu import update as kuzu_update
+from atlas.stores.kuzu.store import KuzuStore
 from atlas.stores.partition import in_order, tables
 
 
@@ -136,7 +136,7 @@ def test_other_changes_build_the_view_completely(tmp_path, change):
 
 
 def test_an_update_that_fails_its_check_is_followed_by_a_complete_build(tmp_path, monkeypatch):
-    monkeypatch.setattr("atlas.stores.kuzu.is_updated", lambda *_: False)
+    monkeypatch.setattr("atlas.stores.kuzu.store.is_updated", lambda *_: False)
     graph = with_sources(small_graph())
     after = changed(graph, random.Random(1))
     store = opened(tmp_path, graph, after)
@@ -149,7 +149,7 @@ def test_an_update_that_the_engine_refuses_is_followed_by_a_complete_build(tmp_p
     def fail(*_, **__):
         raise StoreError("The engine crashed.")
 
-    monkeypatch.setattr("atlas.stores.kuzu_build.Builder.update", fail)
+    monkeypatch.setattr("atlas.stores.kuzu.build.Builder.update", fail)
     graph = with_sources(small_graph())
     store = opened(tmp_path, graph, changed(graph, random.Random(2)))
     assert store._record()["updates"] == 0
@@ -192,7 +192,7 @@ def test_a_copy_with_a_wrong_byte_is_not_updated(tmp_path, monkeypatch):
         data[len(data) // 2] ^= 1
         target.write_bytes(data)
 
-    monkeypatch.setattr("atlas.stores.kuzu.copyfile", copy)
+    monkeypatch.setattr("atlas.stores.kuzu.store.copyfile", copy)
     graph = with_sources(small_graph())
     after = changed(graph, random.Random(6))
     store = opened(tmp_path, graph, after)
@@ -202,7 +202,7 @@ def test_a_copy_with_a_wrong_byte_is_not_updated(tmp_path, monkeypatch):
 
 
 def test_after_some_updates_the_view_is_built_completely(tmp_path, monkeypatch):
-    monkeypatch.setattr("atlas.stores.kuzu.MAX_UPDATES", 0)
+    monkeypatch.setattr("atlas.stores.kuzu.store.MAX_UPDATES", 0)
     graph = with_sources(small_graph())
     store = opened(tmp_path, graph, changed(graph, random.Random(4)))
     assert store._record()["updates"] == 0

@@ -16,7 +16,7 @@ from store_graphs import assert_shows, put
 
 import queries
 from atlas.cli.main import main
-from atlas.stores.kuzu import KuzuStore
+from atlas.stores.kuzu.store import KuzuStore
 from atlas.stores.neo4j.admin_import import empty_texts, import_files, import_script
 from atlas.stores.opening import open_server
 

@@ -13,7 +13,7 @@ from atlas.api import Atlas
 from atlas.errors import BadInput, UnknownName
 from atlas.named_queries import named
 from atlas.progress import SILENT
-from atlas.stores.kuzu import KuzuStore
+from atlas.stores.kuzu.store import KuzuStore
 from atlas.stores.neo4j.connection import Bolt
 from atlas.stores.neo4j.store import Neo4jStore
 from queries.record import parse

@@ -10,9 +10,9 @@ from query_grammar import Writer, random_graph
 from atlas.errors import QueryFailed, StoreError
 from atlas.stores import Limits
 from atlas.stores.cypher import checked
-from atlas.stores.kuzu import KuzuStore
-from atlas.stores.kuzu_engine import engine
-from atlas.stores.kuzu_faults import check_faults
+from atlas.stores.kuzu.engine import engine
+from atlas.stores.kuzu.faults import check_faults
+from atlas.stores.kuzu.store import KuzuStore
 
 NODES = pa.schema(
     [

@@ -17,7 +17,7 @@ from store_graphs import assert_shows, make_graph, put, rows_of
 from atlas import schema
 from atlas.errors import AtlasError, BadInput, OutOfSpace, QueryFailed
 from atlas.stores import Limits, Store
-from atlas.stores.kuzu import KuzuStore
+from atlas.stores.kuzu.store import KuzuStore
 from atlas.stores.opening import open_server
 
 

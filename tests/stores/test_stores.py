@@ -13,7 +13,7 @@ from atlas import schema
 from atlas.errors import Mismatch, UnknownName
 from atlas.progress import SILENT
 from atlas.stores import Graph, Store
-from atlas.stores.kuzu import KuzuStore
+from atlas.stores.kuzu.store import KuzuStore
 from atlas.stores.neo4j.store import Neo4jStore
 
 

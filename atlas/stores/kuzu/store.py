@@ -33,10 +33,10 @@ from atlas.schema import Edge, Node
 from atlas.stores import Graph, Limits, Params, StoredSae, SyncPlan
 from atlas.stores.cypher import checked
 from atlas.stores.cypher_names import check_names
-from atlas.stores.kuzu_build import FORMAT, Builder, builder, check_space, seconds
-from atlas.stores.kuzu_engine import engine, open_database, translation
-from atlas.stores.kuzu_faults import check_faults
-from atlas.stores.kuzu_files import (
+from atlas.stores.kuzu.build import FORMAT, Builder, builder, check_space, seconds
+from atlas.stores.kuzu.engine import engine, open_database, translation
+from atlas.stores.kuzu.faults import check_faults
+from atlas.stores.kuzu.files import (
     discard_database,
     discard_unfinished,
     lock_of,
@@ -45,8 +45,8 @@ from atlas.stores.kuzu_files import (
     sum_of,
     unfinished,
 )
-from atlas.stores.kuzu_rewrites import headings, rewritten
-from atlas.stores.kuzu_update import MAX_UPDATES, Update, is_updated, plan_update
+from atlas.stores.kuzu.rewrites import headings, rewritten
+from atlas.stores.kuzu.update import MAX_UPDATES, Update, is_updated, plan_update
 from atlas.stores.partition import in_order, sae_column, shared_edges
 from atlas.stores.planning import compare
 from atlas.stores.query_process import query_in_subprocess, too_many_rows
@@ -109,7 +109,7 @@ class KuzuStore:
             Returns the graph to build from; if None, a missing or damaged file is an error.
         older
             Views of older parts of the same atlas. A copy of one is updated where that suffices
-            (see ``atlas.stores.kuzu_update``); otherwise the file is built completely.
+            (see ``atlas.stores.kuzu.update``); otherwise the file is built completely.
         settings
             Limits on memory and waiting time.
         progress

@@ -2,7 +2,7 @@
 
 On a full disk kuzu may end its process, because it throws an error while it handles
 another one. In a child process this becomes a message. The child opens a new database
-and executes the statements that it reads; see ``atlas.stores.kuzu_build_child``. Tables
+and executes the statements that it reads; see ``atlas.stores.kuzu.build_child``. Tables
 are sent as Arrow streams, so that no copy of them is written to the disk.
 """
 
@@ -20,8 +20,8 @@ from atlas.progress import Pace, Progress
 from atlas.schema import Edge, Node, Property
 from atlas.stores import Graph
 from atlas.stores.child_process import ending, last_line, start
-from atlas.stores.kuzu_engine import translation
-from atlas.stores.kuzu_update import Update
+from atlas.stores.kuzu.engine import translation
+from atlas.stores.kuzu.update import Update
 from atlas.stores.partition import tables
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def builder(view: Path, *, buffer_pool: int) -> "Iterator[Builder]":
     buffer_pool
         Memory for pages, in bytes.
     """
-    child = start("atlas.stores.kuzu_build_child")
+    child = start("atlas.stores.kuzu.build_child")
     try:
         yield Builder(child, view, buffer_pool=buffer_pool)
     finally:

@@ -9,7 +9,7 @@
 - A condition of ``OPTIONAL MATCH`` or ``EXISTS {…}`` that may be true for a null from outside finds no match.
 
 ``tests/stores/test_kuzu_faults.py`` shows them, and fails when the engine has been mended. Faults that a rewritten
-query avoids are in ``kuzu_rewrites``.
+query avoids are in ``rewrites``.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from itertools import pairwise
 
 from atlas.errors import QueryFailed
 from atlas.stores.cypher import Token, tokens_of
-from atlas.stores.kuzu_clauses import (
+from atlas.stores.kuzu.clauses import (
     CLOSE,
     LIST_PREDICATES,
     OPEN,

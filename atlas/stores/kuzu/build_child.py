@@ -1,4 +1,4 @@
-"""Child process that writes a new database file; see ``atlas.stores.kuzu_build``.
+"""Child process that writes a new database file; see ``atlas.stores.kuzu.build``.
 
 Standard input has one JSON object per line: first the path of the file, then statements,
 each followed by an Arrow stream if it has rows, and last an empty object. Each is answered
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from atlas.stores.kuzu_engine import engine, open_database
+from atlas.stores.kuzu.engine import engine, open_database
 
 __all__ = ["main"]
 

@@ -20,7 +20,7 @@ from itertools import pairwise
 
 from atlas import schema
 from atlas.stores.cypher import Token, tokens_of
-from atlas.stores.kuzu_clauses import (
+from atlas.stores.kuzu.clauses import (
     CLAUSES,
     CLOSE,
     OPEN,
@@ -51,7 +51,7 @@ def rewritten(cypher: str) -> str:
     Parameters
     ----------
     cypher
-        The query, without faults that ``kuzu_faults.check_faults`` refuses. Its line ends become ``\\n``.
+        The query, without faults that ``faults.check_faults`` refuses. Its line ends become ``\\n``.
 
     Examples
     --------
