@@ -130,7 +130,7 @@ def _matches(
     clauses = list(_clauses(tokens))
     for at, clause in enumerate(clauses):
         word, body, visible = clause[0].word, clause[1:], dict(scope)
-        following = clauses[at + 1] if at + 1 < len(clauses) else [None]
+        following = clauses[at + 1] if at + 1 < len(clauses) else []
         if word == "OPTIONAL":
             optional = True
         elif word == "MATCH":
@@ -190,8 +190,8 @@ def _clauses(tokens: Sequence[Token]) -> Iterator[list[Token]]:
         yield clause
 
 
-def _word(clause: Sequence[Token | None]) -> str:
-    return clause[0].word if clause and clause[0] is not None else ""
+def _word(clause: Sequence[Token]) -> str:
+    return clause[0].word if clause else ""
 
 
 def _end(tokens: Sequence[Token]) -> int:

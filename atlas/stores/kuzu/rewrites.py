@@ -61,15 +61,15 @@ def rewritten(cypher: str) -> str:
     'MATCH (f:Feature), (g:Feature) WHERE f.x IS NOT NULL AND g.x IS NOT NULL AND (f.x = g.x) RETURN f.id, g.id'
     """
     text = cypher.replace("\r\n", "\n")
-    while insertion := _listed_values(text, list(tokens_of(text))):
-        start, end, inserted = insertion
-        text = f"{text[:start]}{inserted}{text[end:]}"
+    for replacement in (_contained_text, _listed_values):
+        while found := replacement(text, list(tokens_of(text))):
+            start, end, written = found
+            text = f"{text[:start]}{written}{text[end:]}"
     steps: list[Callable[[str, Sequence[Token]], Iterator[Insertion]]] = [
         _known_keys,
         _guarded_counts,
         _compared_conditions,
         _compared_calls,
-        _contained_texts,
         _positive_zeros,
         _final_texts,
     ]
@@ -217,19 +217,26 @@ def _compared_calls(text: str, tokens: Sequence[Token]) -> Iterator[Insertion]:
             yield end, ") = true"
 
 
-def _contained_texts(text: str, tokens: Sequence[Token]) -> Iterator[Insertion]:
-    """Write ``x CONTAINS y`` as ``(x CONTAINS y OR x STARTS WITH y)``, which is true for an empty ``y``."""
+def _contained_text(text: str, tokens: Sequence[Token]) -> tuple[int, int, str] | None:
+    """Return where an innermost ``x CONTAINS y`` is, and ``(contains(x, y) OR x STARTS WITH y)``.
+
+    The second form is true for an empty ``y``. A text of one or more characters stays as it is.
+    """
+    found = []
     for at, token in enumerate(tokens[:-1]):
-        if token.word != "CONTAINS" or not at or tokens[at - 1].text in (".", ":"):
+        if token.word != "CONTAINS" or not at or tokens[at - 1].text in (".", ":", "("):
             continue
         first, last = _operand_before(tokens, at - 1), _operand_after(tokens, at + 1)
         wanted = tokens[at + 1 : last + 1]
-        if len(wanted) == 1 and wanted[0].kind == "string" and len(wanted[0].text) > 2:
+        if len(wanted) > 1 or wanted[0].kind != "string" or len(wanted[0].text) == 2:
+            found.append((first, at, last))
+    for first, at, last in found:
+        if any(first <= other <= last for _, other, _ in found if other != at):
             continue
         start, end = tokens[first].start, tokens[last].start + len(tokens[last].text)
-        left, right = text[start : token.start].strip(), text[tokens[at + 1].start : end]
-        yield start, "("
-        yield end, f" OR {left} STARTS WITH {right})"
+        left, right = text[start : tokens[at].start].strip(), text[tokens[at + 1].start : end]
+        return start, end, f"(contains({left}, {right}) OR {left} STARTS WITH {right})"
+    return None
 
 
 def _listed_values(text: str, tokens: Sequence[Token]) -> tuple[int, int, str] | None:
