@@ -1,4 +1,4 @@
-"""Tables and pictures of probes, from small atlases of which every number is known."""
+"""Tables and plots of probes, from small atlases with known numbers."""
 
 import json
 import random
@@ -97,12 +97,12 @@ def test_choosing_saes_sites_and_runs(atlas):
         assert set(tables.load(opened, run="document/active")["run"]) == {DOCUMENT}
         assert len(tables.load(opened, run=TYPE)) == (edges["run"] == TYPE).sum()
         assert len(tables.load(opened, saes=["two", "two"])) == 40 * 3 * 2
-        for wrong, said in (
+        for wrong, message in (
             ({"saes": ["three"]}, "No SAE"),
             ({"sites": ["hook_embd"]}, "Nearest: hook_embed"),
             ({"run": "docum"}, "No run"),
         ):
-            with pytest.raises(UnknownName, match=said):
+            with pytest.raises(UnknownName, match=message):
                 tables.load(opened, **wrong)
 
 
@@ -119,7 +119,7 @@ def test_an_atlas_without_probes_gives_no_rows(tmp_path):
 # --- the source's table ----------------------------------------------------------------------
 
 
-def told(values):
+def summary_by_hand(values):
     there = [v for v in values if v is not None and not np.isnan(v)]
     if not there:
         return {"n": 0, "mean": None, "median": None, "std": None, "min": None, "max": None}
@@ -147,17 +147,19 @@ def test_summary_equals_the_statistics_module(loaded, atlas):
         assert row["unconverged"] == sum(c is False for c in of["converged"])
         if row["kind"] == "activation":
             assert "ladder" not in row
-            assert row["scores"]["r2"] == pytest.approx(told(of["r2"]))
+            assert row["scores"]["r2"] == pytest.approx(summary_by_hand(of["r2"]))
             continue
         for name in (*SHARES, "train_loss", "loss"):
-            assert row["scores"][name] == pytest.approx(told(of[name])), name
+            assert row["scores"][name] == pytest.approx(summary_by_hand(of[name])), name
         gaps = [
             None if np.isnan(a) or np.isnan(b) else a - b
             for a, b in zip(of["train_balanced_accuracy"], of["balanced_accuracy"], strict=True)
         ]
-        assert row["scores"]["accuracy_gap"] == pytest.approx(told(gaps))
-        assert row["scores"]["inactive_share"] == pytest.approx(told(1 - of["positives"] / 100))
-        assert row["scores"]["selectivity"] == told([])
+        assert row["scores"]["accuracy_gap"] == pytest.approx(summary_by_hand(gaps))
+        assert row["scores"]["inactive_share"] == pytest.approx(
+            summary_by_hand(1 - of["positives"] / 100)
+        )
+        assert row["scores"]["selectivity"] == summary_by_hand([])
         assert row["verdicts"] == {v: list(of["verdict"]).count(v) for v in tables.VERDICTS}
 
 
@@ -356,8 +358,8 @@ def test_each_plot_has_titles(kind, loaded, tmp_path):
     drawn = ElementTree.parse(tmp_path / "a.svg").getroot()
     assert drawn.tag.endswith("svg")
     text = "".join(drawn.itertext())
-    for said in ("one", EMBED, DOCUMENT, "n = "):
-        assert said in text
+    for title in ("one", EMBED, DOCUMENT, "n = "):
+        assert title in text
 
 
 @pytest.mark.slow
@@ -365,7 +367,7 @@ def test_plots_work_offline(loaded, tmp_path):
     one = loaded[(loaded["sae"] == "one") & (loaded["run"] == DOCUMENT)]
     picture = draw_probes(one, kind="scatter")
     save(picture, tmp_path / "a.png")
-    # Filtered rows of a white picture repeat; lines and letters make them differ.
+    # Filtered rows of a blank image repeat; lines and letters make them differ.
     rows = pixels(tmp_path / "a.png")
     assert len(rows) > 200
     assert len(np.unique(rows, axis=0)) > 20
@@ -375,7 +377,7 @@ def test_plots_work_offline(loaded, tmp_path):
     assert "vegaEmbed" in page
 
 
-def test_a_picture_draws_every_feature_of_kind_active_once(loaded):
+def test_a_plot_has_every_feature_of_kind_active_once(loaded):
     spec = draw_probes(loaded[loaded["sae"] == "two"], kind="scatter", every_site=True).to_dict()
     drawn = [r for d in spec["datasets"].values() for r in d if "feature" in r]
     both = loaded[(loaded["sae"] == "two") & (loaded["kind"] == "active")]
@@ -424,9 +426,9 @@ def run(atlas, tmp_path, monkeypatch, capsys):
     def run(*words):
         with pytest.raises(SystemExit) as done:
             main(list(words))
-        said = capsys.readouterr()
-        assert "Traceback" not in said.err
-        return done.value.code, said.out, said.err
+        printed = capsys.readouterr()
+        assert "Traceback" not in printed.err
+        return done.value.code, printed.out, printed.err
 
     return run
 
@@ -440,8 +442,8 @@ def test_probes_as_json_and_as_tables(run):
     assert "detailed tables" in err
     code, out, err = run("probe-scores", "one", "--site", EMBED, "--run", "type")
     assert (code, err) == (0, "")
-    for said in ("token_ceiling", "≥95%", "<75%", "undecided", "inactive_share"):
-        assert said in out
+    for label in ("token_ceiling", "≥95%", "<75%", "undecided", "inactive_share"):
+        assert label in out
 
 
 @pytest.mark.parametrize("by", ["frequency", "max_activation", "layer", "first-layer", "sweep"])

@@ -23,10 +23,10 @@ from ingest.probe.solver.design import Design
 FAST = ProbeSettings(splits=("document",), controls=1, draws=50, tolerance=9e-4)
 
 
-def probed(kept, places, settings=FAST, *, memory=1 << 30, on=None):
+def probed(data, sites, settings=FAST, *, memory=1 << 30, on=None):
     return probe_all(
-        kept,
-        places,
+        data,
+        sites,
         sae="toy",
         model="m",
         settings=settings,
@@ -37,7 +37,7 @@ def probed(kept, places, settings=FAST, *, memory=1 << 30, on=None):
 
 
 def rows(result):
-    """The edges of a result by the feature's index."""
+    """Return the edges of a result by feature index."""
     return {int(e["source"].split("/")[1]): e for e in result.table.to_pylist()}
 
 
@@ -51,33 +51,33 @@ def toy(tmp_path_factory):
     rate = rng.random((24, 8)) ** 2
     dense = (rng.random((len(ids), 8)) < rate[ids]) * rng.lognormal(size=(len(ids), 8))
     dense[:, 6], dense[:, 7] = 0, 1
-    kept = kept_of(tmp_path_factory.mktemp("toy"), documents, dense)
-    return kept, documents, ids, dense, vectors
+    data = kept_of(tmp_path_factory.mktemp("toy"), documents, dense)
+    return data, documents, ids, dense, vectors
 
 
 # ---------------------------------------------------------------- scores against loops
 
 
 def best_by_key(key, y, *, of, on):
-    """Balanced accuracy on some tokens of the table made of others, by counting in a loop."""
+    """Return the balanced accuracy on some tokens of a table counted on others, by a loop."""
     shares = {}
     for k in np.unique(key[of]):
         here = key[of] == k
         shares[k] = (y[of][here].sum() / y[of].sum(), (~y[of])[here].sum() / (~y[of]).sum())
-    told = np.array(
+    predicted = np.array(
         [(np.sign(np.subtract(*shares[k])) + 1) / 2 if k in shares else 0.5 for k in key[on]]
     )
-    return (told[y[on]].mean() + (1 - told[~y[on]]).mean()) / 2
+    return (predicted[y[on]].mean() + (1 - predicted[~y[on]]).mean()) / 2
 
 
 @pytest.mark.parametrize("where", [at_embedding, later])
 @pytest.mark.parametrize("split", ["document", "sample", "type"])
 def test_scores_equal_scikit_learn_and_counting(toy, where, split):
-    kept, documents, ids, dense, vectors = toy
+    data, documents, ids, dense, vectors = toy
     settings = replace(FAST, splits=(split,))
-    (result,) = probed(kept, [where(kept, vectors)], settings)
+    (result,) = probed(data, [where(data, vectors)], settings)
     found = rows(result)
-    train = training(kept, split, share=0.8, seed=0)
+    train = training(data, split, share=0.8, seed=0)
     document = np.repeat(np.arange(len(documents)), [len(d) for d in documents])
     position = np.concatenate([positions(len(d)) for d in documents])
     fresh = np.concatenate([positions(len(d)) == 1 for d in documents])
@@ -113,18 +113,18 @@ def test_scores_equal_scikit_learn_and_counting(toy, where, split):
         "active on fewer than 10 tokens of a side": 0,
         "inactive on fewer than 10 tokens of a side": 1,
     }
-    assert len(document) == len(kept)
+    assert len(document) == len(data)
 
 
 def test_vectors_are_scaled_by_one_number(toy):
-    """At scale s, a penalty means what it means for vectors s times as small."""
-    kept, _, ids, dense, vectors = toy
-    x = vectors[kept.ids].astype(np.float32)
+    """At scale s, a penalty has the same effect as for vectors divided by s."""
+    data, _, ids, dense, vectors = toy
+    x = vectors[data.ids].astype(np.float32)
     scale = root_mean_square(x)
     assert scale == pytest.approx(np.sqrt((x.astype(float) ** 2).mean()))
-    place = SiteDesign("e", Design(x, scale=scale), kept.type, np.arange(len(x)), at_embedding=True)
-    (result,) = probed(kept, [place])
-    train = training(kept, "document", share=0.8, seed=0)
+    site = SiteDesign("e", Design(x, scale=scale), data.type, np.arange(len(x)), at_embedding=True)
+    (result,) = probed(data, [site])
+    train = training(data, "document", share=0.8, seed=0)
     y = dense[:, 0] > 0
     z = by_sklearn(vectors[ids] / scale, y, train, 1e-3).decision_function(vectors[ids] / scale)
     edge = rows(result)[0]
@@ -134,15 +134,15 @@ def test_vectors_are_scaled_by_one_number(toy):
 
 
 def test_controls_equal_scikit_learn_on_expected_counts(toy):
-    kept, _, _ids, _dense, vectors = toy
-    (result,) = probed(kept, [at_embedding(kept, vectors)])
-    (again,) = probed(kept, [later(kept, vectors)])
-    train = training(kept, "document", share=0.8, seed=0)
-    sides = natural(train, kept.occurrences(np.arange(6)), features=6)
-    counts = sides.counts(kept.type, len(kept.ids))
+    data, _, _ids, _dense, vectors = toy
+    (result,) = probed(data, [at_embedding(data, vectors)])
+    (again,) = probed(data, [later(data, vectors)])
+    train = training(data, "document", share=0.8, seed=0)
+    sides = natural(train, data.occurrences(np.arange(6)), features=6)
+    counts = sides.counts(data.type, len(data.ids))
     total = counts[0].occurrences + counts[1].occurrences
     expected = control_positives(*counts, permuted(total, draw=0, seed=0))
-    x, seen = vectors[kept.ids], counts[0].occurrences > 0
+    x, seen = vectors[data.ids], counts[0].occurrences > 0
     for f in range(6):
         shares = []
         for side in (0, 1):
@@ -153,9 +153,9 @@ def test_controls_equal_scikit_learn_on_expected_counts(toy):
         label = np.repeat([True, False], len(x))
         fitted = LogisticRegression(C=1 / 2e-3, tol=1e-10, max_iter=5000)
         fitted.fit(two, label, sample_weight=np.concatenate(shares[0]) / 2)
-        told = (fitted.decision_function(x) > 0)[seen]
+        predicted = (fitted.decision_function(x) > 0)[seen]
         on, off = (s[seen] / s[seen].sum() for s in shares[1])
-        wanted = (on @ told + off @ ~told) / 2
+        wanted = (on @ predicted + off @ ~predicted) / 2
         for found in (rows(result)[f], rows(again)[f]):
             assert found["control"] == pytest.approx(wanted, abs=1e-6)
             assert found["selectivity"] == pytest.approx(
@@ -164,26 +164,26 @@ def test_controls_equal_scikit_learn_on_expected_counts(toy):
 
 
 def test_shuffled_labels_score_at_chance(toy):
-    kept, *_, vectors = toy
-    (result,) = probed(kept, [at_embedding(kept, vectors)], replace(FAST, controls=0))
+    data, *_, vectors = toy
+    (result,) = probed(data, [at_embedding(data, vectors)], replace(FAST, controls=0))
     shuffled = [e["shuffled"] for e in rows(result).values()]
     assert abs(np.mean(shuffled) - 0.5) < 0.05
     assert all(e["control"] is None and e["selectivity"] is None for e in rows(result).values())
 
 
 def test_regression_equals_ridge_and_means_by_token(toy):
-    kept, _, ids, dense, vectors = toy
+    data, _, ids, dense, vectors = toy
     settings = replace(FAST, kinds=("activation",), tolerance=1e-7)
-    train = training(kept, "document", share=0.8, seed=0)
+    train = training(data, "document", share=0.8, seed=0)
     x = vectors[ids]
-    for place in (at_embedding(kept, vectors), later(kept, vectors)):
-        (result,) = probed(kept, [place], settings)
+    for site in (at_embedding(data, vectors), later(data, vectors)):
+        (result,) = probed(data, [site], settings)
         for f, edge in rows(result).items():
             y = dense[:, f].astype(np.float32).astype(float)
             for only, of in (("", np.ones(len(y), dtype=bool)), ("_active", y > 0)):
                 a, b = train & of, ~train & of
-                told = Ridge(alpha=1e-3 * a.sum(), tol=1e-10).fit(x[a], y[a]).predict(x[b])
-                assert edge[f"r2{only}"] == pytest.approx(r2_score(y[b], told), abs=1e-4)
+                predicted = Ridge(alpha=1e-3 * a.sum(), tol=1e-10).fit(x[a], y[a]).predict(x[b])
+                assert edge[f"r2{only}"] == pytest.approx(r2_score(y[b], predicted), abs=1e-4)
                 means = {t: y[a][ids[a] == t].mean() for t in np.unique(ids[a])}
                 table = [means.get(t, y[a].mean()) for t in ids[b]]
                 assert edge[f"r2{only}_token_table"] == pytest.approx(
@@ -210,7 +210,7 @@ def planted(tmp_path_factory):
     position = np.concatenate([positions(len(d)) for d in documents])
     vectors = rng.normal(size=(24, 4))
     before = np.where(fresh, -1, np.concatenate([[0], ids[:-1]]))
-    told = np.stack(
+    active = np.stack(
         [
             ids % 2 == 0,
             vectors[ids] @ np.array([1.0, -1, 0.5, 0]) > 0,
@@ -219,14 +219,14 @@ def planted(tmp_path_factory):
         ],
         axis=1,
     )
-    kept = kept_of(tmp_path_factory.mktemp("planted"), documents, told.astype(float))
-    return kept, ids, before, vectors
+    data = kept_of(tmp_path_factory.mktemp("planted"), documents, active.astype(float))
+    return data, ids, before, vectors
 
 
 def test_planted_features_get_their_verdicts(planted):
-    kept, _, _, vectors = planted
+    data, _, _, vectors = planted
     by_type, result = probed(
-        kept, [at_embedding(kept, vectors)], replace(FAST, splits=("document", "type"), draws=200)
+        data, [at_embedding(data, vectors)], replace(FAST, splits=("document", "type"), draws=200)
     )
     assert (by_type.run.split, result.run.split) == ("type", "document")
     found = rows(result)
@@ -243,56 +243,56 @@ def test_planted_features_get_their_verdicts(planted):
     assert all(found[f]["generalises"] == (low[f] >= 0.85) for f in low)
     assert {e["verdict"] for e in rows(by_type).values()} == {
         None
-    }  # ids unseen: no table to judge by
+    }  # no id was seen in training, so the table gives no verdict
 
 
 def test_previous_token_is_at_chance_in_an_iid_stream(planted):
-    kept, _, _, vectors = planted
-    (result,) = probed(kept, [at_embedding(kept, vectors)], replace(FAST, draws=200))
+    data, _, _, vectors = planted
+    (result,) = probed(data, [at_embedding(data, vectors)], replace(FAST, draws=200))
     edge = rows(result)[2]
     assert edge["low"] < 0.5 < edge["high"]
     assert edge["high"] - edge["low"] < 0.1
 
 
-def test_a_later_site_may_pass_the_token_ceiling(planted):
-    """Where the vectors hold the token before, its feature is read from them."""
-    kept, ids, before, vectors = planted
+def test_a_later_site_can_exceed_the_token_ceiling(planted):
+    """Where the vectors encode the previous token, they predict a feature of it."""
+    data, ids, before, vectors = planted
     x = np.concatenate([vectors[ids], np.eye(25)[before]], axis=1).astype(np.float32)
-    place = SiteDesign("later", Design(x), np.arange(len(kept)), kept.type, at_embedding=False)
-    (result,) = probed(kept, [place], replace(FAST, draws=200))
+    site = SiteDesign("later", Design(x), np.arange(len(data)), data.type, at_embedding=False)
+    (result,) = probed(data, [site], replace(FAST, draws=200))
     edge = rows(result)[2]
     assert edge["verdict"] == "beyond token"
     assert edge["balanced_accuracy"] > 0.99 > edge["token_ceiling"]
 
 
-def test_8_one_hot_embeddings_without_penalty_equal_the_token_table(toy):
+def test_truth_8_one_hot_embeddings_without_penalty_equal_the_token_table(toy):
     """Truth 8 of the design."""
-    kept, *_ = toy
+    data, *_ = toy
     settings = replace(FAST, penalty=1e-7, iterations=2000, tolerance=1e-8)
-    (result,) = probed(kept, [at_embedding(kept, np.eye(24))], settings)
-    train = training(kept, "document", share=0.8, seed=0)
-    assert set(kept.type[~train]) <= set(kept.type[train])  # all ids are seen
+    (result,) = probed(data, [at_embedding(data, np.eye(24))], settings)
+    train = training(data, "document", share=0.8, seed=0)
+    assert set(data.type[~train]) <= set(data.type[train])  # all ids are seen
     for edge in rows(result).values():
         assert edge["balanced_accuracy"] == edge["token_table"]
 
 
-# ---------------------------------------------------------------- work divided, settings
+# ---------------------------------------------------------------- memory, settings
 
 
 @pytest.mark.parametrize("kinds", [("active",), ("activation",)])
-def test_features_one_by_one_give_the_same(toy, kinds):
-    """Little memory means small blocks and many looks; nothing else changes."""
-    kept, *_, vectors = toy
+def test_scores_do_not_depend_on_the_memory(toy, kinds):
+    """Little memory means small blocks and more passes; nothing else changes."""
+    data, *_, vectors = toy
     settings = replace(FAST, kinds=kinds, tolerance=1e-7)
-    (whole,) = probed(kept, [at_embedding(kept, vectors)], settings)
+    (expected,) = probed(data, [at_embedding(data, vectors)], settings)
     for memory in (1 << 30, 1 << 26, 1 << 23):
         try:
-            (found,) = probed(kept, [at_embedding(kept, vectors)], settings, memory=memory)
+            (found,) = probed(data, [at_embedding(data, vectors)], settings, memory=memory)
         except OutOfSpace:
             assert memory < 1 << 26
             continue
         for f, edge in rows(found).items():
-            for name, value in rows(whole)[f].items():
+            for name, value in rows(expected)[f].items():
                 if isinstance(value, float):
                     assert edge[name] == pytest.approx(value, abs=1e-4), name
                 elif name != "iterations":
@@ -300,39 +300,39 @@ def test_features_one_by_one_give_the_same(toy, kinds):
 
 
 def test_too_little_memory_is_an_error(toy):
-    kept, *_, vectors = toy
+    data, *_, vectors = toy
     with pytest.raises(OutOfSpace, match=r"raise --memory, or use fewer --tokens"):
-        probed(kept, [at_embedding(kept, vectors)], memory=1000)
+        probed(data, [at_embedding(data, vectors)], memory=1000)
 
 
-def test_same_seed_same_edges_and_another_seed_other_samples(toy):
-    kept, *_, vectors = toy
-    place = at_embedding(kept, vectors)
-    tables = [probed(kept, [place], replace(FAST, seed=s))[0].table for s in (0, 0, 1)]
+def test_the_seed_determines_edges_and_samples(toy):
+    data, *_, vectors = toy
+    site = at_embedding(data, vectors)
+    tables = [probed(data, [site], replace(FAST, seed=s))[0].table for s in (0, 0, 1)]
     assert tables[0].equals(tables[1])
     assert not tables[0]["positives"].equals(tables[2]["positives"])
 
 
 def test_requested_features_and_tokens_are_used(toy):
-    kept, _documents, _, _dense, vectors = toy
-    (result,) = probed(kept, [at_embedding(kept, vectors)], replace(FAST, features=3))
-    left = sum(result.left_out.values())
-    assert result.table.num_rows + left == 3
+    data, _documents, _, _dense, vectors = toy
+    (result,) = probed(data, [at_embedding(data, vectors)], replace(FAST, features=3))
+    excluded = sum(result.left_out.values())
+    assert result.table.num_rows + excluded == 3
     assert "features=3" in result.run.name
 
 
 def test_first_tokens_only(tmp_path, toy):
     _, documents, _ids, dense, vectors = toy
-    kept = kept_of(tmp_path, documents, dense, first=1001)
-    assert len(kept) == 1001
-    (result,) = probed(kept, [at_embedding(kept, vectors)])
+    data = kept_of(tmp_path, documents, dense, first=1001)
+    assert len(data) == 1001
+    (result,) = probed(data, [at_embedding(data, vectors)])
     for f, edge in rows(result).items():
         assert edge["positives"] + edge["train_positives"] == (dense[:1001, f] > 0).sum()
 
 
 def test_threshold_defines_active_tokens(toy):
-    kept, _, _, dense, vectors = toy
-    (result,) = probed(kept, [at_embedding(kept, vectors)], replace(FAST, threshold=1.0))
+    data, _, _, dense, vectors = toy
+    (result,) = probed(data, [at_embedding(data, vectors)], replace(FAST, threshold=1.0))
     for f, edge in rows(result).items():
         assert (
             edge["positives"] + edge["train_positives"]
@@ -341,14 +341,14 @@ def test_threshold_defines_active_tokens(toy):
         assert edge["threshold"] == 1.0
 
 
-def test_another_text_validates(tmp_path, toy):
-    _kept, documents, ids, dense, vectors = toy
+def test_probes_are_validated_on_another_text(tmp_path, toy):
+    _data, documents, ids, dense, vectors = toy
     rng = np.random.default_rng(5)
-    others = random_text(rng, documents=30, vocabulary=30)  # ids that the first has not
+    others = random_text(rng, documents=30, vocabulary=30)  # ids missing from the first text
     more = np.concatenate(others)
-    told = (rng.random((len(more), 8)) < 0.3) * 1.0
+    codes = (rng.random((len(more), 8)) < 0.3) * 1.0
     both = ProbeData(
-        [write_codes(tmp_path / "a", documents, dense), write_codes(tmp_path / "b", others, told)],
+        [write_codes(tmp_path / "a", documents, dense), write_codes(tmp_path / "b", others, codes)],
         d_sae=8,
     )
     wide = np.concatenate([vectors, rng.normal(size=(6, 5))])
@@ -358,7 +358,7 @@ def test_another_text_validates(tmp_path, toy):
     every = np.concatenate([ids, more])
     train = np.arange(len(every)) < len(ids)
     for f, edge in rows(result).items():
-        y = np.concatenate([dense[:, f] > 0, told[:, f] > 0])
+        y = np.concatenate([dense[:, f] > 0, codes[:, f] > 0])
         assert (edge["train_tokens"], edge["tokens"]) == (len(ids), len(more))
         z = by_sklearn(wide[every], y, train, 1e-3).decision_function(wide[more])
         assert edge["balanced_accuracy"] == pytest.approx(
@@ -367,7 +367,7 @@ def test_another_text_validates(tmp_path, toy):
         assert edge["seen_share"] == pytest.approx(np.isin(more, ids).mean())
 
 
-# ---------------------------------------------------------------- the published way
+# ---------------------------------------------------------------- names of runs, presets
 
 
 def test_names_of_runs_differ_where_probes_differ():
@@ -399,20 +399,20 @@ def test_names_of_runs_differ_where_probes_differ():
 
 @pytest.mark.parametrize("preset", [FAST, replace(PRESETS["mats"], features=None, controls=1)])
 def test_results_of_a_feature_do_not_depend_on_other_features(toy, preset):
-    """Draws of labels, tokens and controls are each feature's own."""
-    kept, *_, vectors = toy
-    few = rows(probed(kept, [at_embedding(kept, vectors)], replace(preset, features=4))[0])
-    whole = rows(probed(kept, [at_embedding(kept, vectors)], preset)[0])
+    """Each feature has its own draws of labels, tokens and controls."""
+    data, *_, vectors = toy
+    few = rows(probed(data, [at_embedding(data, vectors)], replace(preset, features=4))[0])
+    complete = rows(probed(data, [at_embedding(data, vectors)], preset)[0])
     assert few
     for f, edge in few.items():
         for name in ("balanced_accuracy", "token_table", "control", "shuffled", "low"):
-            assert edge[name] == pytest.approx(whole[f][name], abs=1e-4), name
+            assert edge[name] == pytest.approx(complete[f][name], abs=1e-4), name
 
 
-def test_mats_preset_draws_as_the_source_did(toy):
-    kept, _, ids, dense, vectors = toy
+def test_mats_preset_draws_as_the_original_study_did(toy):
+    data, _, ids, dense, vectors = toy
     settings = replace(PRESETS["mats"], features=None, controls=1, draws=20)
-    (result,) = probed(kept, [at_embedding(kept, vectors)], settings)
+    (result,) = probed(data, [at_embedding(data, vectors)], settings)
     assert (
         result.run.name
         == "sample/active/C=10/above=0.1/first=10240/iterations=2000/subsample/unscaled"
@@ -430,10 +430,10 @@ def test_mats_preset_draws_as_the_source_did(toy):
 
 
 def test_subsampled_documents_are_validated_on_their_own_side(toy):
-    kept, _, _ids, dense, vectors = toy
+    data, _, _ids, dense, vectors = toy
     settings = replace(FAST, balance="subsample")
-    (result,) = probed(kept, [at_embedding(kept, vectors)], settings)
-    train = training(kept, "document", share=0.8, seed=0)
+    (result,) = probed(data, [at_embedding(data, vectors)], settings)
+    train = training(data, "document", share=0.8, seed=0)
     for f, edge in rows(result).items():
         y = dense[:, f] > 0
         n = min(y[train].sum(), (~y[train]).sum())
@@ -447,9 +447,9 @@ def test_subsampled_documents_are_validated_on_their_own_side(toy):
 @pytest.mark.parametrize("split", ["document", "sample", "type"])
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.8, 0.99])
 def test_no_unit_is_on_both_sides(toy, split, share):
-    kept, *_ = toy
-    train = training(kept, split, share=share, seed=3)
-    unit = {"document": kept.document, "sample": np.arange(len(kept)), "type": kept.type}[split]
+    data, *_ = toy
+    train = training(data, split, share=share, seed=3)
+    unit = {"document": data.document, "sample": np.arange(len(data)), "type": data.type}[split]
     assert not set(unit[train]) & set(unit[~train])
     assert train.any()
     assert (~train).any()
@@ -457,22 +457,22 @@ def test_no_unit_is_on_both_sides(toy, split, share):
     assert abs(units - share) < 0.1 or split == "document"
 
 
-def test_one_unit_cannot_be_divided(tmp_path):
-    kept = kept_of(tmp_path, [np.zeros(30, dtype=int)], np.ones((30, 2)))
+def test_one_unit_cannot_be_split(tmp_path):
+    data = kept_of(tmp_path, [np.zeros(30, dtype=int)], np.ones((30, 2)))
     for split, other in (("document", "sample"), ("type", "document")):
         with pytest.raises(
             BadInput, match=rf"has 1 .* by {split} needs at least 2: choose --split {other}"
         ):
-            training(kept, split, share=0.8, seed=0)
-    assert training(kept, "sample", share=0.8, seed=0).sum() == 24
+            training(data, split, share=0.8, seed=0)
+    assert training(data, "sample", share=0.8, seed=0).sum() == 24
 
 
 def test_nan_in_the_vectors_is_an_error(toy):
-    kept, *_, vectors = toy
+    data, *_, vectors = toy
     broken = vectors.copy()
     broken[3, 1] = np.nan
     with pytest.raises(BadActivations, match="NaN or Inf"):
-        at_embedding(kept, broken)
+        at_embedding(data, broken)
 
 
 @pytest.mark.parametrize(
@@ -497,12 +497,12 @@ def test_invalid_settings_are_rejected(wrong):
 
 
 def test_counts_of_sides_add_up(toy):
-    kept, _, ids, dense, _ = toy
-    train = training(kept, "document", share=0.8, seed=0)
-    sides = natural(train, kept.occurrences(np.array([2, 5])), features=2)
-    one, other = sides.counts(kept.type, len(kept.ids))
+    data, _, ids, dense, _ = toy
+    train = training(data, "document", share=0.8, seed=0)
+    sides = natural(train, data.occurrences(np.array([2, 5])), features=2)
+    one, other = sides.counts(data.type, len(data.ids))
     assert isinstance(one, Counts)
     for column, f in enumerate((2, 5)):
         for counts, side in ((one, train), (other, ~train)):
-            wanted = [((dense[:, f] > 0) & (ids == t) & side).sum() for t in kept.ids]
+            wanted = [((dense[:, f] > 0) & (ids == t) & side).sum() for t in data.ids]
             assert counts.positives.toarray()[:, column].tolist() == wanted

@@ -41,7 +41,7 @@ def path(made, tmp_path):
     return copied
 
 
-def kept_of(path, sae="top"):
+def data_of(path, sae="top"):
     return ProbeData([sorted(Folder.open(path).codes(sae).glob("*.arrow"))], d_sae=40)
 
 
@@ -53,16 +53,16 @@ def edges(path, sae="top"):
 @pytest.mark.parametrize(
     ("hook", "state"), [("hook_embed", 0), ("blocks.0.hook_resid_post", 1), (HOOK, 2)]
 )
-def test_vectors_are_those_of_the_model_at_each_token(path, lm, hook, state):
-    """Against whole-model hidden states, a document at a time, and scikit-learn."""
+def test_vectors_equal_the_hidden_states_of_the_model(path, lm, hook, state):
+    """Compare with the model's hidden states, a document at a time, and with scikit-learn."""
     rows = probe_saes(path, ["top"], sites=[hook], settings=SETTINGS, model=lm)
     ids, codes, *_ = brute_force(texts(), lm, topk(), hook_layer=1)
     x = brute_force(texts(), lm, topk(), hook_layer=state - 1)[2]
-    kept = kept_of(path)
-    train = training(kept, "document", share=0.8, seed=0)
+    data = data_of(path)
+    train = training(data, "document", share=0.8, seed=0)
     found = edges(path)
     assert len(found) == rows[0]["features"] > 10
-    assert len(ids) == len(kept) == len(x)
+    assert len(ids) == len(data) == len(x)
     for edge in found[:6]:
         y = codes[:, int(edge["source"].split("/")[1])] > 0
         z = by_sklearn(x, y, train, 1e-3).decision_function(x[~train])
@@ -79,8 +79,8 @@ def test_vectors_are_those_of_the_model_at_each_token(path, lm, hook, state):
 def test_the_bootstrap_draws_are_stored(path, lm):
     probe_saes(path, ["top", "other"], settings=SETTINGS, model=lm)
     parts = {p.manifest.saes[0]: p for p in Folder.open(path).sound().of("probe")}
-    kept = {name: part.table("draws").to_pylist() for name, part in parts.items()}
-    for name, rows in kept.items():
+    draws = {name: part.table("draws").to_pylist() for name, part in parts.items()}
+    for name, rows in draws.items():
         found = {int(e["source"].split("/")[1]): e for e in edges(path, name)}
         assert {row["feature"] for row in rows} == set(found)
         for row in rows:
@@ -96,16 +96,16 @@ def test_the_bootstrap_draws_are_stored(path, lm):
 def test_the_number_of_validation_documents_is_stored(path, lm):
     splits = ("document", "sample", "type")
     probe_saes(path, ["top"], settings=replace(SETTINGS, splits=splits, draws=0), model=lm)
-    kept = kept_of(path)
+    data = data_of(path)
     parts = {
         p.manifest.settings["split"]: p.manifest for p in Folder.open(path).sound().of("probe")
     }
     assert set(parts) == set(splits)
     for split, manifest in parts.items():
-        train = training(kept, split, share=0.8, seed=0)
-        those = {int(d) for d, on in zip(kept.document, train, strict=True) if not on}
+        train = training(data, split, share=0.8, seed=0)
+        those = {int(d) for d, on in zip(data.document, train, strict=True) if not on}
         assert manifest.sources["validated"] == {"documents": len(those)}
-        assert "validated" not in manifest.settings  # older parts stay what they are
+        assert "validated" not in manifest.settings  # parts of older versions do not change
 
 
 def test_site_that_no_sae_reads_is_in_the_graph(path, lm):
@@ -153,18 +153,18 @@ def test_probes_of_a_reingested_sae_are_reported_as_stale(path, lm):
 
 
 def test_scratch_of_a_killed_probe_is_removed(path, lm):
-    left = path / "cache" / "study-probe-left"
-    left.mkdir(parents=True)
-    (left / "x.npy").write_bytes(b"x")
+    scratch = path / "cache" / "study-probe-left"
+    scratch.mkdir(parents=True)
+    (scratch / "x.npy").write_bytes(b"x")
     probe_saes(path, ["top"], settings=SETTINGS, model=lm)
     assert not list((path / "cache").glob("study-*"))
 
 
-def test_another_atlas_validates(path, lm, tmp_path):
+def test_probes_are_validated_on_another_atlas(path, lm, tmp_path):
     run(tmp_path / "b.atlas", lm, [named(topk(), "top")], texts(30, seed=9), match=None)
     (row,) = probe_saes(path, ["top"], settings=SETTINGS, validate=tmp_path / "b.atlas", model=lm)
     assert row["run"].startswith("corpus/active/")
-    here, there = len(kept_of(path)), len(kept_of(tmp_path / "b.atlas"))
+    here, there = len(data_of(path)), len(data_of(tmp_path / "b.atlas"))
     for edge in edges(path):
         assert (edge["train_tokens"], edge["tokens"]) == (here, there)
     later = probe_saes(
@@ -246,7 +246,7 @@ def test_a_text_of_one_document_is_reported(lm, tmp_path):
     assert {e["low"] for e in edges(tmp_path / "d.atlas")} == {None}  # nothing to draw from
 
 
-def test_ingest_probes_in_the_end(lm, tmp_path):
+def test_ingest_probes_at_the_end(lm, tmp_path):
     atlas = run(
         tmp_path / "e.atlas", lm, [named(topk(), "top")], texts(), probe=["hook_embed"], match=None
     )
@@ -292,7 +292,7 @@ def test_command_on_the_demos_sae(tmp_path, invoke):
         "probe", "tiny-a-l1-s0", "--preset", "mats", "--controls", "1", "-a", where, "-q"
     )
     assert code == 0, out
-    assert "≥95%" in out  # the published ladder
+    assert "≥95%" in out  # the thresholds of the original study
     code, out = invoke("probe", "--split", "sample", "--controls", "0", "--json", "-a", where, "-q")
     assert code == 0, out
     (row,) = json.loads(out)["result"]

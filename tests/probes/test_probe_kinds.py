@@ -36,13 +36,13 @@ PLANTED = ProbeSettings(
 
 
 def balanced(y):
-    """Weights of labels such that both classes weigh one half; and their active part."""
+    """Return weights that give each class one half, and their active part."""
     weight = np.where(y, 0.5 / y.sum(0), 0.5 / (~y).sum(0))
     return torch.from_numpy(weight), torch.from_numpy(weight * y)
 
 
 def objective(x, weight, target, solution, *, penalty):
-    """The loss that ``solve_mlp`` documents, from its layers, with PyTorch's functions."""
+    """Return the loss that ``solve_mlp`` documents, computed by PyTorch from its layers."""
     units = torch.tanh(
         (x - solution.mean) @ solution.weights.transpose(1, 2) + solution.biases[:, None]
     )
@@ -53,7 +53,7 @@ def objective(x, weight, target, solution, *, penalty):
 
 
 def leaves(solution):
-    """The layers as leaves of automatic differentiation."""
+    """Return the layers as leaves of automatic differentiation."""
     layers = (solution.weights, solution.biases, solution.output, solution.intercept)
     copies = [t.detach().clone().requires_grad_() for t in layers]
     return MlpSolution(solution.mean, *copies, solution.iterations, solution.converged), copies
@@ -104,7 +104,7 @@ def test_margins_equal_those_of_scikit_learn_with_the_same_weights():
         assert 1 / (1 + np.exp(-z[:, label])) == pytest.approx(expected, abs=1e-9)
 
 
-def test_held_out_scores_are_those_of_scikit_learn():
+def test_held_out_scores_equal_those_of_scikit_learn():
     """Local optima differ, so scores agree within a few hundredths."""
     rng = np.random.default_rng(2)
     x = rng.normal(size=(1200, 6))
@@ -234,14 +234,14 @@ def planted(tmp_path_factory):
     documents = random_text(rng, documents=100, length=30)
     x = rng.normal(size=(3000, 6)).astype(np.float32)
     on = np.stack([x[:, 0] > 0, x[:, 0] * x[:, 1] > 0, rng.random(3000) < 0.5], axis=1)
-    kept = kept_of(tmp_path_factory.mktemp("planted"), documents, on.astype(float))
-    site = SiteDesign("later", Design(x), np.arange(3000), kept.type, at_embedding=False)
-    return kept, site, x, on
+    data = kept_of(tmp_path_factory.mktemp("planted"), documents, on.astype(float))
+    site = SiteDesign("later", Design(x), np.arange(3000), data.type, at_embedding=False)
+    return data, site, x, on
 
 
-def probed(kept, site, settings=PLANTED, *, memory=1 << 30):
+def probed(data, site, settings=PLANTED, *, memory=1 << 30):
     results = probe_all(
-        kept,
+        data,
         [site],
         sae="toy",
         model="m",
@@ -254,8 +254,8 @@ def probed(kept, site, settings=PLANTED, *, memory=1 << 30):
 
 
 def test_only_non_linear_probes_find_an_exclusive_or(planted):
-    kept, site, _, _ = planted
-    found = probed(kept, site)
+    data, site, _, _ = planted
+    found = probed(data, site)
     assert set(found) == set(KINDS)
     linear, exclusive, coin = (
         {k: found[k][i]["balanced_accuracy"] for k in KINDS} for i in range(3)
@@ -273,14 +273,14 @@ def test_only_non_linear_probes_find_an_exclusive_or(planted):
 
 
 def test_random_feature_probe_equals_logistic_regression_on_the_same_folds(planted):
-    kept, site, _x, on = planted
+    data, site, _x, on = planted
     settings = replace(PLANTED, kinds=("random-features",), controls=0, draws=0, tolerance=1e-3)
-    rows = probed(kept, site, settings)["random-features"]
+    rows = probed(data, site, settings)["random-features"]
     (mapped,) = (
         np.concatenate([chunk.numpy() for _, chunk in design.chunks()])
         for design in [with_random_features(site.design, 256, seed=0)]
     )
-    train = training(kept, "document", share=0.8, seed=0)
+    train = training(data, "document", share=0.8, seed=0)
     for feature, row in enumerate(rows):
         y = on[:, feature]
         weight = np.where(y, 0.5 / y[train].sum(), 0.5 / (~y[train]).sum())[train]
@@ -291,9 +291,9 @@ def test_random_feature_probe_equals_logistic_regression_on_the_same_folds(plant
 
 
 def test_less_memory_does_not_change_networks(planted):
-    kept, site, _, _ = planted
+    data, site, _, _ = planted
     settings = replace(PLANTED, kinds=("mlp",), controls=0, iterations=40)
-    large, small = (probed(kept, site, settings, memory=m)["mlp"] for m in (1 << 30, 40 << 20))
+    large, small = (probed(data, site, settings, memory=m)["mlp"] for m in (1 << 30, 40 << 20))
     for one, other in zip(large, small, strict=True):
         assert one["balanced_accuracy"] == pytest.approx(other["balanced_accuracy"], abs=0.01)
 

@@ -21,7 +21,7 @@ EXACT = {"dtype": "float64", "tol": 1e-9, "max_iter": 1000}
 
 
 def sklearn_probe(x, y, *, penalty, weight=None):
-    """One label, by Newton's method."""
+    """Fit one label by Newton's method."""
     weight = np.ones(len(x)) if weight is None else weight
     model = LogisticRegression(
         C=1 / (2 * penalty * weight.sum()), solver="newton-cholesky", tol=1e-11, max_iter=500
@@ -39,7 +39,7 @@ def assert_same(probes, x, y, *, penalty, weight=None, atol=1e-6):
     assert probes.converged_.all()
 
 
-def made(seed=0, *, rows=400, width=12, labels=7, mean=0.0):
+def random_rows(seed=0, *, rows=400, width=12, labels=7, mean=0.0):
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((rows, width)) * np.linspace(2, 0.1, width) + mean
     z = (x - mean) @ rng.standard_normal((width, labels)) + rng.standard_normal(labels)
@@ -51,9 +51,9 @@ def made(seed=0, *, rows=400, width=12, labels=7, mean=0.0):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("far", [0.1, 30.0, 90.0, 300.0, 1e4])
-def test_loss_is_right_however_far_the_margins(far, dtype):
-    """A step that overshoots must look as bad as it is: beyond -87 no float32 is sigmoid(z)."""
-    rng, x, y = made(2, rows=50, labels=3)
+def test_loss_is_right_for_large_margins(far, dtype):
+    """A step that overshoots must have a large loss, although sigmoid(z) underflows below -87."""
+    rng, x, y = random_rows(2, rows=50, labels=3)
     weight = rng.random((50, 3))
     target = weight * y
     design = Design(x, dtype=dtype)
@@ -79,24 +79,24 @@ def test_loss_is_right_however_far_the_margins(far, dtype):
 
 @pytest.mark.parametrize("penalty", [1e-1, 1e-3, 1e-5])
 @pytest.mark.parametrize("mean", [0.0, 30.0])
-def test_coefficients_equal_scikit_learns(penalty, mean):
-    _, x, y = made(mean=mean)
+def test_coefficients_equal_scikit_learn(penalty, mean):
+    _, x, y = random_rows(mean=mean)
     probes = LogisticProbes(penalty, class_weight=None, block=3, **EXACT).fit(x, y)
     assert_same(probes, x, y, penalty=penalty, atol=1e-4 if mean else 1e-5)
 
 
 def test_weighted_rows():
-    rng, x, y = made(1)
+    rng, x, y = random_rows(1)
     weight = rng.exponential(size=len(x)) * (rng.random(len(x)) < 0.8)
     probes = LogisticProbes(1e-3, class_weight=None, **EXACT).fit(x, y, sample_weight=weight)
     assert_same(probes, x, y, penalty=1e-3, weight=weight)
-    kept = weight > 0
-    without = clone(probes).fit(x[kept], y[kept], sample_weight=weight[kept])
+    positive = weight > 0
+    without = clone(probes).fit(x[positive], y[positive], sample_weight=weight[positive])
     np.testing.assert_allclose(without.coef_, probes.coef_, atol=1e-6)
 
 
 def test_five_positives_of_three_thousand_balanced():
-    rng, x, _ = made(2, rows=3000)
+    rng, x, _ = random_rows(2, rows=3000)
     y = np.zeros((3000, 4), bool)
     for label in range(4):
         y[rng.choice(3000, 5, replace=False), label] = True
@@ -118,7 +118,7 @@ def test_five_positives_of_three_thousand_balanced():
 
 
 def test_separable_labels():
-    _, x, _ = made(3)
+    _, x, _ = random_rows(3)
     y = np.stack([x[:, 0] > 0.5, x[:, 1] + x[:, 2] > 0, x[:, 3] > 1], axis=1)
     for penalty, atol in ((1e-3, 1e-5), (1e-5, 1e-3)):
         probes = LogisticProbes(penalty, class_weight=None, **EXACT).fit(x, y)
@@ -127,7 +127,7 @@ def test_separable_labels():
 
 
 def test_constant_and_duplicate_columns():
-    _, x, y = made(4)
+    _, x, y = random_rows(4)
     x = np.hstack([x, np.full((len(x), 2), 3.0), np.zeros((len(x), 1)), x[:, :3]])
     probes = LogisticProbes(1e-3, class_weight=None, **EXACT).fit(x, y)
     assert_same(probes, x, y, penalty=1e-3)
@@ -136,14 +136,14 @@ def test_constant_and_duplicate_columns():
 
 
 def test_more_dimensions_than_rows():
-    _, x, y = made(5, rows=20, width=50, labels=3)
+    _, x, y = random_rows(5, rows=20, width=50, labels=3)
     assert_same(
         LogisticProbes(1e-2, class_weight=None, **EXACT).fit(x, y), x, y, penalty=1e-2, atol=1e-5
     )
 
 
-def test_collapsed_rows_are_the_raw_rows():
-    rng, table, _ = made(6, rows=60)
+def test_collapsed_rows_equal_raw_rows():
+    rng, table, _ = random_rows(6, rows=60)
     ids = rng.zipf(1.3, size=3000) % 60
     y = rng.random((3000, 5)) < expit(table[ids] @ rng.standard_normal((12, 5)))
     totals = np.bincount(ids, minlength=60)
@@ -159,7 +159,7 @@ def test_collapsed_rows_are_the_raw_rows():
 
 
 def test_penalties_of_each_label():
-    _, x, y = made(7, labels=3)
+    _, x, y = random_rows(7, labels=3)
     penalties = [1e-4, 1e-2, 1.0]
     ones = torch.ones(len(x), 1, dtype=torch.float64)
     found = solve(
@@ -175,8 +175,8 @@ def test_penalties_of_each_label():
 
 
 @pytest.mark.parametrize("sparse", [False, True])
-def test_ridge_equals_scikit_learns(sparse):
-    rng, x, _ = made(8, mean=5.0)
+def test_ridge_equals_scikit_learn(sparse):
+    rng, x, _ = random_rows(8, mean=5.0)
     y = x @ rng.standard_normal((12, 4)) + 100 * rng.standard_normal((len(x), 4))
     y[:, 1] *= 1e-4
     weight = rng.exponential(size=len(x))
@@ -190,7 +190,7 @@ def test_ridge_equals_scikit_learns(sparse):
 
 
 def test_ridge_with_weights_of_each_label():
-    rng, x, _ = made(9)
+    rng, x, _ = random_rows(9)
     y = rng.standard_normal((len(x), 3))
     weight = rng.exponential(size=y.shape)
     found = solve(
@@ -212,8 +212,8 @@ def test_ridge_with_weights_of_each_label():
 
 
 @pytest.mark.parametrize("mean", [0.0, 10.0])
-def test_single_precision_follows_double(mean):
-    _, x, y = made(10, rows=2000, mean=mean)
+def test_single_precision_equals_double(mean):
+    _, x, y = random_rows(10, rows=2000, mean=mean)
     exact = LogisticProbes(1e-3, **EXACT).fit(x, y)
     fast = LogisticProbes(1e-3, tol=1e-5).fit(x.astype(np.float32), y)
     assert fast.coef_.dtype == np.float32
@@ -227,7 +227,7 @@ def test_single_precision_follows_double(mean):
 
 
 def test_single_precision_holds_where_means_are_far_above_spreads():
-    rng, x, _ = made(22, rows=1000)
+    rng, x, _ = random_rows(22, rows=1000)
     x /= x.std(axis=0)
     y = rng.random((len(x), 7)) < expit(x @ rng.standard_normal((12, 7)))
     x[:, :4] += [1000, -1000, 1000, 500]
@@ -250,7 +250,7 @@ def test_single_precision_holds_where_means_are_far_above_spreads():
 @pytest.mark.parametrize("own_weights", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_ridge_where_targets_are_far_above_their_spread(own_weights, dtype):
-    rng, x, _ = made(23, rows=1000)
+    rng, x, _ = random_rows(23, rows=1000)
     x = x.astype(np.float32)
     level = np.array([0.0, 1e3, -1e5, 1e6])
     y = x @ rng.standard_normal((12, 4)) + rng.standard_normal((len(x), 4)) + level
@@ -266,7 +266,7 @@ def test_ridge_where_targets_are_far_above_their_spread(own_weights, dtype):
     )
     assert found.converged.all()
     assert own_weights or (found.iterations <= 2).all()
-    atol = [2e-3, 2e-3, 5e-3, 3e-2] if single else [1e-7] * 4  # a target's own digits set it
+    atol = [2e-3, 2e-3, 5e-3, 3e-2] if single else [1e-7] * 4  # limited by the digits of the target
     for label in range(4):
         w = weight[:, label if own_weights else 0]
         theirs = Ridge(alpha=2e-3 * w.sum()).fit(x.astype(np.float64), y[:, label], w)
@@ -275,15 +275,15 @@ def test_ridge_where_targets_are_far_above_their_spread(own_weights, dtype):
 
 
 def test_a_tolerance_out_of_reach_is_reported():
-    _, x, y = made(11)
+    _, x, y = random_rows(11)
     probes = LogisticProbes(1e-3, tol=1e-12, max_iter=50).fit(x, y)
     assert not probes.converged_.any()
     exact = LogisticProbes(1e-3, **EXACT).fit(x, y)
     np.testing.assert_allclose(probes.coef_, exact.coef_, atol=1e-3)
 
 
-def test_a_label_ends_where_its_gradient_is_small():
-    _, x, y = made(12)
+def test_a_label_stops_where_its_gradient_is_small():
+    _, x, y = random_rows(12)
     probes = LogisticProbes(1e-3, class_weight=None, dtype="float64", tol=1e-3).fit(x, y)
     rest = expit(probes.decision_function(x)) - y
     gradient = rest.T @ (x - x.mean(axis=0)) / len(x) + 2e-3 * probes.coef_
@@ -296,29 +296,33 @@ def test_a_label_ends_where_its_gradient_is_small():
 
 
 @pytest.mark.parametrize("scale", [1.0, 3.0])
-def test_a_file_in_chunks_is_the_array_in_memory(tmp_path, scale):
-    rng, x, y = made(13)
+def test_a_file_in_chunks_equals_the_array_in_memory(tmp_path, scale):
+    rng, x, y = random_rows(13)
     np.save(tmp_path / "x.npy", x.astype(np.float32))
     there = np.load(tmp_path / "x.npy", mmap_mode="r")
     weight = torch.from_numpy(rng.exponential(size=(len(x), 1)))
     target = weight * torch.from_numpy(y)
-    whole = Design(np.array(there, dtype=np.float64) / scale, dtype=torch.float64)
-    kept = Design(there, dtype=torch.float64, scale=scale)
+    in_memory = Design(np.array(there, dtype=np.float64) / scale, dtype=torch.float64)
+    stored = Design(there, dtype=torch.float64, scale=scale)
     parts = Design(there, dtype=torch.float64, scale=scale, per_chunk=37, store_bytes=0)
-    assert (whole.is_stored, kept.is_stored, parts.is_stored) == (True, True, False)
-    found = [solve(d, weight, target, penalty=1e-3, tolerance=1e-9) for d in (whole, kept, parts)]
-    for other, design in zip(found[1:], (kept, parts), strict=True):
+    assert (in_memory.is_stored, stored.is_stored, parts.is_stored) == (True, True, False)
+    found = [
+        solve(d, weight, target, penalty=1e-3, tolerance=1e-9) for d in (in_memory, stored, parts)
+    ]
+    for other, design in zip(found[1:], (stored, parts), strict=True):
         torch.testing.assert_close(other.coef, found[0].coef, atol=1e-6, rtol=0)
         torch.testing.assert_close(
-            margins(design, other), margins(whole, found[0]), atol=1e-5, rtol=0
+            margins(design, other), margins(in_memory, found[0]), atol=1e-5, rtol=0
         )
 
 
-@pytest.mark.parametrize("keep", [0, None])
-def test_chunks_and_rows_of_a_design(tmp_path, keep):
+@pytest.mark.parametrize("store_bytes", [0, None])
+def test_chunks_and_rows_of_a_design(tmp_path, store_bytes):
     x = np.arange(40.0).reshape(20, 2)
     np.save(tmp_path / "x.npy", x)
-    design = Design(np.load(tmp_path / "x.npy", mmap_mode="r"), per_chunk=7, store_bytes=keep)
+    design = Design(
+        np.load(tmp_path / "x.npy", mmap_mode="r"), per_chunk=7, store_bytes=store_bytes
+    )
     assert [(s.start, s.stop) for s, _ in design.chunks()] == [(0, 7), (7, 14), (14, 20)]
     assert max(len(part) for _, part in design.chunks(3)) == 3
     mask = np.arange(20) % 3 == 0
@@ -330,8 +334,8 @@ def test_chunks_and_rows_of_a_design(tmp_path, keep):
         design.take(np.zeros(20, bool))
 
 
-def test_spectrum_is_that_of_the_covariance():
-    rng, x, _ = made(14, mean=3.0)
+def test_spectrum_equals_that_of_the_covariance():
+    rng, x, _ = random_rows(14, mean=3.0)
     weight = rng.exponential(size=len(x))
     found = spectrum(Design(x, dtype=torch.float64, per_chunk=50), torch.from_numpy(weight))
     covariance = np.cov(x.T, aweights=weight, ddof=0)
@@ -359,7 +363,7 @@ def test_bytes_grow_with_labels():
 @pytest.mark.parametrize("class_weight", [None, "balanced"])
 @pytest.mark.parametrize("sparse", [False, True])
 def test_labels_of_one_class(class_weight, sparse):
-    _, x, y = made(15, labels=4)
+    _, x, y = random_rows(15, labels=4)
     y[:, 1], y[:, 3] = True, False
     probes = LogisticProbes(1e-3, class_weight=class_weight, **EXACT)
     probes.fit(x, csr_array(y) if sparse else y)
@@ -374,7 +378,7 @@ def test_labels_of_one_class(class_weight, sparse):
 
 
 def test_a_label_without_weight():
-    _, x, y = made(16, labels=2)
+    _, x, y = random_rows(16, labels=2)
     weight = torch.ones(len(x), 2, dtype=torch.float64)
     weight[:, 1] = 0
     target = weight * torch.from_numpy(y)
@@ -406,7 +410,7 @@ def test_vectors_that_are_all_equal():
 
 
 def test_targets_that_do_not_vary():
-    _, x, _ = made(17)
+    _, x, _ = random_rows(17)
     y = np.zeros((len(x), 2))
     y[:, 1] = 1234.5
     probes = RidgeProbes(1e-3).fit(x, y)
@@ -416,7 +420,7 @@ def test_targets_that_do_not_vary():
 
 
 def test_huge_vectors_and_small_penalties_stay_finite():
-    _, x, y = made(18)
+    _, x, y = random_rows(18)
     for factor in (1e-6, 1e6):
         probes = LogisticProbes(1e-8).fit(x * factor, y)
         assert np.isfinite(probes.coef_).all()
@@ -427,19 +431,19 @@ def test_huge_vectors_and_small_penalties_stay_finite():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-@pytest.mark.parametrize("keep", [0, None])
-def test_vectors_with_nan_or_inf_are_rejected(tmp_path, bad, keep):
-    _, x, y = made(19)
+@pytest.mark.parametrize("store_bytes", [0, None])
+def test_vectors_with_nan_or_inf_are_rejected(tmp_path, bad, store_bytes):
+    _, x, y = random_rows(19)
     x[123, 4] = bad
     with pytest.raises(BadActivations, match="Row 123 of the vectors"):
         LogisticProbes().fit(x, y)
     np.save(tmp_path / "x.npy", x)
     with pytest.raises(BadActivations, match="Row 123"):
-        Design(np.load(tmp_path / "x.npy", mmap_mode="r"), per_chunk=50, store_bytes=keep)
+        Design(np.load(tmp_path / "x.npy", mmap_mode="r"), per_chunk=50, store_bytes=store_bytes)
 
 
 def test_arrays_that_torch_cannot_share():
-    x = made()[1]
+    x = random_rows()[1]
     for other in (x[::-1][::-1], x.T.copy().T, x.astype(">f8"), x.astype(np.longdouble)):
         (_, got), *_ = Design(other, dtype=torch.float64).chunks()
         np.testing.assert_array_equal(got, x)
@@ -459,7 +463,7 @@ def test_a_number_too_large_for_single_precision_is_reported():
 
 
 @pytest.mark.parametrize(
-    ("fit", "told"),
+    ("fit", "message"),
     [
         (lambda x, y: LogisticProbes().fit(x[0], y), "shape (12,)"),
         (lambda x, y: LogisticProbes().fit([["a"]], [[1]]), "not an array of numbers"),
@@ -481,9 +485,9 @@ def test_a_number_too_large_for_single_precision_is_reported():
         (lambda x, y: Design(x, scale=0.0), "scale"),
     ],
 )
-def test_bad_input_is_a_sentence(fit, told):
-    _, x, y = made(20)
-    with pytest.raises(BadInput, match=re.escape(told)):
+def test_bad_input_gets_a_clear_message(fit, message):
+    _, x, y = random_rows(20)
+    with pytest.raises(BadInput, match=re.escape(message)):
         fit(x, y.astype(float))
 
 
@@ -508,15 +512,15 @@ def test_weights_and_targets_that_do_not_fit(weight, target):
         )
 
 
-# ---------------------------------------------------------------- manners
+# ---------------------------------------------------------------- conventions
 
 
-def test_scikit_learns_manners():
+def test_scikit_learn_conventions():
     probes = LogisticProbes(penalty=0.5, block=7)
     assert probes.get_params()["block"] == 7
     assert clone(probes).get_params() == probes.get_params()
     assert RidgeProbes().set_params(penalty=2.0).penalty == 2.0
-    _, x, y = made(21)
+    _, x, y = random_rows(21)
     assert probes.fit(x, y) is probes
     assert probes.predict(x).dtype == bool
     assert probes.predict_proba(x).shape == y.shape == probes.decision_function(x).shape
@@ -526,7 +530,7 @@ def test_scikit_learns_manners():
 
 @pytest.mark.parametrize("width", [24, 96])
 def test_default_settings_end_within_a_bound_of_the_optimum(width):
-    """On vectors whose directions differ a thousandfold in spread, where a small gradient is not enough."""
+    """Spreads of directions differ a thousandfold, so a small gradient does not bound the distance."""
     rng = np.random.default_rng(width)
     x = rng.normal(size=(3000, width)) * np.logspace(0, -1.5, width) * np.sqrt(5)
     y = rng.random(3000) < 1 / (1 + np.exp(2 - x @ rng.normal(size=width) * 2))
@@ -554,9 +558,7 @@ def test_default_settings_end_within_a_bound_of_the_optimum(width):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_equal_vectors_get_equal_margins_whatever_the_product_does_to_the_last_bit(
-    monkeypatch, dtype
-):
+def test_equal_vectors_get_equal_margins_despite_rounding_of_the_product(monkeypatch, dtype):
     rng = np.random.default_rng(0)
     distinct = rng.normal(size=(40, 9))
     distinct[3], distinct[5] = 0.0, -0.0

@@ -33,7 +33,7 @@ from ingest.probe.token_baselines import best, confusion, seen_share, table
 
 
 def counted(occurrences, positives, negatives=None):
-    """Counts from dense numbers."""
+    """Return counts from dense arrays."""
 
     def sparse(dense):
         return csc_array(np.asarray(dense, dtype=np.float64))
@@ -54,37 +54,37 @@ def random_counts(rng, keys=12, features=9, *, drawn=False):
 
 
 def dense(counts):
-    """Active and inactive tokens that count; (keys, features), Python's integers inside."""
+    """Return the active and inactive tokens that count, as integers of shape (keys, features)."""
     active = counts.positives.toarray().astype(int)
     if counts.negatives is None:
         return active, counts.occurrences[:, None] - active
     return active, counts.negatives.toarray().astype(int)
 
 
-def told_by_hand(counts):
-    """What the table tells, by the definition, in fractions."""
+def predicted_by_hand(counts):
+    """Return what the table predicts, by its definition, in fractions."""
     active, inactive = dense(counts)
-    told = np.zeros(active.shape)
-    for v, f in np.ndindex(*told.shape):
+    predicted = np.zeros(active.shape)
+    for v, f in np.ndindex(*predicted.shape):
         p, n = int(active[v, f]), int(inactive[v, f])
         ones, others = int(active[:, f].sum()), int(inactive[:, f].sum())
         if p + n == 0:
-            told[v, f] = 0.5
+            predicted[v, f] = 0.5
         elif p and ones and others:
             share, other = Fraction(p, ones), Fraction(n, others)
-            told[v, f] = 1 if share > other else 0.5 if share == other else 0
+            predicted[v, f] = 1 if share > other else 0.5 if share == other else 0
         elif p:
-            told[v, f] = 0.5  # active everywhere: nothing can be told
-    return told
+            predicted[v, f] = 0.5  # active everywhere: no prediction is possible
+    return predicted
 
 
-def exact(told, active, inactive):
+def exact(predicted, active, inactive):
     """Balanced accuracy of one feature as a fraction; None if a class is empty."""
     ones, others = int(active.sum()), int(inactive.sum())
     if not ones or not others:
         return None
-    hits = sum(Fraction(t) * int(p) for t, p in zip(told, active, strict=True))
-    alarms = sum(Fraction(t) * int(n) for t, n in zip(told, inactive, strict=True))
+    hits = sum(Fraction(t) * int(p) for t, p in zip(predicted, active, strict=True))
+    alarms = sum(Fraction(t) * int(n) for t, n in zip(predicted, inactive, strict=True))
     return (hits / ones + 1 - alarms / others) / 2
 
 
@@ -97,7 +97,7 @@ def as_dense(decision):
 
 
 def tokens_of_rows(margins, active, inactive):
-    """Every row twice, once for each class, with its weight."""
+    """Return every row twice, once for each class, with its weight."""
     labels = np.repeat([1, 0], len(margins))
     return labels, np.tile(margins, 2), np.concatenate([active, inactive])
 
@@ -111,12 +111,12 @@ def rows():
     return margins, rng.integers(0, 4, margins.shape), rng.integers(0, 6, margins.shape)
 
 
-def test_auroc_is_sklearns(rows):
+def test_auroc_equals_sklearn(rows):
     margins, active, inactive = rows
     ours = auroc(*rows)
     for f in range(margins.shape[1]):
-        labels, told, weight = tokens_of_rows(margins[:, f], active[:, f], inactive[:, f])
-        assert ours[f] == pytest.approx(roc_auc_score(labels, told, sample_weight=weight))
+        labels, predicted, weight = tokens_of_rows(margins[:, f], active[:, f], inactive[:, f])
+        assert ours[f] == pytest.approx(roc_auc_score(labels, predicted, sample_weight=weight))
     assert ours[3] == 0.5
 
 
@@ -137,11 +137,11 @@ def test_scores_of_empty_classes_and_broken_margins():
     active = np.array([[0, 2, 1, 1], [0, 1, 0, 1]])
     inactive = np.array([[1, 0, 0, 1], [3, 0, 1, 1]])
     assert np.isnan(auroc(margins, active, inactive)).tolist() == [True, True, False, True]
-    told = confusion_of(margins, active, inactive)
-    assert np.isnan(told.balanced_accuracy).tolist() == [True, True, False, True]
-    assert np.isnan(told.balanced_precision).tolist() == [True, True, False, True]
-    assert np.isnan(told.recall).tolist() == [True, False, False, True]
-    assert np.isnan(told.accuracy).tolist() == [False, False, False, True]
+    counts = confusion_of(margins, active, inactive)
+    assert np.isnan(counts.balanced_accuracy).tolist() == [True, True, False, True]
+    assert np.isnan(counts.balanced_precision).tolist() == [True, True, False, True]
+    assert np.isnan(counts.recall).tolist() == [True, False, False, True]
+    assert np.isnan(counts.accuracy).tolist() == [False, False, False, True]
     loss = logistic_loss(margins, active, inactive, pos_weight=1, neg_weight=np.ones(4))
     assert np.isnan(loss).tolist() == [False, False, False, True]
     nothing = np.zeros((0, 4))
@@ -150,12 +150,12 @@ def test_scores_of_empty_classes_and_broken_margins():
     assert auroc(np.zeros((3, 0)), np.zeros((3, 0)), np.zeros((3, 0))).shape == (0,)
 
 
-def test_confusion_and_its_scores_are_sklearns(rows):
+def test_confusion_and_its_scores_equal_sklearn(rows):
     margins, active, inactive = rows
     margins = np.where(margins == 0, 0.25, margins)
     found = confusion_of(margins, active, inactive)
     for f in range(margins.shape[1]):
-        labels, told, weight = tokens_of_rows(margins[:, f] > 0, active[:, f], inactive[:, f])
+        labels, predicted, weight = tokens_of_rows(margins[:, f] > 0, active[:, f], inactive[:, f])
         equal = np.where(labels == 1, active[:, f].sum() ** -1.0, inactive[:, f].sum() ** -1.0)
         for score, theirs, weighted in (
             ("accuracy", accuracy_score, weight),
@@ -164,7 +164,7 @@ def test_confusion_and_its_scores_are_sklearns(rows):
             ("balanced_accuracy", balanced_accuracy_score, weight),
             ("balanced_precision", precision_score, weight * equal),
         ):
-            expected = theirs(labels, told, sample_weight=weighted)
+            expected = theirs(labels, predicted, sample_weight=weighted)
             assert getattr(found, score)[f] == pytest.approx(expected), score
 
 
@@ -182,23 +182,23 @@ def test_precision_is_nan_without_positive_predictions():
     assert found.balanced_accuracy == 0.5
 
 
-def test_rows_in_runs_add_up(rows, monkeypatch):
-    whole = confusion_of(*rows), logistic_loss(*rows, pos_weight=2, neg_weight=1)
+def test_chunks_of_rows_give_the_same_sums(rows, monkeypatch):
+    complete = confusion_of(*rows), logistic_loss(*rows, pos_weight=2, neg_weight=1)
     monkeypatch.setattr("ingest.probe.scores._CHUNK", 37 * 7)
     parts = confusion_of(*rows), logistic_loss(*rows, pos_weight=2, neg_weight=1)
-    for name, value in vars(whole[0]).items():
+    for name, value in vars(complete[0]).items():
         np.testing.assert_array_equal(getattr(parts[0], name), value)
-    np.testing.assert_allclose(parts[1], whole[1], rtol=1e-14)
+    np.testing.assert_allclose(parts[1], complete[1], rtol=1e-14)
 
 
-def test_logistic_loss_is_sklearns(rows):
+def test_logistic_loss_equals_sklearn(rows):
     margins, active, inactive = (each.astype(np.float64) for each in rows)
     pos_weight, neg_weight = 1 / active.sum(axis=0), 0.5 / inactive.sum(axis=0)
     ours = logistic_loss(margins, active, inactive, pos_weight=pos_weight, neg_weight=neg_weight)
     for f in range(margins.shape[1]):
-        labels, told, weight = tokens_of_rows(margins[:, f], active[:, f], inactive[:, f])
+        labels, predicted, weight = tokens_of_rows(margins[:, f], active[:, f], inactive[:, f])
         weight = weight * np.where(labels == 1, pos_weight[f], neg_weight[f])
-        expected = log_loss(labels, 1 / (1 + np.exp(-told)), sample_weight=weight)
+        expected = log_loss(labels, 1 / (1 + np.exp(-predicted)), sample_weight=weight)
         assert ours[f] == pytest.approx(expected, rel=1e-10)
 
 
@@ -214,35 +214,37 @@ def test_logistic_loss_of_large_margins():
 
 @pytest.mark.parametrize("drawn", [False, True])
 @pytest.mark.parametrize("seed", range(8))
-def test_table_and_ceiling_are_the_definition(seed, drawn):
+def test_table_and_ceiling_equal_their_definitions(seed, drawn):
     rng = np.random.default_rng(seed)
     train, validation = (random_counts(rng, drawn=drawn) for _ in range(2))
     active, inactive = dense(validation)
     for decision, of in ((table(train), train), (best(validation), validation)):
-        told = told_by_hand(of)
-        np.testing.assert_array_equal(as_dense(decision), told)
+        predicted = predicted_by_hand(of)
+        np.testing.assert_array_equal(as_dense(decision), predicted)
         found = confusion(decision, validation)
-        np.testing.assert_array_equal(found.true_positives, (told * active).sum(axis=0))
-        np.testing.assert_array_equal(found.false_positives, (told * inactive).sum(axis=0))
-        np.testing.assert_array_equal(found.false_negatives, ((1 - told) * active).sum(axis=0))
-        np.testing.assert_array_equal(found.true_negatives, ((1 - told) * inactive).sum(axis=0))
+        np.testing.assert_array_equal(found.true_positives, (predicted * active).sum(axis=0))
+        np.testing.assert_array_equal(found.false_positives, (predicted * inactive).sum(axis=0))
+        np.testing.assert_array_equal(found.false_negatives, ((1 - predicted) * active).sum(axis=0))
+        np.testing.assert_array_equal(
+            found.true_negatives, ((1 - predicted) * inactive).sum(axis=0)
+        )
         for f, score in enumerate(found.balanced_accuracy):
-            by_hand = exact(told[:, f], active[:, f], inactive[:, f])
+            by_hand = exact(predicted[:, f], active[:, f], inactive[:, f])
             assert np.isnan(score) if by_hand is None else score == float(by_hand)
 
 
 @pytest.mark.parametrize("drawn", [False, True])
 @pytest.mark.parametrize("seed", range(4))
-def test_no_function_of_the_key_passes_the_ceiling(seed, drawn):
+def test_no_function_of_the_key_exceeds_the_ceiling(seed, drawn):
     """All functions of 7 keys; in fractions, and in the floats that are stored."""
     rng = np.random.default_rng([seed, 1])
     validation = random_counts(rng, keys=7, features=5, drawn=drawn)
     active, inactive = dense(validation)
     ceiling = confusion(best(validation), validation).balanced_accuracy
-    told = as_dense(best(validation))
+    predicted = as_dense(best(validation))
     functions = np.array(list(itertools.product([0, 1], repeat=7)), dtype=float)
     for f in range(5):
-        top = exact(told[:, f], active[:, f], inactive[:, f])
+        top = exact(predicted[:, f], active[:, f], inactive[:, f])
         if top is None:
             continue
         scores = [exact(each, active[:, f], inactive[:, f]) for each in functions]
@@ -275,14 +277,14 @@ def test_probes_with_fractional_margins_never_score_above_the_ceiling():
 
 
 def test_equal_shares_are_found_by_integer_arithmetic():
-    """1/3 of each class, which floats need not find equal; and a difference floats cannot see."""
+    """Shares of 1/3 may differ as floats; a tiny difference may vanish as floats."""
     train = counted([10, 20], [[3], [6]])
     assert as_dense(table(train)).tolist() == [[0.5], [0.5]]
     many = 1_500_000_000
     # At key 0: (m / 2 + 1) / m of the active tokens, (m / 2) / (m - 1) of the inactive ones.
     occurrences = [many // 2 + 1 + many // 2, many // 2 - 1 + many // 2 - 1]
     near = counted(occurrences, [[many // 2 + 1], [many // 2 - 1]])
-    assert as_dense(table(near)).tolist() == told_by_hand(near).tolist() == [[1], [0]]
+    assert as_dense(table(near)).tolist() == predicted_by_hand(near).tolist() == [[1], [0]]
 
 
 def test_a_feature_active_nowhere_or_everywhere():
@@ -386,13 +388,13 @@ def limits_of(low, high):
     return Intervals(low, high, np.zeros((0, len(low)), np.float32))
 
 
-def test_the_draws_are_those_of_the_interval():
+def test_interval_limits_are_quantiles_of_the_draws():
     sums = random_clusters(np.random.default_rng(8))
     found = intervals(*sums, draws=150, seed=3)
     assert found.draws.shape == (150, 20)
     for share, limit in ((0.025, found.low), (0.975, found.high)):
         np.testing.assert_allclose(np.nanquantile(found.draws, share, axis=0), limit, atol=1e-6)
-    # A draw means the same clusters whichever features are told together.
+    # A draw means the same clusters whichever features are scored together.
     some = intervals(*(x[:, 4:9] for x in sums), draws=150, seed=3)
     np.testing.assert_array_equal(some.draws, found.draws[:, 4:9])
 
@@ -415,7 +417,7 @@ def test_limits_of_perfect_scores_have_no_width():
 
 
 @pytest.mark.parametrize("draws", [0, 30])
-def test_limits_without_anything_to_draw_from(draws):
+def test_limits_without_draws_or_a_second_cluster_are_nan(draws):
     one = np.ones((1, 3))
     found = intervals(one, one, one, one, draws=draws, seed=0)
     assert np.isnan([found.low, found.high]).all()
@@ -428,7 +430,7 @@ def test_limits_where_a_class_is_in_one_document():
 
 
 def test_intervals_cover_the_truth():
-    """Tokens of a document share their luck; 300 data sets of 60 documents, 1 a feature."""
+    """Rates vary by document; 300 data sets of 60 documents, one per feature."""
     rng = np.random.default_rng(8)
     p, n = rng.integers(1, 8, (60, 300)), rng.integers(5, 30, (60, 300))
     tp = rng.binomial(p, rng.beta(8, 2, p.shape))
@@ -439,7 +441,7 @@ def test_intervals_cover_the_truth():
     assert 0.88 <= covered <= 0.99
 
 
-def test_documents_are_dealt_into_clusters():
+def test_documents_are_assigned_to_clusters_evenly():
     documents = np.repeat(7 * np.arange(100), 3)
     few = clusters(documents, seed=0)
     assert sorted(set(few)) == list(range(100))
@@ -460,14 +462,14 @@ def shuffled(train, *, seed):
     return shuffled_positives(train, features=np.arange(train.positives.shape[1]), seed=seed)
 
 
-def test_keys_bear_the_rate_of_keys_of_like_count():
+def test_keys_get_the_rate_of_keys_of_similar_count():
     occurrences = np.random.default_rng(0).geometric(0.05, 400) - 1
     found = permuted(occurrences, draw=0, seed=0)
     np.testing.assert_array_equal(np.sort(found), np.arange(400))
     size = np.array([int(each).bit_length() for each in occurrences])
-    alike = np.bincount(size)[size]  # keys in the same bracket of powers of two
+    bracket_size = np.bincount(size)[size]  # keys in the same bracket of powers of two
     same = size[found] == size
-    assert same[(alike >= 8) & (size < size.max() - 1)].mean() > 0.9
+    assert same[(bracket_size >= 8) & (size < size.max() - 1)].mean() > 0.9
     assert (np.abs(size[found] - size) <= 3).all()
     nowhere = np.flatnonzero(occurrences == 0)
     assert len(nowhere) > 1
@@ -481,7 +483,7 @@ def test_keys_bear_the_rate_of_keys_of_like_count():
 @pytest.mark.parametrize(
     "occurrences", [[1000, 3, 2, 2, 1], [5, 5], [70, 1, 1, 1, 1, 1, 1, 1, 1, 1]]
 )
-def test_a_key_that_is_alone_in_its_bracket_does_not_keep_its_rate(occurrences):
+def test_a_key_alone_in_its_bracket_gets_the_rate_of_another(occurrences):
     for draw in range(20):
         found = permuted(np.array(occurrences), draw=draw, seed=0)
         assert sorted(found) == list(range(len(occurrences)))
@@ -490,15 +492,15 @@ def test_a_key_that_is_alone_in_its_bracket_does_not_keep_its_rate(occurrences):
     assert permuted(np.zeros(0, dtype=np.int64), draw=0, seed=0).tolist() == []
 
 
-def test_permutations_are_fair():
-    """Four keys of one bracket have six ways round one circle."""
+def test_permutations_are_uniform():
+    """Four keys of one bracket have six cyclic orders."""
     orders = [tuple(permuted(np.array([2, 3, 2, 3]), draw=d, seed=1)) for d in range(600)]
     _, counts = np.unique(orders, axis=0, return_counts=True)
     assert len(counts) == 6
     assert chisquare(counts).pvalue > 1e-3
 
 
-def test_control_positives_are_the_definition():
+def test_control_positives_equal_their_definition():
     rng = np.random.default_rng(6)
     train, validation = random_counts(rng), random_counts(rng)
     both = train.occurrences + validation.occurrences
@@ -517,7 +519,7 @@ def test_control_positives_are_the_definition():
 
 
 @pytest.mark.parametrize("drawn", [False, True])
-def test_shuffled_positives_keep_their_number(drawn):
+def test_shuffled_positives_have_the_same_number(drawn):
     train = random_counts(np.random.default_rng(7), keys=60, drawn=drawn)
     found = shuffled(train, seed=0)
     np.testing.assert_array_equal(found.sum(axis=0), train.active)
@@ -530,7 +532,7 @@ def test_shuffled_positives_keep_their_number(drawn):
 
 
 def test_shuffled_positives_are_hypergeometric():
-    """Key 0 has 4 of 10 tokens, and each feature 5 positives, whatever its keys were."""
+    """Key 0 has 4 of 10 tokens, and each feature has 5 positives, whatever its keys were."""
     train = counted([4, 0, 6], np.repeat([[4], [0], [1]], 4000, axis=1))
     at_key = shuffled(train, seed=2).toarray()[0].astype(int)
     expected = 4000 * hypergeom(10, 4, 5).pmf(np.arange(5))
@@ -543,7 +545,7 @@ def test_shuffled_positives_of_no_features_and_no_tokens():
     assert (empty.shape, empty.nnz) == ((2, 3), 0)
 
 
-def test_a_table_of_shuffled_labels_is_at_chance():
+def test_a_table_of_shuffled_labels_scores_one_half():
     rng = np.random.default_rng(9)
     occurrences = rng.integers(50, 150, 30)
     validation = counted(occurrences, rng.binomial(occurrences[:, None], rng.random((30, 200))))
@@ -557,8 +559,8 @@ def test_a_table_of_shuffled_labels_is_at_chance():
 
 
 def judged(**changes):
-    """The verdict on one feature; what is not named is middling."""
-    given = {
+    """Return the verdict on one feature; scores that are not passed have middle values."""
+    values = {
         "probe": 0.7,
         "probe_low": 0.65,
         "table": 0.7,
@@ -571,7 +573,7 @@ def judged(**changes):
     } | changes
 
     def one(name):
-        return np.array([given[name]], dtype=np.float64)
+        return np.array([values[name]], dtype=np.float64)
 
     found = judge(
         probe=one("probe"),
@@ -584,7 +586,7 @@ def judged(**changes):
         bigram=one("bigram"),
         tau=0.85,
         delta=0.02,
-        at_embedding=given["at_embedding"],
+        at_embedding=values["at_embedding"],
     )
     return found.verdict[0], found.how[0], found.context_by[0]
 
@@ -623,7 +625,7 @@ CONTEXT = {"ceiling": 0.7, "ceiling_high": 0.8}
         (TOKEN | {"probe": np.nan, "probe_low": np.nan}, ("token", None, None)),
     ],
 )
-def test_verdicts(scores, expected):
+def test_verdicts_follow_from_scores_and_limits(scores, expected):
     assert judged(**scores) == expected
 
 
@@ -653,7 +655,7 @@ def test_verdicts_of_many_features():
 
 
 def random_tokens(rng, tokens=60, keys=10, features=6):
-    """Keys of tokens, and activations: feature 0 is dead, 1 always active, 2 of one value."""
+    """Return keys of tokens and activations: feature 0 is dead, 1 always active, 2 has one value."""
     key = rng.integers(0, keys, tokens)
     active = rng.random((tokens, features)) < 0.4
     values = active * (rng.random((tokens, features)) + 0.3 * key[:, None])
@@ -672,7 +674,7 @@ def summed(key, values, keys=10):
 
 
 def r2_by_hand(train, validation, active_only):
-    """R² of each feature by sklearn, from means of the tokens of each key."""
+    """Return the R² of each feature by sklearn, from means of the tokens of each key."""
     result = []
     for f in range(train[1].shape[1]):
         (key, x), (other, y) = ((k, v[:, f]) for k, v in (train, validation))
@@ -681,14 +683,14 @@ def r2_by_hand(train, validation, active_only):
         if len(x) == 0 or len(set(y)) < 2:
             result.append(np.nan)
             continue
-        told = [x[key == v].mean() if (key == v).any() else x.mean() for v in other]
-        result.append(r2_score(y, told))
+        predicted = [x[key == v].mean() if (key == v).any() else x.mean() for v in other]
+        result.append(r2_score(y, predicted))
     return result
 
 
 @pytest.mark.parametrize("active_only", [False, True])
 @pytest.mark.parametrize("seed", range(5))
-def test_r2_is_sklearns(seed, active_only):
+def test_r2_equals_sklearn(seed, active_only):
     rng = np.random.default_rng(seed)
     train, validation = random_tokens(rng, tokens=40), random_tokens(rng)
     train[0][train[0] == 3] = 4  # not seen
@@ -703,7 +705,7 @@ def test_r2_is_sklearns(seed, active_only):
     assert not np.any(found > ceiling)
 
 
-def test_r2_of_the_least_tokens():
+def test_r2_of_one_or_no_tokens_is_nan():
     rng = np.random.default_rng(1)
     train, one = (
         summed(*random_tokens(rng)),
