@@ -138,11 +138,11 @@ def attribution_seconds(
     some = occurrences.take(occurrences.context < batch)
     first = contexts.take(slice(0, batch))
     graph = _Graph(upper, first, some, start=0, vectors=vectors, targets=targets)
+    work: list[tuple[Iterator[Any], int]]
     if graph.forward_is_cheaper(targets):
-        work = [(graph.forward_passes(targets), graph.occurrence_passes)]
+        seconds = _seconds_of(graph.forward_passes(targets), graph.occurrence_passes)
     else:
-        work = [(graph.passes(sae), graph.number(sae)) for sae in targets]
-    seconds = sum(_seconds_of(passes, number) for passes, number in work)
+        seconds = sum(_seconds_of(graph.passes(sae), graph.number(sae)) for sae in targets)
     return seconds * -(-len(contexts) // batch)
 
 
