@@ -138,7 +138,6 @@ def attribution_seconds(
     some = occurrences.take(occurrences.context < batch)
     first = contexts.take(slice(0, batch))
     graph = _Graph(upper, first, some, start=0, vectors=vectors, targets=targets)
-    work: list[tuple[Iterator[Any], int]]
     if graph.forward_is_cheaper(targets):
         seconds = _seconds_of(graph.forward_passes(targets), graph.occurrence_passes)
     else:
