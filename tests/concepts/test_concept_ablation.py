@@ -360,6 +360,16 @@ def test_conclusions_follow_planted_falls(falls, directions, specificity, senten
     assert "by 10.0% of their norm" in text
 
 
+def test_an_effect_whose_interval_includes_0_is_not_shown():
+    found, probes = planted_effects([[0.2, *MANY]], directions=MANY)
+    row = summary_row("c0", found, probes)
+    add_q([row])
+    full = {**dict.fromkeys(SUMMARY.names), **row, "fall_low": -0.01}
+    measured = list(measured_rows("c0", found, probes))
+    verdict = verdict_of("a", SECOND, [full], measured=measured, same=False)
+    assert "are not shown to need" in verdict[0]
+
+
 @pytest.mark.parametrize(
     ("candidates", "draws", "messages"),
     [

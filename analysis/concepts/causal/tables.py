@@ -281,7 +281,7 @@ def _of_concept(sae: str, site: str, row: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _conclusion(row: Mapping[str, Any], units: str) -> str:
-    if not (_positive(row, "excess") and row["q"] <= LEVEL):
+    if not (_positive(row, "fall") and _positive(row, "excess") and row["q"] <= LEVEL):
         return f"later probes are not shown to need {units} more than random features"
     if not (_positive(row, "direction_excess") and row["direction_p"] <= LEVEL):
         return (
