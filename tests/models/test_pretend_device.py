@@ -32,10 +32,11 @@ from ingest.forward.workers import _on_cpu
 from ingest.model.feature_edits import FeatureEdits, ablate, add, clamp, randomised
 from ingest.model.language_model import open_model
 from ingest.model.next_token import NextTokenModel
+from ingest.probe.classifiers import classifier, read_site
 from ingest.probe.logistic_probe import ActiveProbe
 from ingest.probe.probe_data import training
 from ingest.probe.ridge_probe import ActivationProbe
-from ingest.probe.settings import ProbeSettings
+from ingest.probe.settings import Kind, ProbeSettings
 from ingest.probe.site_design import SiteDesign
 from ingest.probe.solver.design import Design
 from ingest.probe.study import probe_saes
@@ -272,7 +273,7 @@ def test_fidelity() -> None:
 # ---------------------------------------------------------------- probes
 
 
-def probed(device: str, tmp_path: Any, kind: str) -> Any:
+def probed(device: str, tmp_path: Any, kind: Kind) -> Any:
     rng = np.random.default_rng(0)
     documents = random_text(rng, documents=40, length=20)
     tokens = sum(map(len, documents))
@@ -284,16 +285,17 @@ def probed(device: str, tmp_path: Any, kind: str) -> Any:
     site = SiteDesign("later", Design(x, device=device), cpu.row, cpu.row_type, at_embedding=False)
     train = training(data, "document", share=0.8, seed=0)
     probe: Any
-    if kind == "active":
-        probe = ActiveProbe(site, data, train, settings=PROBE, split="document")
-    else:
+    if kind == "activation":
         probe = ActivationProbe(site, data, train, settings=PROBE)
+    else:
+        by, read = classifier(kind, PROBE), read_site(site, kind, PROBE)
+        probe = ActiveProbe(read, data, train, settings=PROBE, split="document", by=by)
     features = np.arange(5)
     return probe.columns(data.occurrences(features, threshold=0.0), features)
 
 
-@pytest.mark.parametrize("kind", ["active", "activation"])
-def test_probes(tmp_path: Any, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["active", "activation", "random-features", "mlp"])
+def test_probes(tmp_path: Any, kind: Kind) -> None:
     expected, found = both(lambda device: probed(device, tmp_path, kind))
     assert found["converged"].all()
     assert expected.keys() == found.keys()

@@ -23,6 +23,7 @@ from analysis.topology.settings import TopologySettings
 from analysis.topology.study import measure_topology
 from ingest.forward.run import ingest
 from ingest.match.settings import MatchSettings
+from ingest.match.study import match_saes
 from ingest.sae.autoencoder import open_sae
 
 WIDTHS = {"narrow": 40, "wide": 80}
@@ -86,6 +87,7 @@ CASES = {
         ["narrow"],
     ),
     "map": (map_features, MapSettings(), ["narrow"]),
+    "match": (match_saes, MatchSettings(draws=3), None),
 }
 
 
