@@ -1,4 +1,4 @@
-"""Matches in an atlas: what the edges say equals NumPy's correlations; staleness, filters, the command."""
+"""Matches in an atlas: edges equal NumPy's correlations; staleness, filters, the command."""
 
 import itertools
 import json
@@ -73,7 +73,7 @@ def matches(path, a, b):
 
 
 def best(r, n):
-    """The n best partners of each row, ties to the lower index."""
+    """Return the n best partners of each row; ties go to the lower index."""
     return [[j for j in np.argsort(-row, kind="stable")[:n] if row[j] > 0] for row in r]
 
 
@@ -160,7 +160,7 @@ def test_comparison_counts_its_edges(made):
         for null in ("", "token_", "token_document_"):
             assert all(m[f"{null}p_pooled"] >= m[f"{null}p_floor"] for m in edges)
             assert all(0 < m[f"{null}p_floor"] < 1 / 6 for m in edges)
-        # All octaves of an SAE are one pool where there are fewer draws than needed.
+        # With fewer draws than needed, all octaves of an SAE form one pool.
         if row["draws"] <= row["draws_needed"]:
             assert len({m["p_floor"] for m in edges}) == 1
 
@@ -171,7 +171,7 @@ def test_the_part_does_not_depend_on_memory(made, copied):
     (after,) = (p for p in Folder.open(copied).sound().of("match") if p.manifest.name == "one+two")
     for name in ("MATCHES", "COMPARED_WITH"):
         a, b = before.table(name), after.table(name)
-        # In memory the SAEs' weights are not at hand any more.
+        # The SAEs were in memory, so their weights are no longer available.
         skip = {"decoder_cosine", "encoder_cosine"} & set(a.column_names)
         assert a.drop_columns(list(skip)).equals(b.drop_columns(list(skip)))
 
@@ -194,7 +194,7 @@ def test_an_sae_ingested_again_makes_its_matches_stale(copied, lm):
 
 
 def rewrite_as_version_1(path, name, monkeypatch):
-    """Write a match as the program did that had two nulls; its schema had fewer columns."""
+    """Write a match of schema version 1, which had two nulls and fewer columns."""
     monkeypatch.setattr("atlas.disk.parts._checked_table", lambda kind, name, data: data)
     folder = Folder.open(path)
     (part,) = (p for p in folder.sound().of("match") if p.manifest.name == name)
@@ -209,7 +209,7 @@ def rewrite_as_version_1(path, name, monkeypatch):
     monkeypatch.undo()
 
 
-def test_a_match_made_with_two_nulls_opens_and_claims_nothing_beyond_the_token(copied, monkeypatch):
+def test_a_match_of_version_1_opens_and_claims_nothing_beyond_the_token(copied, monkeypatch):
     before = matches(copied, "one", "two")
     rewrite_as_version_1(copied, "one+two", monkeypatch)
     with Atlas.open(copied) as atlas:
@@ -226,8 +226,8 @@ def test_a_match_made_with_two_nulls_opens_and_claims_nothing_beyond_the_token(c
         assert all(m["p_floor"] is m["token_p_floor"] is None for m in found.values())
         assert old["p_floor"] == pytest.approx(1 / 6)
         assert old["draws_needed"] is old["matches_needed"] is None
-        asked = {"sae_a": "one", "sae_b": "two", "limit": 1000, "max_q": 1.0}
-        assert atlas.ask("matches_beyond_token", **asked).num_rows == 0
+        parameters = {"sae_a": "one", "sae_b": "two", "limit": 1000, "max_q": 1.0}
+        assert atlas.ask("matches_beyond_token", **parameters).num_rows == 0
     (note,) = (c for c in doctor_checks.checks(copied) if c.about.endswith(": matches"))
     assert "1 of an older version" in note.message
     assert note.remedy == "Run `atlas match --stale`."
@@ -237,14 +237,14 @@ def test_a_match_made_with_two_nulls_opens_and_claims_nothing_beyond_the_token(c
     assert not [c for c in doctor_checks.checks(copied) if c.about.endswith(": matches")]
 
 
-def test_what_is_there_is_not_made_again(copied, lm, saes):
+def test_stored_matches_are_not_computed_again(copied, lm, saes):
     path = Folder.open(copied).part("match", "one+two") / "manifest.json"
     before = path.stat().st_ino
     match_saes(copied, ["one", "two"], settings=FEW)
     assert path.stat().st_ino == before
     match_saes(copied, ["one", "two"], settings=replace(FEW, draws=4))
     assert json.loads(path.read_text())["settings"]["draws"] == 4
-    # An ingest that names both leaves a match made with other settings as it is.
+    # An ingest that names both does not replace a match of other settings.
     ingest(copied, saes=saes[:2], model=lm, match=FEW).close()
     assert json.loads(path.read_text())["settings"]["draws"] == 4
 
@@ -279,18 +279,20 @@ def test_all_reports_skipped_saes(copied):
 def test_filters_report_excluded_pairs(copied):
     settings = replace(FEW, min_pearson=0.3)
     (row,) = match_saes(copied, ["one", "two"], settings=settings)
-    kept = matches(copied, "one", "two")
-    assert all(m["pearson"] >= 0.3 for m in kept.values())
+    retained = matches(copied, "one", "two")
+    assert all(m["pearson"] >= 0.3 for m in retained.values())
     manifest = json.loads(
         (Folder.open(copied).part("match", "one+two") / "manifest.json").read_text()
     )
     x, y = dense(copied, "one"), dense(copied, "two")
     r, _ = correlations(x, y, 3)
-    whole = {(i, j) for i, js in enumerate(best(r, 3)) for j in js}
-    whole |= {(i, j) for j, rows in enumerate(best(r.T, 3)) for i in rows}
-    assert row["matches"] == len(kept)
-    assert manifest["sources"]["left_out"]["pairs below min_pearson"] == len(whole) - len(kept)
-    assert row["left_out"]["pairs in all"] == len(whole) - len(kept)
+    candidates = {(i, j) for i, js in enumerate(best(r, 3)) for j in js}
+    candidates |= {(i, j) for j, rows in enumerate(best(r.T, 3)) for i in rows}
+    assert row["matches"] == len(retained)
+    assert manifest["sources"]["left_out"]["pairs below min_pearson"] == len(candidates) - len(
+        retained
+    )
+    assert row["left_out"]["pairs in all"] == len(candidates) - len(retained)
 
 
 def test_shared_tokens_and_wordless_are_filters(copied):
@@ -348,7 +350,7 @@ def test_codes_that_are_not_stored_are_reported(tmp_path, lm, saes):
     )
 
 
-def test_the_command(copied):
+def test_the_command_prints_json(copied):
     done = CliRunner().invoke(
         command(),
         [
@@ -370,7 +372,7 @@ def test_the_command(copied):
 
 
 def test_the_command_warns_where_draws_are_too_few_for_any_match(copied):
-    def said(draws):
+    def output(draws):
         words = ["match", "one", "two", "--draws", str(draws), "--min-joint", "3", "--replace"]
         done = CliRunner().invoke(command(), [*words, "--atlas", str(copied)])
         assert done.exit_code == 0, done.output
@@ -378,7 +380,7 @@ def test_the_command_warns_where_draws_are_too_few_for_any_match(copied):
 
     (row,) = match_saes(copied, ["one", "two"], settings=FEW)
     needed = row["draws_needed"]
-    assert f"With 2 draws no match can reach q <= 0.05; use --draws {needed}." in said(2)
+    assert f"With 2 draws no match can reach q <= 0.05; use --draws {needed}." in output(2)
     recorded = RecordingProgress()
     match_saes(copied, ["one", "two"], settings=replace(FEW, draws=3), progress=recorded)
     (row,) = match_saes(copied, ["one", "two"], settings=replace(FEW, draws=3))
@@ -388,9 +390,9 @@ def test_the_command_warns_where_draws_are_too_few_for_any_match(copied):
         f"match; use --draws {needed}."
     )
     assert f"one and two: {sentence}" in recorded.messages
-    assert f"one and two: {sentence}" in said(3)
-    assert "no match can reach" not in said(needed)
-    assert "no match can reach" not in said(0)
+    assert f"one and two: {sentence}" in output(3)
+    assert "no match can reach" not in output(needed)
+    assert "no match can reach" not in output(0)
 
 
 @pytest.mark.parametrize("words", [[], ["one", "--all"], ["--all", "--stale"]])
@@ -400,8 +402,8 @@ def test_the_command_needs_exactly_one_selection(copied, words):
     assert "exactly one of" in str(done.exception or done.output)
 
 
-def test_workers_match_as_one_process_does(copied):
-    """Three pairs by two processes: the same parts, bit by bit."""
+def test_workers_match_as_one_process(copied):
+    """Two processes that match three pairs write the same bytes."""
     keys = ["match/one+two", "match/one+three", "match/three+two"]
     match_saes(copied, settings=FEW, replace=True)
     alone = {key: Folder.open(copied).sound().parts[key].manifest.hash for key in keys}

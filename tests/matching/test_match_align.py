@@ -1,4 +1,4 @@
-"""Words and alignment, against brute forces that go character by character."""
+"""Words and alignment, compared with a brute force over characters."""
 
 import string
 from itertools import pairwise
@@ -18,7 +18,7 @@ from ingest.match.align import align, find_words, last_tokens
 from ingest.text.corpus import Corpus, Document
 from ingest.text.tokenization import ContextSettings, tokenize
 
-# The kind of every character of the random texts, set down by hand.
+# The kind of every character of the random texts, by hand.
 LETTERS = string.ascii_letters + string.digits + "éжع한국"
 ALONE = "東京カーのสน🙂👩👧✈',._-!$«\0"
 EXTENDS = "\u0301ั\u200d\ufe0f🏽\u00ad\u094d"
@@ -75,7 +75,7 @@ def words_of(text):
 
 
 @given(st.lists(st.text(st.sampled_from(LETTERS + ALONE + EXTENDS + SPACES), max_size=12)))
-def test_words_are_those_a_loop_over_characters_finds(texts):
+def test_words_equal_those_of_a_loop_over_characters(texts):
     found = find_words(texts)
     assert found.text == "".join(texts)
     expected, base = [], 0
@@ -86,7 +86,7 @@ def test_words_are_those_a_loop_over_characters_finds(texts):
 
 
 @given(st.lists(st.text(max_size=12)))
-def test_words_hold_every_character_but_spaces_once(texts):
+def test_every_character_except_spaces_is_in_one_word(texts):
     found = find_words(texts)
     spans = list(zip(found.start.tolist(), found.end.tolist(), strict=True))
     assert all(start < end for start, end in spans)
@@ -142,7 +142,7 @@ def byte_level():
 
 
 def phrases():
-    """Tokens that reach over words and the spaces between them; unknown characters vanish."""
+    """Return a tokenizer whose tokens span words and spaces; unknown characters have no token."""
     trainer = trainers.BpeTrainer(
         vocab_size=120, special_tokens=list(SPECIALS.values()), show_progress=False
     )
@@ -170,7 +170,7 @@ TOKENIZERS = [byte_level(), phrases(), metaspace(), word_pieces()]
 
 
 class Text:
-    """Documents in blocks, as a corpus gives them; empty ones, which it leaves out, are possible."""
+    """Documents in blocks, as in a corpus, but empty ones are possible."""
 
     def __init__(self, blocks):
         self.blocks, number = [], 0
@@ -186,7 +186,7 @@ class Text:
 
 
 def random_codes(rng, blocks, d_sae):
-    """Codes on the tokens of each block, many rows of them empty."""
+    """Return codes on the tokens of each block, many rows of which are empty."""
     made = []
     for number, tokens in enumerate(blocks):
         dense = rng.random((len(tokens), d_sae)) * (rng.random((len(tokens), d_sae)) < 0.3)
@@ -223,19 +223,19 @@ def dense(rows):
 
 
 def by_hand(text, a, b):
-    """Return (document, spelling, a's row, b's row, last tokens) of each unit, and what is left out."""
-    units, left, first = [], dict.fromkeys(LEFT_OUT, 0), [0, 0]
+    """Return (document, spelling, a's row, b's row, last tokens) of each unit, and counts of exclusions."""
+    units, excluded, first = [], dict.fromkeys(EXCLUDED, 0), [0, 0]
     for documents, *codes in zip(text.blocks, a, b, strict=True):
         for document in documents:
             words = [set(range(*span)) for span in words_of(document.text)]
-            # The rows of either side's tokens and the characters they cover, spaces aside.
+            # The rows of each side's tokens, and the characters except spaces that they cover.
             tokens = [[], []]
             for side, block in enumerate(codes):
                 t = block.tokens
                 for row in np.flatnonzero(t.document == document.number):
                     covered = set(range(t.start[row], t.end[row])) & set().union(*words)
                     tokens[side].append((row, covered))
-                    left[LEFT_OUT[2 * side]] += not covered
+                    excluded[EXCLUDED[2 * side]] += not covered
                     if covered:
                         joined = [w for w in words if w & covered]
                         words = [w for w in words if not w & covered] + [set().union(*joined)]
@@ -247,10 +247,10 @@ def by_hand(text, a, b):
                     last = [begin + max(r) for begin, r in zip(first, rows, strict=True)]
                     units.append((document.number, spelling, *values, last))
                 else:
-                    left["a: no token of b there"] += len(rows[0])
-                    left["b: no token of a there"] += len(rows[1])
+                    excluded["a: no token of b there"] += len(rows[0])
+                    excluded["b: no token of a there"] += len(rows[1])
         first = [begin + len(block) for begin, block in zip(first, codes, strict=True)]
-    return units, left
+    return units, excluded
 
 
 def one(block, rows):
@@ -262,7 +262,7 @@ def one(block, rows):
     return out
 
 
-LEFT_OUT = (
+EXCLUDED = (
     "a: spaces alone",
     "a: no token of b there",
     "b: spaces alone",
@@ -271,7 +271,7 @@ LEFT_OUT = (
 
 
 def same_partition(types, names):
-    """Whether two lists cut their places into the same groups."""
+    """Return whether two lists divide their positions into the same groups."""
     return len(set(zip(types, names, strict=True))) == len(set(types)) == len(set(names))
 
 
@@ -289,7 +289,7 @@ documents = st.lists(st.sampled_from(PHRASES), max_size=14).map("".join)
     st.booleans(),
     st.integers(0, 2**32 - 1),
 )
-def test_words_join_as_a_loop_over_characters_joins_them(
+def test_alignment_by_words_equals_a_loop_over_characters(
     tmp_path, blocks, first, second, in_files, seed
 ):
     text, rng = Text(blocks), np.random.default_rng(seed)
@@ -298,9 +298,9 @@ def test_words_join_as_a_loop_over_characters_joins_them(
     scratch = tmp_path if in_files else None
     paths = written(tmp_path, "a", a), written(tmp_path, "b", b, cuts=range(1, len(b)))
     found = align(*paths, text, how="words", scratch=scratch)
-    units, left = by_hand(text, a, b)
+    units, excluded = by_hand(text, a, b)
     assert (found.alignment, found.a.d_sae, found.b.d_sae) == ("words", 6, 9)
-    assert found.left_out == left
+    assert found.left_out == excluded
     assert found.units.document.tolist() == [u[0] for u in units]
     assert same_partition(found.units.type.tolist(), [u[1] for u in units])
     assert sorted(set(found.units.type.tolist())) == list(range(len({u[1] for u in units})))
@@ -336,7 +336,7 @@ def test_words_are_tokens_where_every_word_is_one_token(tmp_path):
             )
 
 
-def test_tokens_keep_their_codes(tmp_path):
+def test_aligned_tokens_have_their_own_codes(tmp_path):
     rng = np.random.default_rng(1)
     text = Text([["the cat of the cat", "don't"], ["", "東京 cat <|eos|> the"]])
     tokenizer = TOKENIZERS[0]
@@ -352,8 +352,8 @@ def test_tokens_keep_their_codes(tmp_path):
     numbers = np.concatenate([block.tokens.document for block in a])
     np.testing.assert_array_equal(found.units.document, numbers)
     for rows, blocks in ((found.a, a), (found.b, b)):
-        whole = [one(x, [r]) for x in blocks for r in range(len(x))]
-        np.testing.assert_array_equal(dense(rows), whole)
+        expected = [one(x, [r]) for x in blocks for r in range(len(x))]
+        np.testing.assert_array_equal(dense(rows), expected)
         assert (rows.indptr.dtype, rows.indices.dtype, rows.values.dtype) == (
             np.int64,
             np.uint32,
@@ -382,8 +382,8 @@ def test_a_real_corpus_is_read_block_by_block(tmp_path, monkeypatch):
     found = align(
         written(tmp_path, "a", a, cuts=[1]), written(tmp_path, "b", b), corpus, how="words"
     )
-    units, left = by_hand(text, a, b)
-    assert found.left_out == left
+    units, excluded = by_hand(text, a, b)
+    assert found.left_out == excluded
     np.testing.assert_array_equal(dense(found.a), [u[2] for u in units])
 
 
@@ -396,14 +396,14 @@ def test_codes_of_other_tokens_are_rejected(tmp_path):
     other = Tokens(*(getattr(mine[1], f).copy() for f in Tokens.__dataclass_fields__))
     other.token_id[-1] += 1
     b = written(tmp_path, "b", random_codes(rng, [mine[0], other], 3))
-    place = f"token {mine[1].index[-1]} of document 2 on"
-    with pytest.raises(Mismatch, match=rf"they differ from {place}. Align them by words."):
+    position = f"token {mine[1].index[-1]} of document 2 on"
+    with pytest.raises(Mismatch, match=rf"they differ from {position}. Align them by words."):
         align(a, b, text, how="tokens")
 
     fewer = Tokens(*(getattr(mine[1], f)[:-1] for f in Tokens.__dataclass_fields__))
     b = written(tmp_path, "b", random_codes(rng, [mine[0], fewer], 3))
     for sides in ((a, b), (b, a)):
-        with pytest.raises(Mismatch, match=place):
+        with pytest.raises(Mismatch, match=position):
             align(*sides, text, how="tokens")
 
 
@@ -412,9 +412,9 @@ def test_codes_of_other_blocks_are_rejected(tmp_path, how):
     text = Text([["the cat"], ["a cat of", "the cat of the"]])
     rng = np.random.default_rng(4)
     codes = random_codes(rng, tokenized(text, TOKENIZERS[0]), 3)
-    whole, half = written(tmp_path, "a", codes), written(tmp_path, "b", codes[:1])
+    complete, half = written(tmp_path, "a", codes), written(tmp_path, "b", codes[:1])
     with pytest.raises(Mismatch, match="differ in the text from block 1 on"):
-        align(whole, half, text, how=how)
+        align(complete, half, text, how=how)
     with pytest.raises(Mismatch, match="of 1 blocks, but the text has 2"):
         align(half, half, text, how=how)
     with pytest.raises(Mismatch, match="of 0 blocks, but the text has 2"):

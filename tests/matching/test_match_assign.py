@@ -1,4 +1,4 @@
-"""One-to-one matches against SciPy's dense and sparse solvers and against all that could be chosen."""
+"""One-to-one matches, compared with SciPy's dense and sparse solvers and with a brute force."""
 
 import itertools
 
@@ -17,7 +17,7 @@ from ingest.match.pairs import Pairs
 
 
 def checked(pairs: Pairs, threshold: float) -> tuple[NDArray[np.bool_], float]:
-    """Choose; no feature may be in two chosen pairs. Return also the total that is won."""
+    """Return the chosen pairs, after a check that no feature is in two, and their total."""
     chosen = one_to_one(pairs, threshold=threshold)
     assert len(set(pairs.a[chosen])) == len(set(pairs.b[chosen])) == chosen.sum()
     assert (pairs.pearson[chosen] > threshold).all()
@@ -38,7 +38,7 @@ def test_equals_the_dense_solver_when_all_pairs_are_candidates(
 
 
 def greatest(a: list[int], b: list[int], r: list[float], threshold: float) -> float:
-    """The greatest total of any set of pairs that shares no feature."""
+    """Return the greatest total of any set of pairs that shares no feature."""
     best = 0.0
     for size in range(1, len(a) + 1):
         for some in itertools.combinations(range(len(a)), size):
@@ -63,7 +63,7 @@ def test_equals_brute_force_on_sparse_candidates_with_ties(data: st.DataObject) 
 
 
 def by_scipy(pairs: Pairs, threshold: float) -> float:
-    """The greatest total by SciPy's sparse solver: each row has a column of its own for no partner."""
+    """Return the greatest total by SciPy's sparse solver; an extra column per row means no partner."""
     rows, row = np.unique(pairs.a, return_inverse=True)
     columns, column = np.unique(pairs.b, return_inverse=True)
     worth = pairs.pearson > threshold
@@ -91,7 +91,7 @@ def test_equals_scipy_on_sparse_candidates_at_size(
     rng = np.random.default_rng(d_a + candidates)
     key = np.unique(rng.integers(0, d_a * d_b, candidates * d_a))
     r = rng.random(len(key)) if values is None else rng.choice(values, len(key))
-    shuffled = rng.permutation(len(key))  # no order is asked for
+    shuffled = rng.permutation(len(key))  # pairs may have any order
     pairs = pairs_with(key[shuffled] // d_b, key[shuffled] % d_b, r)
     _, total = checked(pairs, 0.2)
     np.testing.assert_allclose(total, by_scipy(pairs, 0.2), rtol=1e-12, atol=1e-9)
@@ -99,8 +99,8 @@ def test_equals_scipy_on_sparse_candidates_at_size(
 
 @pytest.mark.parametrize("length", [2, 3, 100, 2001])
 @pytest.mark.parametrize("backwards", [False, True])
-def test_one_more_row_may_move_all_others(length: int, backwards: bool) -> None:
-    """A chain: each row but the last has its own column and the next, which is worth hardly less."""
+def test_one_more_row_can_change_all_other_pairs(length: int, backwards: bool) -> None:
+    """In a chain, each row except the last has its own column and the next, which is worth slightly less."""
     steps = np.arange(length)
     a = np.concatenate([steps, steps[:-1], [length]])
     b = np.concatenate([steps, steps[1:], [0]])
@@ -112,7 +112,7 @@ def test_one_more_row_may_move_all_others(length: int, backwards: bool) -> None:
     np.testing.assert_allclose(total, by_scipy(pairs, 0.1), rtol=1e-12)
 
 
-def test_the_best_of_all_need_not_hold_the_best_of_each() -> None:
+def test_the_best_assignment_can_exclude_the_best_pair_of_a_feature() -> None:
     a, b = np.array([0, 0, 1]), np.array([0, 1, 0])
     chosen, _ = checked(pairs_with(a, b, np.array([0.9, 0.8, 0.85])), 0.1)
     assert chosen.tolist() == [False, True, True]

@@ -22,7 +22,7 @@ Dense = NDArray[np.float64]
 
 
 def brute(a: Dense, b: Dense, min_joint: int = 1) -> tuple[Dense, Dense]:
-    """Correlations (0 where no candidate) and joint counts, A's features x B's."""
+    """Return correlations (0 where no candidate) and joint counts, A's features x B's."""
     r = np.zeros((a.shape[1], b.shape[1]))
     joint = (a > 0).T.astype(np.int64) @ (b > 0).astype(np.int64)
     for i, j in itertools.product(range(a.shape[1]), range(b.shape[1])):
@@ -34,7 +34,7 @@ def brute(a: Dense, b: Dense, min_joint: int = 1) -> tuple[Dense, Dense]:
 
 
 def ranked(r: Dense, best: int) -> list[list[int]]:
-    """For each row its best columns; of equal ones the first."""
+    """Return the best columns of each row; of equal ones, the first."""
     return [
         [int(j) for j in np.argsort(-row, kind="stable")[:best] if row[j] > 0]
         for row in np.round(r, 12)
@@ -42,7 +42,7 @@ def ranked(r: Dense, best: int) -> list[list[int]]:
 
 
 def check(found: Pairs, r: Dense, joint: NDArray[np.int64], best: int, tol: float = 1e-11) -> None:
-    """The pairs are the best of each side, with what brute force says of them."""
+    """Check that pairs are the best of each side, with the numbers of the brute force."""
     ab = {(i, j): k for i, row in enumerate(ranked(r, best)) for k, j in enumerate(row)}
     ba = {(i, j): k for j, row in enumerate(ranked(r.T, best)) for k, i in enumerate(row)}
     pairs = list(zip(found.a.tolist(), found.b.tolist(), strict=True))
@@ -59,7 +59,7 @@ def check(found: Pairs, r: Dense, joint: NDArray[np.int64], best: int, tol: floa
 
 
 def least_memory(c: Correlator) -> int:
-    """The least memory in which these can be correlated, by bisection."""
+    """Return the least memory in which these can be correlated, by bisection."""
     low, high = 0, 1 << 30
     while high - low > 1:
         middle = (low + high) // 2
@@ -77,20 +77,22 @@ def test_equals_numpy_at_every_memory(d_a: int, d_b: int, best: int, min_joint: 
     rng = np.random.default_rng(d_a * d_b)
     a, b = random_dense(rng, 150, d_a, rate=0.1), random_dense(rng, 150, d_b, rate=0.1)
     b[:, 0] += a[:, 1]
-    whole = correlated(a, b, best=best, min_joint=min_joint)
-    assert whole.passes == 1
-    found = whole.pairs()
+    in_one_pass = correlated(a, b, best=best, min_joint=min_joint)
+    assert in_one_pass.passes == 1
+    found = in_one_pass.pairs()
     check(found, *brute(a, b, min_joint), best)
     order = rng.permutation(150)
     r, _ = brute(a, b[order], min_joint)
-    best_a, best_b = whole.maxima(order)
+    best_a, best_b = in_one_pass.maxima(order)
     np.testing.assert_allclose(best_a, r.max(axis=1), atol=1e-12)
     np.testing.assert_allclose(best_b, r.max(axis=0), atol=1e-12)
 
-    least = least_memory(whole)
+    least = least_memory(in_one_pass)
     passes = set()
     for memory in (least, least + 200, least + 1000):
-        pieces = Correlator(whole.a, whole.b, best=best, min_joint=min_joint, memory=memory)
+        pieces = Correlator(
+            in_one_pass.a, in_one_pass.b, best=best, min_joint=min_joint, memory=memory
+        )
         passes.add(pieces.passes)
         again = pieces.pairs()
         for name in Pairs.__dataclass_fields__:  # bit for bit
@@ -126,7 +128,7 @@ def dense_of(blocks: Sequence[Block], d_sae: int) -> Dense:
     return np.concatenate(dense)
 
 
-def test_phi_and_its_absence() -> None:
+def test_phi_is_null_for_features_that_are_always_active() -> None:
     rng = np.random.default_rng(3)
     a, b = random_dense(rng, 90, 6, rate=0.3), random_dense(rng, 90, 6, rate=0.3)
     a[:, 2] = 1 + rng.random(90)  # active everywhere, and varying: it has r but no phi
@@ -138,7 +140,7 @@ def test_phi_and_its_absence() -> None:
     assert (found.a == 2).any()
 
 
-def test_phi_of_three_million_tokens_holds_in_integers() -> None:
+def test_phi_of_three_million_tokens_does_not_overflow() -> None:
     units, c, joint = 3_000_000, 1_400_000, 1_100_000
     a = np.zeros((units, 1), dtype=np.float32)
     b = np.zeros((units, 1), dtype=np.float32)
@@ -156,8 +158,8 @@ def test_constant_columns_have_no_correlation() -> None:
     a[:, 2] = 0.1
     a[7, 2] = np.nextafter(np.float32(0.1), np.float32(1))
     found = correlated(a, a, best=4).pairs()
-    kept = list(zip(found.a, found.b, strict=True))
-    assert kept == [(1, 1), (2, 2)]
+    found_pairs = list(zip(found.a, found.b, strict=True))
+    assert found_pairs == [(1, 1), (2, 2)]
     np.testing.assert_allclose(found.pearson, 1, atol=1e-9)
 
 
@@ -168,7 +170,7 @@ def test_too_few_units_to_vary(units: int) -> None:
     assert [m.tolist() for m in c.maxima(np.arange(units))] == [[0] * 3, [0] * 2]
 
 
-def test_nothing_active_and_no_features() -> None:
+def test_no_active_token_or_no_feature_gives_no_pairs() -> None:
     assert len(correlated(np.zeros((20, 3)), np.ones((20, 2))).pairs()) == 0
     assert len(correlated(np.zeros((20, 0)), np.ones((20, 2))).pairs()) == 0
     assert len(correlated(np.ones((20, 2)), np.zeros((20, 0))).pairs()) == 0
@@ -198,7 +200,9 @@ def test_equal_columns_rank_by_index() -> None:
 
 @pytest.mark.parametrize("ratio", [1e1, 1e3])
 @pytest.mark.parametrize("silent", [0, 3])
-def test_means_far_above_the_spread(ratio: float, silent: int) -> None:
+def test_correlations_are_precise_if_means_are_far_above_the_spread(
+    ratio: float, silent: int
+) -> None:
     rng = np.random.default_rng(8)
     common = rng.standard_normal((20_000, 1))
     a = (ratio + 0.6 * common + 0.8 * rng.standard_normal((20_000, 3))).astype(np.float32)
@@ -216,15 +220,15 @@ def test_means_far_above_the_spread(ratio: float, silent: int) -> None:
 def test_selected_units_and_allowed_features_only() -> None:
     rng = np.random.default_rng(9)
     a, b = random_dense(rng, 120, 8, rate=0.3), random_dense(rng, 120, 9, rate=0.3)
-    kept = np.flatnonzero(rng.random(120) < 0.6)
+    selected = np.flatnonzero(rng.random(120) < 0.6)
     allowed_a, allowed_b = rng.random(8) < 0.7, rng.random(9) < 0.7
-    c = correlated(a, b, allowed_a=allowed_a, allowed_b=allowed_b).over(kept)
-    r, joint = brute(a[kept], b[kept])
+    c = correlated(a, b, allowed_a=allowed_a, allowed_b=allowed_b).over(selected)
+    r, joint = brute(a[selected], b[selected])
     r *= np.outer(allowed_a, allowed_b)
     check(c.pairs(), r, joint, 3)
-    assert c.of_a.count.tolist() == (a[kept] > 0).sum(axis=0).tolist()
-    order = rng.permutation(len(kept))
-    shuffled, _ = brute(a[kept], b[kept][order])
+    assert c.of_a.count.tolist() == (a[selected] > 0).sum(axis=0).tolist()
+    order = rng.permutation(len(selected))
+    shuffled, _ = brute(a[selected], b[selected][order])
     best = c.maxima(order)[0]
     np.testing.assert_allclose(best, (shuffled * np.outer(allowed_a, allowed_b)).max(axis=1))
 
@@ -258,15 +262,15 @@ def test_lists_do_not_depend_on_the_order_in_which_pairs_come() -> None:
     first = [(r, j) for _, r, j, _ in sorted(pairs, key=lambda p: (-p[1], p[2]))][:5]
     for _ in range(20):
         rng.shuffle(pairs := list(pairs))
-        kept, half = kernels.empty_lists(1, 5), kernels.empty_lists(1, 5)
+        one, half = kernels.empty_lists(1, 5), kernels.empty_lists(1, 5)
         for n, pair in enumerate(pairs):
-            kernels.insert(kept if n % 2 else half, *pair)
-        kernels.join(kept, half)
-        assert list(zip(kept[0][0], kept[1][0], strict=True)) == first
-        assert (kept[2] == kept[1] + 100).all()
+            kernels.insert(one if n % 2 else half, *pair)
+        kernels.join(one, half)
+        assert list(zip(one[0][0], one[1][0], strict=True)) == first
+        assert (one[2] == one[1] + 100).all()
 
 
-# ---------------------------------------------------------------- a test of truth
+# ---------------------------------------------------------------- a permuted copy
 
 
 def test_a_permuted_copy_gives_the_permutation() -> None:

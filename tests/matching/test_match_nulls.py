@@ -1,4 +1,4 @@
-"""The three nulls: their draws, p by hand, and whether p keeps what it promises."""
+"""The three nulls: their draws, p by hand, and the error rate of p."""
 
 import itertools
 import math
@@ -32,7 +32,7 @@ Dense = NDArray[np.float32]
 
 
 class Counting:
-    """A stage that adds up."""
+    """A stage that adds up its progress."""
 
     done = 0.0
 
@@ -55,19 +55,19 @@ def of_types(type: NDArray[np.int32]) -> Units:
 # ---------------------------------------------------------------- the draws
 
 
-def test_a_shift_turns_each_document() -> None:
+def test_a_shift_rotates_each_document() -> None:
     rng, lengths = np.random.default_rng(0), np.array([5, 2, 9, 3])
     ends = np.cumsum(lengths)
     for _ in range(50):
         turned = shifted(lengths, rng)
         for start, end in zip(ends - lengths, ends, strict=True):
-            whole = list(range(start, end))
-            offset = whole.index(turned[start])
-            assert turned[start:end].tolist() == whole[offset:] + whole[:offset]
+            complete = list(range(start, end))
+            offset = complete.index(turned[start])
+            assert turned[start:end].tolist() == complete[offset:] + complete[:offset]
     assert shifted(np.zeros(0, dtype=np.int64), rng).tolist() == []
 
 
-def test_all_offsets_are_as_likely_and_independent() -> None:
+def test_offsets_are_uniform_and_independent() -> None:
     rng, lengths = np.random.default_rng(1), np.array([4, 3])
     first = [shifted(lengths, rng)[[0, 4]] for _ in range(6000)]
     counts = [sum((f == [i, j]).all() for f in first) for i in range(4) for j in range(4, 7)]
@@ -111,7 +111,7 @@ def test_types_in_documents_are_numbered_without_gaps() -> None:
 
 
 def by_hand(a: Dense, b: Dense, pairs: Pairs, orders: list[NDArray[np.int64]], observed) -> dict:
-    """A null's numbers from correlations of dense columns."""
+    """Return a null's numbers from correlations of dense columns."""
     d_a, d_b = a.shape[1], b.shape[1]
     best_a, best_b = np.zeros((len(orders), d_a)), np.zeros((len(orders), d_b))
     for d, order in enumerate(orders):
@@ -207,7 +207,7 @@ def test_p_of_rows_shuffled_within_documents_by_hand() -> None:
 
 @pytest.mark.parametrize("draws", [600, pytest.param(3000, marks=pytest.mark.deep)])
 def test_draws_within_documents_have_the_distribution_of_all_arrangements(draws: int) -> None:
-    """Three documents of one token each: every arrangement of B is counted, then drawn."""
+    """Compare the draws with all arrangements of B in three small documents."""
     document = np.repeat(np.arange(3), [3, 2, 3])
     type = np.array(
         [0, 0, 0, 0, 1, 1, 1, 0], dtype=np.int32
@@ -231,7 +231,7 @@ def test_draws_within_documents_have_the_distribution_of_all_arrangements(draws:
     values = sorted(exact)
     counts = [drawn.count(v) for v in values]
     assert chisquare(counts, [draws * exact[v] for v in values]).pvalue > 1e-3
-    # And p is the share of arrangements that are as good, the observed one counted in.
+    # And p is the share of arrangements with at least the observed score, itself included.
     pairs = correlation.pairs()
     null = shuffled_within_documents(correlation, Units(document, type), pairs, draws=draws, seed=0)
     as_good = sum(share for r, share in exact.items() if r >= pairs.pearson[0] - 1e-6)
@@ -249,7 +249,7 @@ def test_a_pair_that_cannot_move_within_documents_claims_nothing() -> None:
     a, b = (random_dense(rng, documents * length, 8, rate=0.1) for _ in range(2))
     a[:, 0], b[:, 0] = 0, 0
     a[alone, 0] = b[alone, 0] = np.exp(rng.standard_normal(documents))
-    a[:, 1] = b[:, 1]  # and a pair that is the same anywhere
+    a[:, 1] = b[:, 1]  # and an equal pair
     correlation = correlated(a, b, best=1)
     pairs = correlation.pairs()
     units = Units(document, type)
@@ -280,7 +280,7 @@ def test_documents_of_one_unit_are_excluded_from_both_and_counted() -> None:
     orders = [shifted(longer, np.random.default_rng((2, 1, d))) for d in range(6)]
     observed = correlation.over(np.flatnonzero(~alone)).pearson(pairs.a, pairs.b)
     expected = by_hand(a[~alone], b[~alone], pairs, orders, observed)
-    # The pair's features are not active on the units compared: no bin, and no test apart.
+    # The pair's features are not active on the compared units: no bin, and no test of their own.
     only = (pairs.a == 10) & (pairs.b == 7)
     assert only.sum() == 1
     assert null.p[only] == null.p_pooled[only] == null.q[only] == 1
@@ -336,7 +336,7 @@ def test_a_draw_does_not_depend_on_those_before_it() -> None:
     assert not np.array_equal(four, other)
 
 
-# ---------------------------------------------------------------- what p promises
+# ---------------------------------------------------------------- the error rate of p
 
 
 def test_features_of_the_token_alone_are_no_more_than_a_shared_token() -> None:
@@ -354,7 +354,7 @@ def test_features_of_the_token_alone_are_no_more_than_a_shared_token() -> None:
     assert (null.p_pooled > 0.05).all()
 
 
-def test_rows_shifted_by_one_unit_of_independent_tokens_give_nothing() -> None:
+def test_rows_of_independent_tokens_shifted_by_one_unit_are_not_matched() -> None:
     rng = np.random.default_rng(11)
     a = random_dense(rng, 4000, 40, rate=0.05)
     document = np.repeat(np.arange(20), 200)
@@ -371,7 +371,7 @@ def test_rows_shifted_by_one_unit_of_independent_tokens_give_nothing() -> None:
 
 
 @pytest.mark.parametrize("sets", [50, pytest.param(200, marks=pytest.mark.deep)])
-def test_p_of_independent_bursty_features_is_no_smaller_than_chance(sets: int) -> None:
+def test_p_of_independent_bursty_features_is_not_below_its_level(sets: int) -> None:
     rng = np.random.default_rng(12)
     lengths = np.array([40, 25, 60, 30, 45, 50])
     shares, lifts = [], []
@@ -394,7 +394,7 @@ def test_p_of_independent_bursty_features_is_no_smaller_than_chance(sets: int) -
                 / correlation.of_b.count[pairs.b]
             ).max()
         )
-    assert np.median(lifts) > 1.5  # they look related
+    assert np.median(lifts) > 1.5  # the pairs seem related
     for alpha, share in zip((0.05, 0.1, 0.2), np.mean(shares, axis=0), strict=True):
         assert share <= alpha + 3 * math.sqrt(alpha * (1 - alpha) / sets)
 

@@ -10,7 +10,7 @@ from ingest.match.pooling import End, claims, merged, octaves
 
 
 def random_ends(rng: np.random.Generator, *, a: int, b: int, draws: int, counts, values=None):
-    """Two ends of random pairs, with random draws; values are the possible correlations."""
+    """Return two ends of random pairs, with random draws; values are the possible correlations."""
 
     def end(features: int, feature) -> End:
         count = np.asarray(rng.choice(counts, features), dtype=np.int64)
@@ -53,7 +53,7 @@ def test_claims_equal_a_reference(draws: int, a: int, b: int, counts) -> None:
 @pytest.mark.parametrize("draws", [1, 2, 3, 6])
 @pytest.mark.parametrize("values", [[0.0], [0.25], [0.0, 0.25], [0.0, 0.125, 0.5]])
 def test_claims_equal_a_reference_with_ties_and_constant_draws(draws: int, values) -> None:
-    # These values and their variances are exact, so that equal draws stay equal.
+    # These values and their variances are exact, so that equal draws have equal results.
     rng = np.random.default_rng(draws)
     a, b, observed = random_ends(rng, a=9, b=7, draws=draws, counts=WIDE, values=values)
     assert_as_by_hand(a, b, observed)
@@ -106,7 +106,7 @@ def test_octaves_count_from_powers_of_two() -> None:
 
 @pytest.mark.parametrize(("features", "matches"), [(12, 10), (60, 10), (60, 4), (700, 10)])
 def test_draws_needed_and_matches_needed_are_the_smallest(features: int, matches: int) -> None:
-    """Counted from q itself: so many matches far above all their draws."""
+    """Compare with q itself, for matches far above all their draws."""
     rng = np.random.default_rng(features)
     pair = np.arange(matches)
     count = np.full(features, 64)

@@ -116,7 +116,7 @@ def test_an_atlas_without_probes_gives_no_rows(tmp_path):
         draw_probes(table)
 
 
-# --- the source's table ----------------------------------------------------------------------
+# --- summary and ladder ----------------------------------------------------------------------
 
 
 def summary_by_hand(values):
@@ -334,7 +334,7 @@ def test_the_sweep_is_ordered_by_layer(loaded):
         assert row["balanced_accuracy"] == pytest.approx(wide[row["site"]].mean())
 
 
-# --- pictures --------------------------------------------------------------------------------
+# --- plots -----------------------------------------------------------------------------------
 
 
 def pixels(path):
