@@ -170,7 +170,7 @@ class EffectStudy(Study):
             self.kind,
             part.manifest.name,
             summary | ({"role": role} if role else {}),
-            verdict=verdict(summary | {"role": role}),
+            verdict=verdict(summary | {"role": role}, q=part.manifest.settings["q"]),
             tables=(part.manifest.tables, part.table),
         )
 
@@ -273,8 +273,8 @@ def _active(opened: Opened) -> float:
     return len(every) / len(np.unique(every.context * (1 << 32) + every.position))
 
 
-def verdict(summary: dict[str, Any]) -> list[str]:
-    """Return the sentences of a result, from its summary."""
+def verdict(summary: dict[str, Any], *, q: float) -> list[str]:
+    """Return the sentences of a result, from its summary and the largest q of an edge."""
     sae, features = summary["sae"], summary["features"]
     other, share = summary["kl_other"], summary["tokens_with_other"]
     others = (
@@ -291,7 +291,7 @@ def verdict(summary: dict[str, Any]) -> list[str]:
     if summary["on"]:
         found.append(
             f"{_count(summary['edges'], 'edge')} from {_count(summary['sources_with_edges'], 'feature')} to "
-            f"{summary['on']} {'exceeds' if summary['edges'] == 1 else 'exceed'} both controls."
+            f"{summary['on']} {'exceeds' if summary['edges'] == 1 else 'exceed'} both controls (q ≤ {q:g})."
         )
     if summary["rank_correlation"] is not None:
         found.append(

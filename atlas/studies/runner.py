@@ -345,8 +345,10 @@ def _floors(study: Study, parts: Sequence[Part], at: TaskContext) -> Iterator[Re
     for _, part in sorted(found.items()):
         (result,) = _results(study, [part], at)
         floors = [by_name[sae] for sae in part.manifest.saes if is_floor(by_name[sae])]
-        sentences = [f"{row['name']} is a floor ({role_shown(row)})." for row in floors]
-        result.floor, result.verdict = True, (*sentences, *result.verdict)
+        if "role" not in result.summary:  # a verdict with the role names it itself
+            sentences = [f"{row['name']} is a floor ({role_shown(row)})." for row in floors]
+            result.verdict = (*sentences, *result.verdict)
+        result.floor = True
         result.summary["role"] = "; ".join(str(role_shown(row)) for row in floors)
         result.summary["floor_of"] = "; ".join(row["floor_of"] or "" for row in floors)
         yield result

@@ -82,10 +82,10 @@ def test_joint_ablation_that_does_not_add_up_is_reported():
         (None, "of the loss -3.00"),
     ):
         numbers = summary | {"additivity_targets": of_targets, "additivity_ce": -3.0}
-        (sentence,) = (sentence for sentence in verdict(numbers) if "joint" in sentence)
+        (sentence,) = (sentence for sentence in verdict(numbers, q=0.05) if "joint" in sentence)
         assert "do not add up" in sentence
         assert shown in sentence
-    assert not any("joint" in s for s in verdict(numbers | {"additivity_ce": None}))
+    assert not any("joint" in s for s in verdict(numbers | {"additivity_ce": None}, q=0.05))
 
 
 def without_others(source, where):
@@ -132,7 +132,7 @@ def test_without_any_other_feature_there_is_no_edge():
     assert not alone.edges
     summary = summary_of(alone, "a", ["b"]) | explained(alone, [])
     assert (summary["kl_other"], summary["tokens_with_other"]) == (None, 0.0)
-    assert "no other feature is active at these tokens" in verdict(summary)[0]
+    assert "no other feature is active at these tokens" in verdict(summary, q=0.05)[0]
     tables = dict(effect_tables(alone, "a", ["b"]))
     assert tables["Feature"]["effect_kl_other"].null_count == len(alone.source.features)
 
@@ -622,7 +622,7 @@ def test_the_auc_of_few_edges_is_omitted(edges, expected):
         "phi_correlation": 0.5,
         "phi_auc": 0.75,
     }
-    sentences = verdict(dict.fromkeys(names.split()) | numbers)
+    sentences = verdict(dict.fromkeys(names.split()) | numbers, q=0.05)
     assert ("AUC" in sentences[-1]) == (expected is not None)
     assert expected is None or expected in sentences[-1]
     assert ("1 edge from 1 feature to b exceeds" in sentences[1]) == (edges == 1)
