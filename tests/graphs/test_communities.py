@@ -1,4 +1,4 @@
-"""Communities, their stability and names, partners given frequency, and the part that keeps them."""
+"""Communities, their stability and names, partners conditional on frequency, and the part that stores them."""
 
 import itertools
 import json
@@ -62,7 +62,7 @@ def blocks_graph(sizes, inside, between, seed):
 
 
 def blocks_membership(rng, *, blocks, features, tokens, mixed, documents=40):
-    """A table of tokens with four features each: of one block, or with a chance of any."""
+    """Return tokens with four features each: of one block, or, with probability ``mixed``, of any."""
     block = rng.integers(blocks, size=tokens)
     rows = []
     for b in block:
@@ -80,11 +80,11 @@ def blocks_membership(rng, *, blocks, features, tokens, mixed, documents=40):
 def half_agreement(m, documents):
     labels = []
     for half in documents:
-        kept = np.isin(m.document, half)
+        selected = np.isin(m.document, half)
         some = Membership(
-            np.arange(kept.sum() + 1) * 4,
-            m.features[np.repeat(kept, 4)],
-            m.document[kept],
+            np.arange(selected.sum() + 1) * 4,
+            m.features[np.repeat(selected, 4)],
+            m.document[selected],
             m.active,
         )
         pairs, count = edges(some)
@@ -101,7 +101,7 @@ def test_leiden_recovers_planted_blocks():
     found = partition(blocks_graph(sizes, 0.4, 0.02, 0))
     assert c.agreement(found.labels, truth) > 0.95
     assert (c.best_overlap(found.labels, truth) > 0.9).all()
-    # Without blocks, Leiden finds communities too, and they have nothing to do with the truth.
+    # Without blocks, Leiden finds communities too, and they are unrelated to the truth.
     nothing = partition(blocks_graph(sizes, 0.15, 0.15, 0))
     assert len(nothing) > 1
     assert abs(c.agreement(nothing.labels, truth)) < 0.1
@@ -237,7 +237,7 @@ def test_planted_tokens_name_their_community():
     assert [sorted(names[:2]) for names in named[:1]] == [[30, 31]]
     assert named[1][0] == 40
     assert all(50 not in names for names in named)
-    assert all(len(names) <= 3 for names in named)  # what is common names none
+    assert all(len(names) <= 3 for names in named)  # common tokens name none
     assert c.distinguishing_tokens(labels, feature, token, share=share, most=1) == [
         named[0][:1],
         [40],
@@ -249,7 +249,7 @@ def test_no_characteristic_tokens():
     assert c.distinguishing_tokens(np.full(3, -1), none, none, share=np.zeros(0)) == []
     assert c.distinguishing_tokens(np.array([0, 0, 1]), none, none, share=np.zeros(0)) == [[], []]
     one = c.distinguishing_tokens(np.array([0, 1]), np.array([0]), np.array([0]), share=np.ones(1))
-    assert one == [[], []]  # a token that is all there is sets nothing apart
+    assert one == [[], []]  # a token that every feature has distinguishes none
 
 
 def test_log_odds_equal_the_paper():
@@ -268,10 +268,10 @@ def test_log_odds_equal_the_paper():
     assert found[2] == 0
 
 
-# Partners given frequency
+# Partners conditional on frequency
 
 
-def test_partner_diversity_is_the_entropy_of_scipy():
+def test_partner_diversity_equals_the_entropy_of_scipy():
     pairs = np.array([[0, 1], [0, 2], [0, 3], [1, 2], [4, 5]])
     count = np.array([5, 1, 2, 4, 3])
     found = partner_diversity(pairs, count, nodes=7)
@@ -302,7 +302,7 @@ def test_partners_among_meetings_are_the_mean_over_all_ways_to_draw_them():
 
 
 def narrow_or_broad(rng, *, rare_broad, tokens=6000, features=120):
-    """Tokens of four features, where rare ones meet all others or one group only, and frequent ones the reverse."""
+    """Return tokens where rare features co-occur with all others or with one group, and frequent ones the reverse."""
     weight = np.linspace(1, 8, features)
     rows = []
     for _ in range(tokens):
@@ -320,7 +320,7 @@ def narrow_or_broad(rng, *, rare_broad, tokens=6000, features=120):
     )
 
 
-def told_of(m):
+def diversity_of(m):
     pairs, count = edges(m)
     return diversity_test(
         m.active,
@@ -335,7 +335,7 @@ def told_of(m):
 @pytest.mark.slow
 @pytest.mark.parametrize("rare_broad", [True, False])
 def test_planted_diversity_is_detected(rare_broad):
-    found = told_of(narrow_or_broad(np.random.default_rng(0), rare_broad=rare_broad))
+    found = diversity_of(narrow_or_broad(np.random.default_rng(0), rare_broad=rare_broad))
     assert ("decreases with" if rare_broad else "increases with") in found.conclusion
     assert "guess" not in found.conclusion
     assert (found.rho < 0) == rare_broad
@@ -355,11 +355,11 @@ def test_planted_diversity_is_detected(rare_broad):
 def test_independent_features_are_undecided():
     rng = np.random.default_rng(1)
     blocks = random_blocks(rng, [[300] * 10], d_sae=60, l0=6.0)
-    assert told_of(read_membership(blocks, d_sae=60, k=4)).conclusion.startswith("Undecided")
+    assert diversity_of(read_membership(blocks, d_sae=60, k=4)).conclusion.startswith("Undecided")
 
 
 def in_bursts(rng, *, features=120, documents=60, tokens=120):
-    """Features that stand in few documents if rare, in many if frequent, and know nothing of each other."""
+    """Return independent features that are in few documents if rare and in many if frequent."""
     chance = np.linspace(0.03, 0.25, features)
     rows, document = [], []
     for number in range(documents):
@@ -376,9 +376,9 @@ def in_bursts(rng, *, features=120, documents=60, tokens=120):
     )
 
 
-def test_bursts_are_undecided():
-    found = told_of(in_bursts(np.random.default_rng(2)))
-    assert found.low > max(0.0, found.null_high)  # the bipartite null alone would tell a rise
+def test_bursty_features_are_undecided():
+    found = diversity_of(in_bursts(np.random.default_rng(2)))
+    assert found.low > max(0.0, found.null_high)  # the bipartite null alone would show an increase
     assert found.documents_low > 0.5
     assert found.conclusion.startswith("Undecided: the interval")
 
@@ -391,10 +391,10 @@ def test_meetings_include_pairs_below_min_count():
 
 
 def test_conclusion_reports_an_interval_below_the_null():
-    said = _conclusion((0.1, 0.05, 0.15), (0.4, 0.5), (0.3, 0.4), [A_BIN, A_BIN])
-    assert said.startswith("Undecided: the interval lies below both nulls but not below 0")
-    said = _conclusion((0.1, -0.05, 0.15), (-0.1, 0.1), (-0.1, 0.1), [A_BIN, A_BIN])
-    assert said.startswith("Undecided: the interval overlaps the range of the nulls")
+    conclusion = _conclusion((0.1, 0.05, 0.15), (0.4, 0.5), (0.3, 0.4), [A_BIN, A_BIN])
+    assert conclusion.startswith("Undecided: the interval lies below both nulls but not below 0")
+    conclusion = _conclusion((0.1, -0.05, 0.15), (-0.1, 0.1), (-0.1, 0.1), [A_BIN, A_BIN])
+    assert conclusion.startswith("Undecided: the interval overlaps the range of the nulls")
 
 
 def test_partners_of_few_features_or_none():
@@ -424,15 +424,15 @@ def path(made, tmp_path):
     return copied
 
 
-def test_the_table_of_some_documents(made):
+def test_membership_of_some_documents_equals_their_rows(made):
     folder = Folder.open(made)
-    whole = open_membership(folder, "top")
-    some = np.unique(whole.document)[::3]
+    complete = open_membership(folder, "top")
+    some = np.unique(complete.document)[::3]
     m = open_membership(folder, "top", documents=some)
-    kept = np.isin(whole.document, some)
-    assert m.document.tolist() == whole.document[kept].tolist()
-    rows = [whole.features[a:b].tolist() for a, b in itertools.pairwise(whole.indptr)]
-    wanted = [row for row, keep in zip(rows, kept, strict=True) if keep]
+    selected = np.isin(complete.document, some)
+    assert m.document.tolist() == complete.document[selected].tolist()
+    rows = [complete.features[a:b].tolist() for a, b in itertools.pairwise(complete.indptr)]
+    wanted = [row for row, retained in zip(rows, selected, strict=True) if retained]
     assert [m.features[a:b].tolist() for a, b in itertools.pairwise(m.indptr)] == wanted
     active = Counter()
     for shard in sorted(folder.codes("top").glob("*.arrow")):
@@ -443,10 +443,10 @@ def test_the_table_of_some_documents(made):
     assert len(open_membership(folder, "top", documents=some, tokens=5)) == 5
     assert len(open_membership(folder, "top", documents=np.array([10**9]))) == 0
     with pytest.raises(BadInput, match="request fewer"):
-        open_membership(folder, "top", documents=some, tokens=len(whole))
+        open_membership(folder, "top", documents=some, tokens=len(complete))
 
 
-def test_weights_of_all_documents_are_those_of_the_atlas(made):
+def test_weights_of_all_documents_equal_those_of_the_atlas(made):
     with Atlas.open(made) as atlas:
         table = atlas.table("CO_ACTIVATES", sae="top")
     found = graph_of_documents(Folder.open(made), "top")
@@ -511,15 +511,15 @@ def test_stability_has_its_nulls(made):
 
 
 def of_table(m, monkeypatch, *, progress=SILENT):
-    """Stability of a table without an atlas: the cosines of its edges count as 1."""
+    """Return the stability of a membership without an atlas; the cosines of its edges count as 1."""
 
     def of_documents(folder, sae, *, documents, min_count):
-        kept = np.isin(m.document, documents)
+        selected = np.isin(m.document, documents)
         sizes = np.diff(m.indptr)
         some = Membership(
-            np.append(0, np.cumsum(sizes[kept])),
-            m.features[np.repeat(kept, sizes)],
-            m.document[kept],
+            np.append(0, np.cumsum(sizes[selected])),
+            m.features[np.repeat(selected, sizes)],
+            m.document[selected],
             m.active,
         )
         return graph_of_membership(some)
@@ -540,7 +540,7 @@ def test_random_communities_are_as_stable_as_the_null(monkeypatch):
     rng = np.random.default_rng(4)
     shape = {"blocks": 4, "features": 80, "tokens": 3000}
     nothing = of_table(blocks_membership(rng, **shape, mixed=1.0), monkeypatch)
-    assert np.mean(nothing.halves) > 0.15  # halves lie within the whole
+    assert np.mean(nothing.halves) > 0.15  # halves are subsets of all documents
     assert np.mean(nothing.halves) == pytest.approx(np.mean(nothing.null), abs=0.04)
     blocks = of_table(blocks_membership(rng, **shape, mixed=0.2), monkeypatch)
     assert blocks.halves.min() > 0.9
@@ -578,10 +578,10 @@ def test_summary_counts_undefined_agreements():
 # The part
 
 
-def ask(path, name, **given):
+def ask(path, name, **parameters):
     query = queries.get(name)
     with Atlas.open(path) as atlas:
-        return atlas.query(query.cypher, query.fill(given)).to_pylist()
+        return atlas.query(query.cypher, query.fill(parameters)).to_pylist()
 
 
 @pytest.mark.slow
@@ -614,9 +614,9 @@ def test_queries_read_stored_communities(path):
 def test_communities_are_recomputed_only_on_request(path):
     first = graph_features(path, ["top"], settings=FEW)
     part = path / "parts" / "graph" / "top" / "manifest.json"
-    said = json.loads(part.read_text())
-    assert said["settings"] == {**asdict(FEW), "codes": True}
-    assert sorted(said["made_from"]) == [
+    manifest = json.loads(part.read_text())
+    assert manifest["settings"] == {**asdict(FEW), "codes": True}
+    assert sorted(manifest["made_from"]) == [
         "coactivation/top",
         "sae/top",
         "statistics/top",
@@ -630,10 +630,10 @@ def test_communities_are_recomputed_only_on_request(path):
     assert "already stored" in recorded.messages[0]
     graph_features(path, ["top"], settings=FEW, replace=True)
     assert part.stat().st_mtime_ns != before
-    assert json.loads(part.read_text())["hash"] == said["hash"]  # the same numbers
+    assert json.loads(part.read_text())["hash"] == manifest["hash"]  # the same numbers
     other = graph_features(path, ["top"], settings=replace(FEW, weight="none", min_count=2))
     assert other[0]["edges"] < first[0]["edges"]
-    # Codes that are gone take nothing away from what they gave.
+    # After the codes are removed, results computed from them remain.
     shutil.rmtree(path / "codes" / "top")
     again = graph_features(path, ["top"], settings=replace(FEW, weight="none", min_count=2))
     assert again == other
@@ -705,17 +705,17 @@ def test_bad_input(path):
 
 
 @pytest.mark.slow
-def test_the_command_and_the_map(path, tmp_path):
+def test_the_command_prints_communities_and_draws_the_map(path, tmp_path):
     options = ["top", "--atlas", str(path), "--runs", "2", "--splits", "2", "--draws", "2", "-q"]
     shown = CliRunner().invoke(command, options)
     assert shown.exit_code == 0, shown.output
-    for said in (
+    for expected in (
         "modularity",
         "halves of the documents",
         "Largest communities of top",
         "different partners",
     ):
-        assert said in shown.output
+        assert expected in shown.output
     as_json = CliRunner().invoke(command, [*options, "--json", "--top", "1"])
     (row,) = json.loads(as_json.output)["result"]
     assert row["communities"] >= len(row["listed"]) == 1

@@ -1,4 +1,4 @@
-"""Are two graphs alike: distances are scipy's, conserved edges a brute force's, nulls stay where they should."""
+"""Comparison of graphs: distances equal scipy's, conserved edges equal a brute force, nulls have their error rate."""
 
 import itertools
 import json
@@ -82,7 +82,7 @@ def test_distances_equal_their_definitions(x, y, bars, log):
     assert found.wasserstein == pytest.approx(stats.wasserstein_distance(a, b))
     assert found.wasserstein == pytest.approx(
         sum(gaps)
-    )  # all values are whole, so steps are 1 wide
+    )  # all values are integers, so steps are 1 wide
     bin_of = [[sum(v >= e for e in ends) for v in one] for one in (x, y)]
     p, q = (np.array([of.count(i) / len(of) for i in range(len(ends) + 1)]) for of in bin_of)
     middle = (p + q) / 2
@@ -94,7 +94,7 @@ def test_distances_equal_their_definitions(x, y, bars, log):
     assert found.js_divergence <= math.log(2) + 1e-12
 
 
-def test_distances_are_scipys():
+def test_distances_equal_scipy():
     rng = np.random.default_rng(0)
     x, y = rng.gamma(2, 1, 300), rng.gamma(3, 1, 200)
     found = distances(x, y, ends=bins_of(x, y, bars=20, log=True))
@@ -104,7 +104,7 @@ def test_distances_are_scipys():
     assert found.js_distance == pytest.approx(jensenshannon(p, q))
 
 
-def test_distances_at_the_ends():
+def test_distances_of_equal_disjoint_and_empty_samples():
     x = np.array([0.0, 1.0, 2.0])
     ends = bins_of(x, x, bars=5, log=True)
     assert distances(x, x, ends=ends) == distances(x[::-1], x, ends=ends)
@@ -150,15 +150,15 @@ def with_edges(nodes, pairs):
 
 
 def brute(ga, gb, partners):
-    """Return shares and Jaccard as sets have them, None without an edge to tell."""
+    """Return shares and the Jaccard index from sets, NaN without an edge."""
     to_b = dict(zip(partners.a.tolist(), partners.b.tolist(), strict=True))
     a = {frozenset((to_b[u], to_b[v])) for u, v in ga.edges if u in to_b and v in to_b}
     b = {frozenset(e) for e in gb.edges if set(e) <= set(to_b.values())}
     r = dict(zip(partners.b.tolist(), partners.r.tolist(), strict=True))
     low = {e: min(r[i] for i in e) for e in a | b}
 
-    def share(part, whole):
-        return len(part) / len(whole) if whole else math.nan
+    def share(part, total):
+        return len(part) / len(total) if total else math.nan
 
     by_r = [
         [
@@ -208,7 +208,7 @@ def test_conserved_edges_equal_brute_force(seed, n_a, n_b, p):
     share = conserved.covered(linked(ga), partners.a)
     inner = sum(u in to_b and v in to_b for u, v in ga.edges)
     assert share == (pytest.approx(inner / ga.number_of_edges()) if ga.number_of_edges() else None)
-    # Several pairs of graphs are pooled, so the same one twice says the same.
+    # Several pairs of graphs are pooled, so the same pair twice has the same result.
     np.testing.assert_allclose(conserved.measure([panel, panel], r_bins=BINS).flat, found.flat)
 
 
@@ -229,17 +229,17 @@ def test_resampled_features_count_as_copies():
     assert math.isnan(found.total[3])  # no weights
 
 
-def test_the_vertex_bootstrap_covers():
-    """Two graphs of random features: whether an edge is conserved hangs on both its ends."""
+def test_the_vertex_bootstrap_covers_the_true_share():
+    """Whether an edge is conserved depends on both of its features."""
     covered = 0
     for seed in range(40):
         rng = np.random.default_rng(seed)
         n = 60
-        keep = rng.uniform(0.3, 1, n)
+        rate = rng.uniform(0.3, 1, n)
         pairs = np.array([e for e in itertools.combinations(range(n), 2) if rng.random() < 0.3])
-        kept = rng.random(len(pairs)) < keep[pairs[:, 0]] * keep[pairs[:, 1]]
+        retained = rng.random(len(pairs)) < rate[pairs[:, 0]] * rate[pairs[:, 1]]
         same = Partners(np.arange(n), np.arange(n), np.ones(n))
-        panel = conserved.panel(with_edges(n, pairs), with_edges(n, pairs[kept]), same)
+        panel = conserved.panel(with_edges(n, pairs), with_edges(n, pairs[retained]), same)
         drawn = conserved.intervals([panel], r_bins=1, draws=100, seed=seed)[:, 0]
         low, high = np.quantile(drawn, [0.025, 0.975])
         covered += low <= 0.65**2 <= high
@@ -247,7 +247,7 @@ def test_the_vertex_bootstrap_covers():
 
 
 def graph_of_seed(seed, n=80):
-    """Return a graph with hubs, and what makes them such."""
+    """Return a graph with hubs, the sizes of its nodes and the generator."""
     rng = np.random.default_rng(seed)
     size = rng.lognormal(0, 0.8, n)
     chance = 1 - np.exp(-0.08 * np.outer(size, size))
@@ -256,14 +256,14 @@ def graph_of_seed(seed, n=80):
 
 
 def noisy_copy(a, rng, noise):
-    """Return A with nodes renamed and a share of edges laid anywhere, and the names."""
+    """Return A with nodes renamed and a share of edges replaced by random ones, and the names."""
     name = rng.permutation(a.features)
-    kept = a.pairs[rng.random(len(a.pairs)) >= noise]
+    retained = a.pairs[rng.random(len(a.pairs)) >= noise]
     free = sorted(
-        set(itertools.combinations(range(a.features), 2)) - set(map(tuple, kept.tolist()))
+        set(itertools.combinations(range(a.features), 2)) - set(map(tuple, retained.tolist()))
     )
-    more = rng.choice(free, len(a.pairs) - len(kept), replace=False).reshape(-1, 2)
-    pairs = np.concatenate([kept, more])
+    more = rng.choice(free, len(a.pairs) - len(retained), replace=False).reshape(-1, 2)
+    pairs = np.concatenate([retained, more])
     return with_edges(a.features, np.sort(name[pairs], axis=1)), name
 
 
@@ -271,9 +271,9 @@ def edges_of(graph):
     return np.sort(np.array(graph.get_edgelist(), dtype=np.int64).reshape(-1, 2), axis=1)
 
 
-def planted(seed, noise, *, draws=39, degrees_kept=False):
+def planted(seed, noise, *, draws=39, same_degrees=False):
     a, size, rng = graph_of_seed(seed)
-    if degrees_kept:
+    if same_degrees:
         name = rng.permutation(a.features)
         drawn = edges_of(next(rewired(a.graph, seed=seed)))
         b = with_edges(a.features, np.sort(name[drawn], axis=1))
@@ -304,7 +304,7 @@ def test_conserved_share_falls_from_one_to_the_nulls_with_noise():
     assert shares[-1] == pytest.approx(rewired_.mean(), abs=4 * rewired_.std())
 
 
-def test_nulls_are_calibrated_under_total_noise():
+def test_nulls_are_calibrated_for_unrelated_graphs():
     p = np.array(
         [
             [permutation_p(s, one) for one in nulls]
@@ -314,15 +314,15 @@ def test_nulls_are_calibrated_under_total_noise():
     for level in (0.1, 0.25, 0.5):
         room = 3 * math.sqrt(level * (1 - level) / len(p))
         assert np.all((p <= level).mean(axis=0) <= level + room)
-    assert np.all((p <= 0.5).mean(axis=0) >= 0.25)  # nor are they shy
+    assert np.all((p <= 0.5).mean(axis=0) >= 0.25)  # nor are they conservative
 
 
 def test_rewired_null_ignores_degrees():
-    found = [planted(i, 1.0, degrees_kept=True) for i in range(40)]
+    found = [planted(i, 1.0, same_degrees=True) for i in range(40)]
     p = np.array([permutation_p(share, drawn) for share, _, drawn in found])
     for level in (0.1, 0.25, 0.5):
         assert (p <= level).mean() <= level + 3 * math.sqrt(level * (1 - level) / len(p))
-    # Strata keep most of what degrees give: the permuted share is near, though often a bit below.
+    # Strata preserve most of the effect of degrees: the permuted share is near, often slightly below.
     near = np.mean([share - drawn.mean() for share, drawn, _ in found])
     assert 0 < near < 0.03
 
@@ -358,7 +358,7 @@ def test_rewired_graphs_are_uniform():
 
 
 def drawn_edges(ends, nodes, seed=0):
-    """Each graph of the chain of arrays, with the lower end first, in order."""
+    """Return each graph of the chain of arrays, with the lower end first, in order."""
     for one in rewired_edges(np.array(ends, dtype=np.int64), nodes=nodes, seed=seed):
         yield np.unique(np.sort(one, axis=1), axis=0)
 
@@ -427,7 +427,7 @@ def test_rewired_edges_are_uniform():
         assert stats.chisquare([seen[one] for one in every]).pvalue > 1e-3, name
 
 
-def test_strata_preserve_frequency_and_degree():
+def test_permutations_within_strata_preserve_frequency_and_degree():
     rng = np.random.default_rng(0)
     frequency = rng.integers(1, 1000, 400)
     degree = rng.integers(0, 30, 400)
@@ -443,10 +443,10 @@ def test_strata_preserve_frequency_and_degree():
     assert np.array_equal(stratum[moved], stratum)
     assert sorted(moved.tolist()) == list(range(400))
     assert np.mean(moved == np.arange(400)) < 0.2
-    alike_ = strata(np.ones(7, int), np.ones(7, int), frequency_bins=3, degree_bins=3)
-    assert len(np.unique(alike_)) == 1
+    equal = strata(np.ones(7, int), np.ones(7, int), frequency_bins=3, degree_bins=3)
+    assert len(np.unique(equal)) == 1
     assert len(strata(np.zeros(0, int), np.zeros(0, int), frequency_bins=2, degree_bins=2)) == 0
-    # All orders of a stratum are alike.
+    # All orders of a stratum are equally likely.
     seen = [tuple(permuted_within(np.zeros(3, int), rng).tolist()) for _ in range(1200)]
     assert stats.chisquare([seen.count(o) for o in itertools.permutations(range(3))]).pvalue > 1e-3
 
@@ -535,7 +535,7 @@ def test_overlap_detects_equal_but_not_shuffled_blocks():
 
 @pytest.mark.slow
 def test_p_values_of_unrelated_halvings_are_calibrated():
-    """Labels of one SAE are nearly the same in all halvings, so their mean is as uncertain as one."""
+    """Labels of one SAE are similar in all halvings, so their mean is as uncertain as one halving."""
     low, trials, n = 0, 40, 40
     for seed in range(trials):
         rng = np.random.default_rng(seed)
@@ -547,7 +547,7 @@ def test_p_values_of_unrelated_halvings_are_calibrated():
         seen = np.mean([communities.overlap(x, y) for x, y in pairs])
         null = communities.overlap_null(pairs, np.zeros(n, int), draws=19, seed=seed)
         low += permutation_p(seen, null) <= 0.05
-        if not seed:  # one permutation holds for all halvings, so the same one again adds nothing
+        if not seed:  # all halvings share a permutation, so repeating one changes nothing
             one, again = (
                 communities.overlap_null(pairs[:1] * times, np.zeros(n, int), draws=3, seed=0)
                 for times in (1, 3)
@@ -573,7 +573,7 @@ def test_overlap_without_community_structure():
 
 
 def table(documents=12, seed=0):
-    """Tokens of three of ten features each, in documents of other lengths."""
+    """Return tokens with up to three of ten features each, in documents of random lengths."""
     rng = np.random.default_rng(seed)
     document = np.repeat(np.arange(documents), rng.integers(1, 9, documents))
     rows = [np.sort(rng.choice(10, rng.integers(0, 4), replace=False)) for _ in document]
@@ -609,28 +609,28 @@ def test_halves_share_no_document_and_are_of_equal_tokens():
     assert halve([np.zeros(0, int)], 2, seed=0) == [[]]
 
 
-def test_a_long_document_empties_no_half():
+def test_halves_are_balanced_despite_a_long_document():
     some = np.repeat(np.arange(11), [50, *[10] * 10])
     for first, second in halve([some], 8, seed=0)[0]:
         sizes = [np.isin(some, side).sum() for side in (first, second)]
         assert 40 <= max(sizes) <= 2 * min(sizes)
-    # One document is longer than all others: no halves can be alike.
+    # One document is longer than all others: no halves can have similar sizes.
     assert halve([np.repeat(np.arange(11), [900, *[10] * 10])], 3, seed=0) == [[]]
     assert halve([np.arange(3)], 3, seed=0) == [[]]
 
 
-def test_document_subset_is_the_table_of_its_documents():
+def test_document_subset_equals_the_rows_of_its_documents():
     m, rows = table()
     wanted = np.array([3, 7, 0])
     found = document_subset(m, wanted)
-    kept = [r.tolist() for r, d in zip(rows, m.document, strict=True) if d in wanted]
-    assert [found.features[a:b].tolist() for a, b in itertools.pairwise(found.indptr)] == kept
-    met = {p for r in kept for p in itertools.combinations(r, 2)}
+    retained = [r.tolist() for r, d in zip(rows, m.document, strict=True) if d in wanted]
+    assert [found.features[a:b].tolist() for a, b in itertools.pairwise(found.indptr)] == retained
+    met = {p for r in retained for p in itertools.combinations(r, 2)}
     assert set(map(tuple, edges(found)[0].tolist())) == met
     assert len(document_subset(m, np.zeros(0, int))) == 0
 
 
-# Rows and what they say
+# Rows and conclusions
 
 
 def test_draws_by_hand():
@@ -649,7 +649,7 @@ def test_draws_by_hand():
     assert set(range_of("x", drawn[3:]).values()) == {None}
 
 
-def test_the_conclusion_follows_the_numbers():
+def test_the_conclusion_follows_from_the_numbers():
     share = Row(
         "conserved",
         "share of A's edges",
@@ -682,10 +682,10 @@ def test_the_conclusion_follows_the_numbers():
         null_low=0.6,
     )
 
-    def said(*rows, draws=200):
+    def conclusion(*rows, draws=200):
         return conclude("x", "y", rows, draws=draws)
 
-    all_ = said(far, share, other)
+    all_ = conclusion(far, share, other)
     for words in (
         "more than between halves of one SAE (0.020), less than from the bipartite null (0.700)",
         "50.0% of A's and 50.0% of B's are conserved over other documents, more than under both nulls",
@@ -695,29 +695,31 @@ def test_the_conclusion_follows_the_numbers():
         assert words in all_
     # One null that is not cleared is enough, on either side.
     for one, two in (({"p": 0.2}, {}), ({"rewired_p": 0.2}, {}), ({}, {"p": 0.2})):
-        assert ", not clearly more than under both nulls" in said(
+        assert ", not clearly more than under both nulls" in conclusion(
             replace(share, **one), replace(other, **two)
         )
-    # And nulls that cannot reject say nothing.
-    assert "needs 19 draws or more instead of 3" in said(share, other, draws=3)
-    assert "not tested against a null, because permutations" in said(share, replace(other, p=None))
-    assert "and not clearly less than between halves" in said(
+    # And nulls that cannot reject give no conclusion.
+    assert "needs 19 draws or more instead of 3" in conclusion(share, other, draws=3)
+    assert "not tested against a null, because permutations" in conclusion(
+        share, replace(other, p=None)
+    )
+    assert "and not clearly less than between halves" in conclusion(
         *(replace(r, high=0.79) for r in (share, other))
     )
-    assert "not clearly less of A's and less of B's" in said(replace(share, high=0.79), other)
-    near = said(replace(far, low=0.025, high=0.65))
+    assert "not clearly less of A's and less of B's" in conclusion(replace(share, high=0.79), other)
+    near = conclusion(replace(far, low=0.025, high=0.65))
     assert "not clearly more than between halves" in near
     assert "not clearly less than from the bipartite null" in near
-    few = said(replace(far, halvings=2))
+    few = conclusion(replace(far, halvings=2))
     assert "0.020 between halves of one SAE; fewer than 3 halvings" in few
     assert "than between halves" not in few
 
 
-# A whole atlas
+# A complete atlas
 
 
 def renamed(seed=0, order=None):
-    """Return an SAE, with its features in another order."""
+    """Return an SAE with its features in another order."""
     sae = topk(k=6, seed=seed)
     if order is not None:
         with torch.no_grad():
@@ -788,7 +790,7 @@ def test_a_copy_with_features_in_another_order_is_the_same_graph(path):
     assert pick(found, "conserved", "rank correlation of weights").value == pytest.approx(1)
     for what in ("degree", "clustering", "core"):
         assert pick(found, "distance", f"{what}: Kolmogorov-Smirnov").value == pytest.approx(0)
-    # Over halves that share no text, the copy is to the one what the one is to itself.
+    # Over halves that share no text, the copy agrees with the SAE as much as the SAE with itself.
     row = pick(found, "conserved", "share of A's edges", "halves")
     assert row.value == pytest.approx(row.itself_mean, abs=0.02)
     assert row.same_text == 1
@@ -796,7 +798,7 @@ def test_a_copy_with_features_in_another_order_is_the_same_graph(path):
     assert own.value == pytest.approx(own.itself_mean, abs=0.35)
 
 
-def test_rows_have_no_nan_and_are_the_same_again(path):
+def test_rows_have_no_nan_and_are_deterministic(path):
     with Atlas.open(path) as atlas:
         found = compare_two(atlas, "one", "two", settings=FEW)
         again = compare_two(atlas, "one", "two", settings=FEW)
@@ -811,8 +813,8 @@ def test_rows_have_no_nan_and_are_the_same_again(path):
     assert "Conserved edges" in json.dumps(text.to_dict())
 
 
-def asked(path, *words):
-    """Return the exit code and what was printed of `atlas compare-graphs`."""
+def run_command(path, *words):
+    """Return the exit code and the output of `atlas compare-graphs`."""
     done = CliRunner().invoke(compare, [*words, "--atlas", str(path)], standalone_mode=False)
     if done.exception is not None:
         return done.exception, ""
@@ -823,28 +825,28 @@ QUICK = ("--draws", "3", "--halves", "1", "--matches", "one-to-one")
 
 
 @pytest.mark.slow
-def test_the_command(path, tmp_path):
+def test_the_command_prints_tables_json_and_plots(path, tmp_path):
     outs = [tmp_path / "p.svg", tmp_path / "p.html"]
-    code, out = asked(
+    code, out = run_command(
         path, "one", "copy", "two", *QUICK, "-o", str(outs[0]), "-o", str(outs[1]), "-q"
     )
     assert code == 0
-    for said in (
+    for expected in (
         "degree: Kolmogorov-Smirnov",
         "share of A's edges",
         "one (A) and copy (B): ",
         "copy (A) and two",
     ):
-        assert said in out
+        assert expected in out
     drawn = outs[0].read_text("utf-8")
-    for said in (
+    for expected in (
         "Degree of features",
         "Conserved edges under the matches",
         "Overlap of communities",
     ):
-        assert said in drawn
+        assert expected in drawn
     assert "NaN" not in drawn
-    code, out = asked(path, "one", "two", *QUICK, "--json", "-q", "-o", str(outs[1]))
+    code, out = run_command(path, "one", "two", *QUICK, "--json", "-q", "-o", str(outs[1]))
     assert outs[1].stat().st_size > 10_000
     (one,) = json.loads(out)["result"]["comparisons"]
     assert (one["a"], one["b"]) == ("one", "two")
@@ -868,7 +870,7 @@ def test_an_sae_that_is_all_dead_and_one_without_edges(path, tmp_path):
 
 
 @pytest.mark.slow
-def test_weights_of_every_kind(path):
+def test_every_kind_of_weight_is_compared(path):
     with Atlas.open(path) as atlas:
         for weight in ("count", "weight", "none"):
             found = compare_two(atlas, "one", "copy", settings=replace(FEW, weight=weight))
@@ -885,7 +887,7 @@ def test_missing_matches_report_the_command(tmp_path):
     run(made, model(), saes, texts(10), match=None, settings=Settings(keep_codes=True))
     with Atlas.open(made) as atlas, pytest.raises(Missing, match="run `atlas match one two`"):
         compare_two(atlas, "one", "two")
-    error, _ = asked(made, "one", "two", "three")
+    error, _ = run_command(made, "one", "two", "three")
     assert "run `atlas match one two`" in str(error)
 
 
@@ -918,7 +920,7 @@ def test_without_codes_a_note_reports_missing_halves(tmp_path):
     draw_comparisons([found])
 
 
-def test_graphs_of_other_k_are_refused_and_the_largest_count_holds(tmp_path):
+def test_graphs_of_other_k_are_refused_and_the_largest_min_count_is_used(tmp_path):
     made = tmp_path / "k.atlas"
     for name, k, count in (("one", 4, 1), ("two", 3, 2)):
         how = Settings(keep_codes=True, k=k, min_count=count)
@@ -946,7 +948,7 @@ def test_bad_input(path):
 
 
 def compared(path, *saes, **how):
-    """Return results, and what the progress reported."""
+    """Return results and the messages of the progress."""
     recorded = RecordingProgress()
     return compare_graphs(
         path, saes, settings=replace(FEW, **how), progress=recorded
@@ -956,9 +958,9 @@ def compared(path, *saes, **how):
 def test_a_second_run_reads_the_part(path, monkeypatch):
     (first,), _ = compared(path, "two", "one")
     with Atlas.open(path) as atlas:
-        whole = compare_two(atlas, "two", "one", settings=FEW)
-    assert comparison_of(first).reported == whole.reported
-    assert first.verdict == (whole.conclusion,)
+        expected = compare_two(atlas, "two", "one", settings=FEW)
+    assert comparison_of(first).reported == expected.reported
+    assert first.verdict == (expected.conclusion,)
     part = Folder.open(path).sound().parts["graph_comparison/two+one"]
     assert {"match/one+two", "sae/one", "statistics/two", "coactivation/one"} <= set(
         part.manifest.made_from
@@ -967,7 +969,7 @@ def test_a_second_run_reads_the_part(path, monkeypatch):
     monkeypatch.setattr(study, "compare_pairs", None)  # nothing is computed
     (again,), spoken = compared(path, "two", "one")
     assert any("already stored with the same settings" in line for line in spoken)
-    assert comparison_of(again).reported == whole.reported
+    assert comparison_of(again).reported == expected.reported
     assert again.plot().to_dict() == first.plot().to_dict()
     assert again.to_pandas("rows").equals(first.to_pandas("rows"))
 
@@ -990,7 +992,7 @@ def test_other_settings_are_computed_again(path):
     assert comparison_of(first).reported != comparison_of(other).reported
 
 
-def test_a_changed_match_or_removed_codes_make_it_stale_or_other(tmp_path):
+def test_a_changed_match_makes_it_stale_and_removed_codes_change_its_settings(tmp_path):
     made = tmp_path / "e.atlas"
     saes = [named(topk(seed=s), n) for s, n in ((0, "one"), (1, "two"))]
     run(made, model(), saes, texts(20), match=MatchSettings(draws=0, min_joint=3))

@@ -1,4 +1,4 @@
-"""GraphML and GEXF give back what the tables hold: read again by networkx, GraphML also by igraph."""
+"""GraphML and GEXF files have the values of the tables: networkx reads both, igraph reads GraphML."""
 
 import igraph
 import networkx
@@ -24,14 +24,14 @@ def path(tmp_path_factory):
     return made
 
 
-def said(row, *, without=()):
-    """Return the properties that have a value, floats as text has them."""
+def values_of(row, *, without=()):
+    """Return the properties that have a value, except those of ``without``."""
     return {k: v for k, v in row.items() if v not in EMPTY and k not in without}
 
 
 @pytest.mark.parametrize("form", export.FORMS)
 @pytest.mark.parametrize("min_count", [1, 3])
-def test_a_file_holds_what_the_tables_hold(path, tmp_path, form, min_count):
+def test_a_file_has_the_values_of_the_tables(path, tmp_path, form, min_count):
     written = export.export_graphs(
         str(path), tmp_path, form=form, saes=["top"], min_count=min_count
     )
@@ -44,10 +44,10 @@ def test_a_file_holds_what_the_tables_hold(path, tmp_path, form, min_count):
     assert not found.is_directed()
     for node, row in wanted.nodes(data=True):
         assert found.nodes[node]["label"] == row["id"]
-        assert said(found.nodes[node], without=["label"]) == said(row, without=["id"])
+        assert values_of(found.nodes[node], without=["label"]) == values_of(row, without=["id"])
     assert {frozenset(e) for e in found.edges} == {frozenset(e) for e in wanted.edges}
     for *ends, row in wanted.edges(data=True):
-        assert said(found.edges[*ends], without=["id"]) == said(row)
+        assert values_of(found.edges[*ends], without=["id"]) == values_of(row)
 
 
 def test_igraph_reads_the_graphml(path, tmp_path):
@@ -58,14 +58,14 @@ def test_igraph_reads_the_graphml(path, tmp_path):
         assert (graph.vcount(), graph.ecount()) == (sizes["nodes"], sizes["edges"])
         with Atlas.open(path) as atlas:
             rows = atlas.features(name).to_pylist()
-        for asked in ("frequency", "active_tokens", "top_token", "dead"):
-            assert [v for v in graph.vs[asked] if v == v and v != ""] == [
-                r[asked] for r in rows if r[asked] is not None
+        for column in ("frequency", "active_tokens", "top_token", "dead"):
+            assert [v for v in graph.vs[column] if v == v and v != ""] == [
+                r[column] for r in rows if r[column] is not None
             ]
 
 
 @pytest.mark.parametrize("form", export.FORMS)
-def test_control_characters_and_nulls_are_written_soundly(tmp_path, monkeypatch, form):
+def test_control_characters_and_nulls_are_written_as_valid_xml(tmp_path, monkeypatch, form):
     graph = networkx.Graph()
     graph.add_node(
         0, id="a/0", top_token="\x00\x1b<&>\t☃\r\n\ufffe\uffff\ud800", dead=False, frequency=None
@@ -92,7 +92,7 @@ def test_wrong_requests_get_an_error(path, tmp_path, capsys):
         ["--min-count", "2"],
         ["--format", "gexf", "--for", "neo4j-admin"],
     ):
-        with pytest.raises(SystemExit) as left:
+        with pytest.raises(SystemExit) as stopped:
             main(["export", str(tmp_path / "y"), *words, "--atlas", str(path)])
-        assert left.value.code == 2
+        assert stopped.value.code == 2
     assert not (tmp_path / "y").exists()

@@ -1,4 +1,4 @@
-"""Counterparts: planted graphs and SAEs, brute forces, ties, and what is refused."""
+"""Counterparts: planted graphs and SAEs, brute forces, ties, and errors."""
 
 import json
 from dataclasses import replace
@@ -77,21 +77,21 @@ def counted_graph(pairs, count, active):
     return graph.weighted("count")
 
 
-def planted(nodes=150, *, noise=0.0, seed=0, keep_active=True):
-    """Two copies of a graph of power-law degrees; a share of B's edges lies anywhere instead."""
+def planted(nodes=150, *, noise=0.0, seed=0, same_active=True):
+    """Return two copies of a graph of power-law degrees; a share of B's edges is random instead."""
     rng = np.random.default_rng(seed)
     made = networkx.powerlaw_cluster_graph(nodes, 5, 0.3, seed=seed)
     pairs = np.sort(np.array(made.edges()), axis=1)
     weight = rng.integers(1, 50, len(pairs))
     active = rng.integers(50, 5000, nodes)
     lost = rng.random(len(pairs)) < noise
-    kept = {tuple(pair): w for pair, w in zip(pairs[~lost].tolist(), weight[~lost], strict=True)}
-    while len(kept) < len(pairs):
+    weights = {tuple(pair): w for pair, w in zip(pairs[~lost].tolist(), weight[~lost], strict=True)}
+    while len(weights) < len(pairs):
         one, two = sorted(rng.choice(nodes, 2, replace=False).tolist())
-        kept.setdefault((one, two), int(rng.integers(1, 50)))
-    other = active if keep_active else rng.permutation(active)
+        weights.setdefault((one, two), int(rng.integers(1, 50)))
+    other = active if same_active else rng.permutation(active)
     a = counted_graph(pairs, weight, active)
-    b = counted_graph(np.array(list(kept)), np.array(list(kept.values())), other)
+    b = counted_graph(np.array(list(weights)), np.array(list(weights.values())), other)
     same = np.arange(nodes)
     return shuffled(MatchedGraphs(a, b, np.column_stack([same, same])), seed=seed)
 
@@ -123,7 +123,7 @@ def test_recall_falls_from_one_to_chance_with_noise():
                     mean(one, "anchors, walks alone", 0.3),
                 ]
                 for one in (
-                    outcomes(planted(noise=noise, seed=seed, keep_active=False), shares=(0.3,))
+                    outcomes(planted(noise=noise, seed=seed, same_active=False), shares=(0.3,))
                     for seed in range(3)
                 )
             ],
@@ -140,14 +140,14 @@ def test_recall_falls_from_one_to_chance_with_noise():
 
 
 def test_wrong_pairs_of_anchors_find_no_more_than_chance():
-    found = [outcomes(planted(seed=s, keep_active=False), shares=(0.3,)) for s in range(3)]
+    found = [outcomes(planted(seed=s, same_active=False), shares=(0.3,)) for s in range(3)]
     wrong = np.concatenate([o["anchors paired at random", 0.3].ranks.scores[:, 0] for o in found])
     right = np.concatenate([o["anchors, walks alone", 0.3].ranks.scores[:, 0] for o in found])
     assert wrong.mean() < 11 / 315
     assert right.mean() > 0.9
 
 
-def test_labels_carry_no_information():
+def test_results_do_not_depend_on_the_order_of_features():
     made = planted(noise=0.1, seed=3)
     others = {"given": np.random.default_rng(0).random((150, 150)).astype(np.float32)}
     made = MatchedGraphs(made.a, made.b, made.truth, others)
@@ -174,7 +174,7 @@ def test_indistinguishable_nodes_are_found_at_random(jumps):
             assert not outcome.ranks.informative.any()
 
 
-def test_chance_is_exact():
+def test_expected_scores_of_random_ranks_are_exact():
     scores = outcomes(planted(60, noise=0.5))["chance", 0.0].ranks.scores
     assert np.allclose(scores, [1 / 60, 10 / 60, 1, np.mean(1 / np.arange(1, 61))])
 
@@ -225,9 +225,9 @@ def test_wrong_partners_have_similar_frequency(monkeypatch):
     subject, seen = planted(150), []
     monkeypatch.setattr(methods, "anchored", lambda *_, anchors, **__: seen.append(anchors))
     mispaired(subject, PLAIN, anchors=subject.truth[:100], rng=np.random.default_rng(0))
-    place = subject.b.active[subject.truth[:100, 1]].argsort().argsort()
-    of = dict(zip(subject.truth[:100, 1].tolist(), place.tolist(), strict=True))
-    assert max(abs(of[one] - place[row]) for row, one in enumerate(seen[0][:, 1].tolist())) < 20
+    rank = subject.b.active[subject.truth[:100, 1]].argsort().argsort()
+    of = dict(zip(subject.truth[:100, 1].tolist(), rank.tolist(), strict=True))
+    assert max(abs(of[one] - rank[row]) for row, one in enumerate(seen[0][:, 1].tolist())) < 20
 
 
 def test_a_single_anchor_is_never_paired_wrongly():
@@ -241,7 +241,7 @@ def test_pairs_that_tie_in_a_row_or_a_column_are_not_distinct():
     clear = np.eye(3, dtype=np.float32)
     assert [x.tolist() for x in _distinct_best(clear, share=1, most=9)] == [[0, 1, 2], [0, 1, 2]]
     row, column = clear.copy(), clear.copy()
-    row[0, 1] = 0.999999  # as good as the best of row 0, by all the digits that count
+    row[0, 1] = 0.999999  # equal to the best of row 0 within the tolerance
     column[1, 0] = 0.999999  # of column 0
     column[1, 1] = 2
     for scores in (row, column):
@@ -289,16 +289,16 @@ def test_ties_are_scored_by_expectation():
     for row, at, got in zip(scores, true, found, strict=True):
         drawn = []
         for order in permutations(range(5)):  # every order of candidates, ties as they come
-            place = sorted(order, key=lambda j: -row[j]).index(at) + 1
-            drawn.append([place <= 1, place <= 10, place <= 100, 1 / place])
+            true_rank = sorted(order, key=lambda j: -row[j]).index(at) + 1
+            drawn.append([true_rank <= 1, true_rank <= 10, true_rank <= 100, 1 / true_rank])
         assert np.allclose(got, np.mean(drawn, axis=0))
 
 
-def test_many_candidates_rank_as_a_sort_does():
+def test_ranks_of_many_candidates_equal_a_sort():
     rng = np.random.default_rng(1)
     scores, true = rng.random((40, 300)), rng.integers(0, 300, 40)
-    place = (scores > scores[np.arange(40), true][:, None]).sum(1) + 1
-    expected = np.column_stack([place <= 1, place <= 10, place <= 100, 1 / place])
+    true_rank = (scores > scores[np.arange(40), true][:, None]).sum(1) + 1
+    expected = np.column_stack([true_rank <= 1, true_rank <= 10, true_rank <= 100, 1 / true_rank])
     assert np.allclose(rank(scores, true).scores, expected)
     assert (rank(np.zeros((2, 7)), np.array([0, 3])).scores[:, 0] == 1 / 7).all()
     assert len(rank(np.zeros((0, 7)), np.zeros(0, int)).scores) == 0
@@ -352,7 +352,7 @@ def test_propagation_equals_a_loop():
     assert np.allclose(found, np.hstack(expected), atol=1e-6)
 
 
-def test_normal_scores_know_ranks_only():
+def test_normal_scores_depend_on_ranks_only():
     g = planted(40).a
     heavier = replace(g, active=g.active**2)
     one, two = (propagated(x, depth=0, standard="normal", frequency=True) for x in (g, heavier))
@@ -373,7 +373,7 @@ def test_vectors_of_empty_graphs():
             assert (outcome.ranks.scores[:, 0] == 0.5).all()
 
 
-def test_plain_graphs_are_taken():
+def test_plain_graphs_are_accepted():
     made = igraph.Graph(n=4, edges=[(0, 1), (1, 2)])
     made.es["count"] = [2, 5]
     of = CoactivationGraph.of
@@ -391,7 +391,7 @@ def test_plain_graphs_are_taken():
         MatchedGraphs(of(made, active=np.array([1, 0, 1, 1])), g, np.array([[1, 1]]))
 
 
-def test_a_part_of_a_graph():
+def test_subgraphs_and_relabelled_graphs_equal_their_matrices():
     g = planted(30).a
     nodes = np.array([2, 3, 5, 7, 11, 13])
     dense = g.matrix.toarray()[np.ix_(nodes, nodes)]
@@ -417,7 +417,7 @@ def test_faq_finds_a_copy():
     assert (one.nodes, one.anchors, one.chance) == (4, 3, 1)
 
 
-def test_intervals_are_those_of_a_mean():
+def test_intervals_equal_those_of_a_mean():
     values = np.random.default_rng(0).normal(size=(500, 2))
     low, high = intervals(values, query=np.arange(500), repeat=np.zeros(500, int), draws=1000)
     half = 1.96 * values.std(0) / 500**0.5
@@ -425,7 +425,7 @@ def test_intervals_are_those_of_a_mean():
     assert np.allclose(high, values.mean(0) + half, atol=0.15 * half)
 
 
-def test_repeats_of_a_query_are_no_new_queries():
+def test_repeats_of_a_query_do_not_narrow_the_interval():
     values = np.random.default_rng(0).normal(size=(100, 1))
     once = intervals(values, query=np.arange(100), repeat=np.zeros(100, int), draws=1000)
     again = intervals(
@@ -477,7 +477,7 @@ def test_anchor_gain_uses_the_same_queries_and_candidates():
 
 
 def test_a_difference_that_is_always_one_has_no_width():
-    # Anchors find all, and none known finds none, though both on few queries.
+    # Every query is found with anchors and none without, but queries are few.
     none = next(evaluate(planted(60), PLAIN, shares=()))
     worst = replace(none.ranks, better=none.ranks.equal - 1, equal=np.ones(60, int))
     best = replace(worst, better=np.zeros(60, int))
@@ -570,7 +570,7 @@ def test_graphs_and_truth_are_of_disjoint_documents(made):
     assert (subject.b.strength[subject.truth[:, 1]] == b.strength[truth[:, 1]]).all()
 
 
-def test_activations_are_correlated_on_the_documents_named(made, planted_saes):
+def test_activations_are_correlated_on_the_requested_documents(made, planted_saes):
     some = np.arange(0, 180, 3)
     features = planted_saes.truth[:5, 0]
     found = activation_scores(made, "one", "two", features=features, documents=some)
@@ -596,16 +596,16 @@ def test_features_that_are_never_active_have_no_correlation():
     assert (correlations(none, none, np.array([0, 2])) == -1).all()
 
 
-def test_a_match_of_all_documents_is_the_match(made, planted_saes, tmp_path):
+def test_a_match_of_all_documents_equals_the_stored_match(made, planted_saes, tmp_path):
     from ingest import match_saes
 
     settings = MatchSettings(draws=5)
-    whole = match_documents(made, "two", "one", documents=np.arange(180), settings=settings)
+    complete = match_documents(made, "two", "one", documents=np.arange(180), settings=settings)
     path = tmp_path / "p.atlas"
     planted_saes.write(path).close()
     match_saes(path, settings=settings)
     part = Folder.open(path).sound().parts["match/one+two"]
-    assert whole.equals(part.table("MATCHES"))
+    assert complete.equals(part.table("MATCHES"))
     assert "match/one+two" not in made.sound().parts
 
 
@@ -615,18 +615,18 @@ def test_a_match_of_some_documents_has_their_counts(made):
     table = match_documents(made, "one", "two", documents=some, settings=MatchSettings(draws=0))
     a, b = (open_side(made, made.sound(), name) for name in ("one", "two"))
     corpus = Corpus.open(made.corpus_file)
-    whole = align(a.shards, b.shards, corpus, how="tokens")
-    keep = np.isin(whole.units.document, some)
+    complete = align(a.shards, b.shards, corpus, how="tokens")
+    selected = np.isin(complete.units.document, some)
     for how in ("tokens", "words"):
         part = align(a.shards, b.shards, corpus, how=how, documents=some)
         assert set(part.units.document) <= set(some)
         if how == "tokens":
-            assert (part.units.document == whole.units.document[keep]).all()
+            assert (part.units.document == complete.units.document[selected]).all()
     on = []
-    for rows in (whole.a, whole.b):
+    for rows in (complete.a, complete.b):
         codes = np.zeros((len(rows), rows.d_sae))
         codes[np.repeat(np.arange(len(rows)), np.diff(rows.indptr)), rows.indices] = 1
-        on.append(codes[keep])
+        on.append(codes[selected])
     joint = on[0].T @ on[1]
     for row in table.to_pylist():
         i, j = (int(row[end].split("/")[1]) for end in ("source", "target"))
@@ -645,14 +645,14 @@ def small(tmp_path_factory, opened):
     return Folder.open(path)
 
 
-def test_decoder_vectors_are_those_of_the_saes(small, opened, made):
+def test_decoder_vectors_equal_those_of_the_saes(small, opened, made):
     from atlas.progress import SILENT
 
     sides = tuple(open_side(small, small.sound(), name) for name in ("one", "two"))
     found = decoders(sides, opened=opened, progress=SILENT)
     for got, sae in zip(found, opened, strict=True):
         assert np.allclose(got, sae.sae.W_dec.detach().numpy())
-    # They lived in memory, so that nothing is at hand later.
+    # The SAEs were in memory, so their vectors are not available later.
     assert decoder_scores(small, "one", "two", features=np.arange(3)) is None
 
 
@@ -667,12 +667,12 @@ def test_a_report_from_codes_alone(made):
     assert {row["share"] for row in found["faq"]} == {0, 0.2, 0.5}
     assert all(row["faq least"] <= row["faq"] <= row["faq most"] for row in found["faq"])
     assert [row["share"] for row in found["by_anchors"]] == [0.2, 0.5]
-    told = " ".join(found["sentences"])
-    assert "Settings were not chosen on another pair" in told
-    assert "Decoder vectors are not compared" in told
-    assert "wrong for" in told
-    assert told.count("for the same queries") == 2
-    assert told.count("each paired wrongly") == 2
+    sentences = " ".join(found["sentences"])
+    assert "Settings were not chosen on another pair" in sentences
+    assert "Decoder vectors are not compared" in sentences
+    assert "wrong for" in sentences
+    assert sentences.count("for the same queries") == 2
+    assert sentences.count("each paired wrongly") == 2
     for low, high, word in (
         (0.1, 0.3, "more than"),
         (-0.3, -0.1, "less than"),
@@ -684,9 +684,9 @@ def test_a_report_from_codes_alone(made):
 
 
 @pytest.mark.slow
-def test_the_command_prints_tables_sentences_and_pictures(made, tmp_path):
+def test_the_command_prints_tables_and_sentences_and_draws_plots(made, tmp_path):
     out = tmp_path / "curve.svg"
-    asked = [
+    words = [
         "one",
         "two",
         "--atlas",
@@ -697,17 +697,17 @@ def test_the_command_prints_tables_sentences_and_pictures(made, tmp_path):
         "0.2",
         "-q",
     ]
-    done = CliRunner().invoke(command, [*asked, "--out", str(out)])
+    done = CliRunner().invoke(command, [*words, "--out", str(out)])
     assert done.exit_code == 0, done.output
     assert "All methods; the 20% known" in done.output
     assert "Settings were not chosen on another pair" in done.output
     assert out.read_text("utf-8").startswith("<svg")
-    done = CliRunner().invoke(command, [*asked, "--json"])
+    done = CliRunner().invoke(command, [*words, "--json"])
     result = json.loads(done.output)["result"]
     assert result["a"] == "one"
     assert isinstance(draw_recalls(result), altair.HConcatChart)
     assert isinstance(draw_curve(result, measure="mrr"), altair.LayerChart)
-    done = CliRunner().invoke(command, [*asked[:-3], "--anchor", "0"])
+    done = CliRunner().invoke(command, [*words[:-3], "--anchor", "0"])
     assert done.exit_code == 0
     assert "All methods" not in done.output
 
@@ -721,21 +721,21 @@ QUICK = GraphMatchingSettings(repeats=1, anchors=(0.2,), draws=5)
 def test_a_second_run_reads_the_part(planted_saes, tmp_path, monkeypatch):
     path = tmp_path / "s.atlas"
     planted_saes.write(path).close()
-    whole = report.counterparts(Folder.open(path), "two", "one", settings=QUICK)
+    expected = report.counterparts(Folder.open(path), "two", "one", settings=QUICK)
     (first,) = find_counterparts(path, ["two", "one"], settings=QUICK)
-    assert report_of_result(first) == whole
-    assert list(first.verdict) == whole["sentences"]
+    assert report_of_result(first) == expected
+    assert list(first.verdict) == expected["sentences"]
     part = Folder.open(path).sound().parts["graph_matching/two+one"]
     assert part.manifest.made_from.keys() == {
         f"{kind}/{name}" for kind in ("sae", "tokens", "coactivation") for name in ("one", "two")
     }
     computed = []
     monkeypatch.setattr(
-        study, "counterparts", lambda *a, **more: computed.append(a[1:]) or whole | {"b": "x"}
+        study, "counterparts", lambda *a, **more: computed.append(a[1:]) or expected | {"b": "x"}
     )
     (again,) = find_counterparts(path, ["two", "one"], settings=QUICK)
     assert not computed
-    assert report_of_result(again) == whole
+    assert report_of_result(again) == expected
     assert again.plot().to_dict() == first.plot().to_dict()
     # The other direction is another part; other settings are computed again.
     find_counterparts(path, ["one", "two"], settings=QUICK)
@@ -808,7 +808,7 @@ def test_bad_input(made, small):
         assert "--anchor" in done.output
 
 
-def test_graphs_of_another_rule_are_refused_and_the_larger_count_is_taken(made, monkeypatch):
+def test_graphs_of_another_rule_are_refused_and_the_larger_min_count_is_used(made, monkeypatch):
     import analysis.graph_matching.subject as subject
 
     rules = {"one": Rule(4, 2), "two": Rule(4, 3)}

@@ -1,4 +1,4 @@
-"""Statistics of graphs: equal to networkx's, the dip to a linear program's, nulls keep what they say."""
+"""Statistics of graphs equal networkx's, the dip equals a linear program's, nulls preserve their counts."""
 
 import itertools
 import json
@@ -90,7 +90,7 @@ def same_as_networkx(g):
 
 
 @pytest.mark.parametrize("name", DEGENERATE)
-def test_degenerate_graphs(name):
+def test_degenerate_graphs_equal_networkx(name):
     found = same_as_networkx(DEGENERATE[name])
     if found.edges:
         assert 0 <= found.modularity < 1
@@ -100,11 +100,11 @@ def test_degenerate_graphs(name):
 
 @given(st.integers(0, 2**32), st.integers(1, 30), st.floats(0, 0.6))
 @settings(max_examples=40, deadline=None)
-def test_random_graphs(seed, n, p):
+def test_random_graphs_equal_networkx(seed, n, p):
     same_as_networkx(nx.gnp_random_graph(n, p, seed=seed))
 
 
-def test_leiden_finds_planted_blocks_and_its_modularity_is_networkx_own():
+def test_leiden_finds_planted_blocks_and_its_modularity_equals_networkx():
     g = nx.planted_partition_graph(4, 20, 0.8, 0.02, seed=0)
     found = describe(g, seed=3)
     blocks = [set(range(at, at + 20)) for at in range(0, 80, 20)]
@@ -160,7 +160,7 @@ def test_seed_of_igraph_is_restored():
 
 
 def brute_dip(x):
-    """The dip as its definition says: for a mode at each value, a linear program.
+    """Return the dip by its definition: for a mode at each value, a linear program.
 
     Unknown are the distribution function at the values, twice at the mode, where it may
     jump, and its distance from that of the sample.
@@ -217,7 +217,7 @@ def test_dip_test_has_its_level_and_detects_two_modes():
 
 def test_modes_of_counts():
     rng = np.random.default_rng(1)
-    one = rng.geometric(0.3, 2000)  # few values, repeated: one mode all the same
+    one = rng.geometric(0.3, 2000)  # few repeated values have one mode
     found = modes(np.append(one, [0, 0]), log=False)
     assert (found.n, found.zeros) == (2000, 2)
     assert found.p > 0.05
@@ -239,7 +239,7 @@ def test_degree_and_frequency():
 
 
 def blocks_of_features(*, tokens=400, groups=3, size=6, seed=0):
-    """Tokens of which each has three features of one group: a graph of ``groups`` cliques."""
+    """Return tokens that each have three features of one group, so the graph has ``groups`` cliques."""
     rng = np.random.default_rng(seed)
     rows = [
         sorted(rng.choice(size, 3, replace=False) + size * rng.integers(groups))
@@ -320,16 +320,16 @@ def path(tmp_path_factory):
     return made
 
 
-def asked(path, capsys, *words):
-    """Return the exit code, what was printed and what was said of `atlas graph-stats`."""
+def run_command(path, capsys, *words):
+    """Return the exit code, stdout and stderr of `atlas graph-stats`."""
     with pytest.raises(SystemExit) as ended:
         main(["graph-stats", *words, "--atlas", str(path)])
-    out, said = capsys.readouterr()
-    return ended.value.code or 0, out, said
+    out, messages = capsys.readouterr()
+    return ended.value.code or 0, out, messages
 
 
 def test_command_agrees_with_networkx(path, capsys):
-    code, out, _ = asked(path, capsys, "one", "two", "--draws", "2", "--curves", "--json")
+    code, out, _ = run_command(path, capsys, "one", "two", "--draws", "2", "--curves", "--json")
     result = json.loads(out)["result"]
     assert code == 0
     with Atlas.open(path) as atlas:
@@ -341,45 +341,47 @@ def test_command_agrees_with_networkx(path, capsys):
     assert len({(row["sae"], row["null"]) for row in result["nulls"]}) == 6
     last = [p for p in result["curves"] if p["sae"] == "one"][-1]
     assert last["edges"] == graphs["one"].number_of_edges()
-    code, out, _ = asked(path, capsys, "one", "two", "--draws", "2")
+    code, out, _ = run_command(path, capsys, "one", "two", "--draws", "2")
     assert code == 0
     assert "average clustering" in out
     assert "one, null 'documents'" in out
 
 
 def test_fewer_tokens_and_rarer_edges(path, capsys):
-    _, out, said = asked(path, capsys, "one", "--tokens", "50", "--nulls", "none", "--json")
+    _, out, messages = run_command(
+        path, capsys, "one", "--tokens", "50", "--nulls", "none", "--json"
+    )
     (cut,) = json.loads(out)["result"]["saes"]
     assert cut["tokens"] == 50 < cut["counted"]
-    assert "over the first 50" in said
-    _, out, _ = asked(path, capsys, "one", "--min-count", "3", "--nulls", "none", "--json")
+    assert "over the first 50" in messages
+    _, out, _ = run_command(path, capsys, "one", "--min-count", "3", "--nulls", "none", "--json")
     with Atlas.open(path) as atlas:
         wanted = atlas.graph("one", min_count=3).ecount()
     assert json.loads(out)["result"]["saes"][0]["edges"] == wanted
 
 
 def test_dead_sae_has_reasons_instead_of_nan(path, capsys):
-    code, out, said = asked(path, capsys, "dead")
+    code, out, messages = run_command(path, capsys, "dead")
     assert code == 0
     assert "nan" not in out.lower()
     assert "modularity, no weights (Leiden): no value, since there is no edge." in out
-    assert "dead has no edges" in said
+    assert "dead has no edges" in messages
 
 
 def test_without_codes_token_nulls_report_what_to_do(tmp_path, capsys):
     made = tmp_path / "b.atlas"
     run(made, model(), [named(topk(), "top")], texts(8), settings=Settings(keep_codes=False))
-    code, out, said = asked(made, capsys, "top", "--draws", "2")
+    code, out, messages = run_command(made, capsys, "top", "--draws", "2")
     assert code == 0
     assert "null 'configuration'" in out
     assert "'bipartite'" not in out
-    assert "are not stored" in said
+    assert "are not stored" in messages
     for words in (["--nulls", "documents"], ["--nulls", "all"], ["--curves"], ["--tokens", "9"]):
-        code, _, said = asked(made, capsys, "top", *words)
+        code, _, messages = run_command(made, capsys, "top", *words)
         assert code == 1
-        assert "--keep-codes --replace" in said
-    assert asked(made, capsys, "tap")[0] == 2
-    assert asked(made, capsys, "top", "--tokens", "99999")[0] == 2
+        assert "--keep-codes --replace" in messages
+    assert run_command(made, capsys, "tap")[0] == 2
+    assert run_command(made, capsys, "top", "--tokens", "99999")[0] == 2
 
 
 @pytest.fixture
@@ -433,10 +435,10 @@ def test_other_settings_are_computed_again(own, other):
 
 def test_the_command_prints_the_same_json_from_the_part(own, capsys):
     words = ("one", "two", "--draws", "2", "--curves", "--json")
-    _, first, _ = asked(own, capsys, *words)
-    _, again, said = asked(own, capsys, *words)
+    _, first, _ = run_command(own, capsys, *words)
+    _, again, messages = run_command(own, capsys, *words)
     assert again == first
-    assert "already stored" in said
+    assert "already stored" in messages
     with Atlas.open(own) as atlas:
         graphs = at_equal_tokens(atlas, ["one", "two"])
     wanted = {
@@ -447,17 +449,17 @@ def test_the_command_prints_the_same_json_from_the_part(own, capsys):
         "curves": [row for of in graphs for row in report.growth_rows(of)],
     }
     assert first == json.dumps({"ok": True, "result": wanted}) + "\n"
-    _, shown, _ = asked(own, capsys, "one", "two", "--draws", "2", "--curves")
+    _, shown, _ = run_command(own, capsys, "one", "two", "--draws", "2", "--curves")
     assert shown.startswith("one: ")
     assert "from the nearest null (" in shown
 
 
-def test_a_locked_folder_and_a_server_answer_without_storing(own, capsys):
+def test_results_for_a_locked_folder_or_a_server_are_not_stored(own, capsys):
     folder, settings = Folder.open(own), GraphStatisticsSettings(nulls="configuration", draws=2)
     recorded = RecordingProgress()
     with folder.writing():
         locked = graph_statistics(own, ["one"], settings=settings, progress=recorded)
-        code, out, _ = asked(own, capsys, "one", "--nulls", "none", "--json")
+        code, out, _ = run_command(own, capsys, "one", "--nulls", "none", "--json")
         assert code == 0
     assert json.loads(out)["result"]["saes"][0]["edges"] == locked[0]["edges"]
     assert recorded.messages[0] == (
@@ -487,8 +489,8 @@ def test_graphs_are_cut_to_the_fewest_tokens(own, monkeypatch):
     one, two = graph_statistics(own, ["one", "two"], settings=settings)
     assert (one["tokens"], one["counted"], two["tokens"]) == (40, 683, 40)
     assert graph_statistics(own, ["one"], settings=replace(settings, tokens=40))[0] == one
-    (whole,) = graph_statistics(own, ["one"], settings=settings)
-    assert whole["tokens"] == 683
+    (complete,) = graph_statistics(own, ["one"], settings=settings)
+    assert complete["tokens"] == 683
     shutil.rmtree(own / "codes" / "one")
     with pytest.raises(Mismatch, match="here 40, since edges grow"):
         graph_statistics(own, ["one", "two"], settings=settings)
@@ -522,7 +524,7 @@ def test_a_graph_is_the_same_from_an_atlas_its_folder_and_its_codes(path):
     assert (cut.tokens, cut.counted, len(cut.membership)) == (50, of.counted, 50)
 
 
-def test_pictures_of_graphs(path, tmp_path, capsys):
+def test_plots_of_graphs(path, tmp_path, capsys):
     outs = [tmp_path / "g.svg", tmp_path / "g.html"]
     with pytest.raises(SystemExit) as ended:
         main(
@@ -541,8 +543,13 @@ def test_pictures_of_graphs(path, tmp_path, capsys):
         )
     assert not ended.value.code
     text = outs[0].read_text("utf-8")
-    for said in ("Log degree, two", "Degree against frequency, one", "Edges over tokens", "n = 40"):
-        assert said in text
+    for title in (
+        "Log degree, two",
+        "Degree against frequency, one",
+        "Edges over tokens",
+        "n = 40",
+    ):
+        assert title in text
     assert "NaN" not in text
     with Atlas.open(path) as atlas:
         dead, one = (read_graph(atlas, name, codes=False) for name in ("dead", "one"))

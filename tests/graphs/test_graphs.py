@@ -1,4 +1,4 @@
-"""Graphs of an SAE for igraph and networkx: those of the tables, isolates and properties included."""
+"""Graphs of an SAE for igraph and networkx equal the tables, with isolates and properties."""
 
 import pytest
 from small_ingest import model, named, run, texts, topk
@@ -15,7 +15,7 @@ def path(tmp_path_factory):
 
 
 @pytest.mark.parametrize("min_count", [1, 3])
-def test_both_libraries_hold_what_the_tables_hold(path, min_count):
+def test_both_libraries_have_the_values_of_the_tables(path, min_count):
     with Atlas.open(path) as atlas:
         nodes = {n["idx"]: n for n in atlas.table("Feature").to_pylist()}
         edges = {
