@@ -1,4 +1,4 @@
-"""Dataset geometry: differences, verdicts, metrics, sweep and report; faults of the published code."""
+"""Dataset geometry: differences, verdicts, metrics, sweep and report; faults of the original study."""
 
 import itertools
 import json
@@ -67,7 +67,7 @@ from ingest.probe.scores import Confusion
 from ingest.probe.settings import ProbeSettings
 from ingest.sae.autoencoder import open_sae
 
-# --- the difference, against a few lines ------------------------------------------------------
+# --- the difference ---------------------------------------------------------------------------
 
 
 def sample(rng, seed, *, features=30, draws=20, draw=None, shift=0.0):
@@ -110,7 +110,7 @@ def weighted_by_hand(a, b, ends, scores_a, scores_b):
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_difference_equals_a_few_lines(seed):
+def test_difference_equals_a_direct_computation(seed):
     rng = np.random.default_rng(seed)
     one = [sample(rng, s, shift=-0.03) for s in (0, 1, 2)]
     other = [sample(rng, s, draw=d) for s in (0, 1, 2, 7) for d in (0, 1)]
@@ -170,7 +170,7 @@ def test_one_stratum_is_the_plain_difference():
     assert found.mean == pytest.approx(found.plain)
 
 
-def test_strata_take_away_a_difference_of_frequencies_alone():
+def test_strata_remove_a_difference_of_frequencies_alone():
     """Scores depend on positives only; one arm has more of the frequent features."""
     one = Sample(0, np.array([0.6] * 10 + [0.9] * 30), np.array([10] * 10 + [100] * 30))
     other = Sample(0, np.array([0.6] * 30 + [0.9] * 10), np.array([10] * 30 + [100] * 10))
@@ -209,7 +209,7 @@ def test_no_feature_passes():
     assert difference([sample(rng, 0)], [sample(rng, 5)]).mean is None  # no seed in common
 
 
-def test_the_same_on_both_sides_is_no_difference():
+def test_equal_arms_have_no_difference():
     rng = np.random.default_rng(3)
     those = [sample(rng, s) for s in range(6)]
     found = difference(those, those)
@@ -228,7 +228,7 @@ def test_draws_that_differ_in_number_are_refused():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_sign_flip_tries_every_flip(seed):
+def test_sign_flip_equals_an_enumeration(seed):
     values = np.random.default_rng(seed).choice([-2, -1, 0, 1, 3], 7).astype(float) / 8
     enough = [
         abs(sum(s * v for s, v in zip(signs, values, strict=True))) >= abs(sum(values))
@@ -260,7 +260,7 @@ def test_sign_flip_of_many_seeds_draws_flips(mean):
     assert difference(those, other).p == difference(those, other).p_floor == 1 / 10_000
 
 
-def test_mean_over_seeds_is_students():
+def test_mean_over_seeds_has_the_interval_of_student_t():
     values = {0: 0.2, 1: 0.4, 5: 0.9}
     found = mean_over_seeds(values)
     ends = ttest_1samp(list(values.values()), 0).confidence_interval(0.95)
@@ -277,7 +277,7 @@ def made_run(rng, *, seeds=6, features=10, documents=20, length=50, types=20):
     """Return two arms with features of one distribution, scored by token tables, as in a tiny run.
 
     Each feature's rates by token type are those of a fixed list, permuted among types, so
-    that nothing tells the arms apart. All are scored on the same validation documents.
+    that the arms have no true difference. All are scored on the same validation documents.
     """
     topic = rng.permutation(types)
     zipf = 1 / (1 + np.arange(types))
@@ -306,12 +306,12 @@ def by_token_table(seed, active, tokens, documents):
     """Score features by a table of training counts by type; draws resample validation documents."""
     train, inactive = active[:documents].sum(axis=0), (tokens - active)[:documents].sum(axis=0)
     share = train / train.sum(axis=1, keepdims=True), inactive / inactive.sum(axis=1, keepdims=True)
-    told = np.where(share[0] > share[1], 1.0, np.where(share[0] < share[1], 0.0, 0.5))
+    predicted = np.where(share[0] > share[1], 1.0, np.where(share[0] < share[1], 0.0, 0.5))
     on, off = active[documents:], (tokens - active)[documents:]
     counts = {
-        "true_positives": (on * told).sum(axis=2),
+        "true_positives": (on * predicted).sum(axis=2),
         "positives": on.sum(axis=2).astype(float),
-        "false_positives": (off * told).sum(axis=2),
+        "false_positives": (off * predicted).sum(axis=2),
         "negatives": off.sum(axis=2).astype(float),
     }
     right = counts["true_positives"].sum(0) / counts["positives"].sum(0)
@@ -349,20 +349,20 @@ ARMS = ("residual", "components", "token-means")
 def truth_7(folder, *, runs, seeds, elsewhere):
     """Return tiny runs with ids permuted among tokens, after the checks that each run must pass.
 
-    From the embedding the map finds nothing, components as small as nothing are none, and the
-    token means are shrunk to the map: there the arms may be the same. From elsewhere the map takes
-    half of the variance, and they are not. ``benchmarks/truth7.py`` does many more such runs.
+    From the embedding, the map predicts nothing, no components are removed, and the
+    token means are shrunk to the map, so the arms may be equal. From another source the map removes
+    half of the variance, and they differ. ``benchmarks/truth7.py`` does many more such runs.
     """
-    made = [
+    done = [
         tiny_run(seed, folder / str(seed), elsewhere=elsewhere, seeds=seeds, arms=ARMS)
         for seed in range(runs)
     ]
-    for run in made:
+    for run in done:
         assert 0.3 < run.taken < 0.7 if elsewhere else abs(run.taken) < 0.01
         assert {p.documents for p in run.probed} == {20}
         assert all(0.45 < run.mean(arm) < 0.55 for arm in ARMS)
         assert not elsewhere or all(run.differences[other].mean != 0 for other in ARMS[1:])
-    return made
+    return done
 
 
 @pytest.mark.slow
@@ -378,14 +378,14 @@ def test_truth_7_in_one_run_of_the_real_fit_training_and_probes(tmp_path, elsewh
 @pytest.mark.deep
 @ELSEWHERE
 def test_truth_7_through_the_real_fit_training_and_probes(tmp_path, elsewhere):
-    """Ids are permuted among tokens, so no arm is easier to predict; and the map may take a real share."""
+    """Ids are permuted among tokens, so no arm is easier to predict, even if the map removes a real share."""
     runs = truth_7(tmp_path, runs=6, seeds=3, elsewhere=elsewhere)
     for other in ARMS[1:]:
         found = [run.differences[other] for run in runs]
-        assert sum(d.low <= 0 <= d.high for d in found) >= 4  # of 6; fewer: 1 in 500 by chance
+        assert sum(d.low <= 0 <= d.high for d in found) >= 4  # of 6; fewer: p = 1/500
         means = [d.mean for d in found]
         assert abs(np.mean(means)) <= 4 * np.std(means, ddof=1) / math.sqrt(len(means))
-        assert abs(np.mean(means)) < 0.012  # plain means, not shrunk, made it -.02
+        assert abs(np.mean(means)) < 0.012  # with plain instead of shrunk means, it was -.02
 
 
 @pytest.mark.slow
@@ -399,7 +399,7 @@ def test_a_planted_effect_of_ids_is_found_by_the_tiny_study(tmp_path):
     assert abs(run.differences["token-means"].mean) < 0.05
 
 
-def test_quantiles_of_resampled_seeds_cover_too_little():
+def test_quantiles_of_resampled_seeds_undercover():
     """Bootstrap quantiles of five seeds are too narrow; intervals by Student's t are not."""
     rng = np.random.default_rng(0)
     plain, ours = [], []
@@ -463,7 +463,7 @@ def test_interval_covers_where_documents_are_few(documents):
 # --- the verdict ----------------------------------------------------------------------------------
 
 
-def made(by_seed, *, half, documents=0.0, other="components"):
+def difference_of(by_seed, *, half, documents=0.0, other="components"):
     values = list(by_seed.values())
     mean = float(np.mean(values))
     return Difference(
@@ -482,9 +482,9 @@ def made(by_seed, *, half, documents=0.0, other="components"):
     )
 
 
-def test_verdicts():
+def test_verdicts_follow_from_the_difference_and_the_margin():
     six = dict(enumerate([-0.05, -0.04, -0.06, -0.05, -0.03, -0.05]))
-    harder = judge(made(six, half=0.01))
+    harder = judge(difference_of(six, half=0.01))
     assert harder.kind == "harder"
     assert (
         "Harder than the components control: the mean balanced accuracy of residual features is lower by 0.0467"
@@ -493,30 +493,32 @@ def test_verdicts():
     assert "detecting a difference of 0.01 with 80% power requires" in harder.sentence
     assert (
         "this sample size detects a difference of 0.1 with 80% power."
-        in judge(made({k: 4 * v for k, v in six.items()}, half=0.02), margin=0.1).sentence
+        in judge(difference_of({k: 4 * v for k, v in six.items()}, half=0.02), margin=0.1).sentence
     )
-    assert harder.size == detectable_size(made(six, half=0.01))
+    assert harder.size == detectable_size(difference_of(six, half=0.01))
     for other, than in (("baseline", "the baseline"), ("token-means", "the token-means control")):
-        assert judge(made(six, half=0.01, other=other)).sentence.startswith(f"Harder than {than}:")
-    higher = judge(made({k: -v for k, v in six.items()}, half=0.01))
+        assert judge(difference_of(six, half=0.01, other=other)).sentence.startswith(
+            f"Harder than {than}:"
+        )
+    higher = judge(difference_of({k: -v for k, v in six.items()}, half=0.01))
     assert higher.kind == "not harder"
     assert higher.sentence.startswith("Not harder than the components control by 0.01 or more:")
     assert "The sign-flip test rejects a difference of -0.01 (p = 0.0312)." in higher.sentence
     near = dict(enumerate([0.001, -0.001, 0.002, -0.002, 0.001, 0.0]))
-    assert judge(made(near, half=0.005)).kind == "not harder"
-    assert judge(made(near, half=0.02)).kind == "cannot tell"
+    assert judge(difference_of(near, half=0.005)).kind == "not harder"
+    assert judge(difference_of(near, half=0.02)).kind == "cannot tell"
     five = dict(itertools.islice(six.items(), 5))  # no test of five seeds reaches .05
-    told = judge(made(five, half=0.01))
-    assert told.kind == "cannot tell"
+    undecided = judge(difference_of(five, half=0.01))
+    assert undecided.kind == "cannot tell"
     assert (
         "The interval excludes 0, but the sign-flip test cannot reach p < .05 with fewer than 6 seeds"
-        in told.sentence
+        in undecided.sentence
     )
-    one = judge(made({0: -0.2}, half=0.01))
+    one = judge(difference_of({0: -0.2}, half=0.01))
     assert (one.kind, one.size.seeds) == ("cannot tell", None)
     assert "One seed gives no estimate of the variance among training runs" in one.sentence
-    lacking = judge(None, against="components")
-    assert (lacking.control, lacking.sentence) == (
+    missing = judge(None, against="components")
+    assert (missing.control, missing.sentence) == (
         "components",
         "Cannot tell: no control was trained and probed.",
     )
@@ -526,7 +528,7 @@ def test_verdicts():
 
 
 def test_numbers_of_the_original_study_allow_no_verdict():
-    """It called a difference of -0.0133 (t = -0.63) a proof, without controls and with one run."""
+    """It reported a difference of -0.0133 (t = -0.63) as proof, without controls and with one run."""
     error = 0.0133 / 0.63
     theirs = Difference(
         "residual",
@@ -548,9 +550,13 @@ def test_numbers_of_the_original_study_allow_no_verdict():
 
 
 KINDS = {
-    "harder": made(dict(enumerate([-0.05, -0.04, -0.06, -0.05, -0.03, -0.05])), half=0.01),
-    "not harder": made(dict(enumerate([0.001, -0.001, 0.002, -0.002, 0.001, 0.0])), half=0.005),
-    "cannot tell": made(dict(enumerate([0.03, -0.03, 0.02, -0.01, 0.0, -0.02])), half=0.03),
+    "harder": difference_of(dict(enumerate([-0.05, -0.04, -0.06, -0.05, -0.03, -0.05])), half=0.01),
+    "not harder": difference_of(
+        dict(enumerate([0.001, -0.001, 0.002, -0.002, 0.001, 0.0])), half=0.005
+    ),
+    "cannot tell": difference_of(
+        dict(enumerate([0.03, -0.03, 0.02, -0.01, 0.0, -0.02])), half=0.03
+    ),
 }
 
 THINGS = {
@@ -577,10 +583,10 @@ TOO_MUCH = (
 )
 
 
-def clauses(said):
-    """Return the source and both sentences of a headline; nothing else is in it."""
+def clauses(text):
+    """Return the source and both sentences of a headline, which has no other content."""
     parts = re.fullmatch(
-        r"Probes predict features from (.*?)\. ([A-Z].*? removed\))\. ([A-Z].*? removed\))\.", said
+        r"Probes predict features from (.*?)\. ([A-Z].*? removed\))\. ([A-Z].*? removed\))\.", text
     )
     return parts.group(1), parts.group(2), parts.group(3)
 
@@ -589,12 +595,12 @@ def clauses(said):
 def test_the_headline_reports_two_verdicts_and_nothing_more(components, means):
     found = [judge(KINDS[components]), judge(replace(KINDS[means], other="token-means"))]
     assert [v.kind for v in found] == [components, means]
-    said = headline(*found, source="the embedding")
-    source, one, other = clauses(said)
+    text = headline(*found, source="the embedding")
+    source, one, other = clauses(text)
     assert source == "the embedding"
-    for told, kind, control in zip((one, other), (components, means), THINGS, strict=True):
-        assert told == f"{CLAUSES[kind]}{THINGS[control][4:]}"
-    assert not [claim for claim in TOO_MUCH if claim in said]
+    for sentence, kind, control in zip((one, other), (components, means), THINGS, strict=True):
+        assert sentence == f"{CLAUSES[kind]}{THINGS[control][4:]}"
+    assert not [claim for claim in TOO_MUCH if claim in text]
 
 
 @pytest.mark.parametrize(
@@ -614,24 +620,24 @@ def test_the_headline_reports_two_verdicts_and_nothing_more(components, means):
         (-0.002, 0.001, 0.001, "residual features are harder to predict"),
     ],
 )
-def test_clauses_at_the_edges(center, half, margin, clause):
+def test_clauses_near_the_margin_and_zero(center, half, margin, clause):
     """Harder by .002, not harder with an interval from just above -.01, and higher by .05."""
     values = dict(enumerate(center + np.array([0.0002, -0.0002, 0.0001, -0.0001, 0.0, 0.0])))
-    of = [judge(made(values, half=half, other=name), margin=margin) for name in THINGS]
+    of = [judge(difference_of(values, half=half, other=name), margin=margin) for name in THINGS]
     assert {v.clause for v in of} == {clause}
-    said = headline(*of, source="s")
-    for told, control in zip(clauses(said)[1:], THINGS, strict=True):
-        assert told == f"{clause[0].upper()}{clause[1:]} {THINGS[control]}"
-    assert not [claim for claim in TOO_MUCH if claim in said]
+    text = headline(*of, source="s")
+    for sentence, control in zip(clauses(text)[1:], THINGS, strict=True):
+        assert sentence == f"{clause[0].upper()}{clause[1:]} {THINGS[control]}"
+    assert not [claim for claim in TOO_MUCH if claim in text]
     slight = "by less than" in clause
     assert all(("by less than" in v.sentence) == slight for v in of)
-    # None of the other verdicts is hinted at, nor that the residual is easier.
-    assert "easier" not in said
+    # The text suggests no other verdict, nor that the residual is easier.
+    assert "easier" not in text
     starts = ("residual features are harder", "residual features are not harder", "this sample is")
     for other in starts:
         capital = other[0].upper() + other[1:]
-        assert (capital in said) == clause.startswith(other)
-        assert said.count(capital) in (0, 2)
+        assert (capital in text) == clause.startswith(other)
+        assert text.count(capital) in (0, 2)
 
 
 @pytest.mark.parametrize("largest", ["seeds", "documents", "draws"])
@@ -640,7 +646,7 @@ def test_reported_size_has_80_percent_power(largest):
     variance = {"seeds": 4e-5, "documents": 2e-6, "draws": 2e-6}
     variance[largest] *= 8
     now = replace(
-        made(dict(enumerate([0.03, -0.03, 0.02, -0.01])), half=0.05),
+        difference_of(dict(enumerate([0.03, -0.03, 0.02, -0.01])), half=0.05),
         seed_variance=variance["seeds"],
         document_variance=variance["documents"],
         documents=30,
@@ -662,20 +668,22 @@ def test_reported_size_has_80_percent_power(largest):
         (variance["documents"] / size.documents, documents - 1),
         (variance["draws"] * 3 / size.draws, size.draws - 1),
     ]
-    mean, told, loss = np.full(runs, -0.01), np.zeros(runs), np.zeros(runs)
+    mean, estimated, loss = np.full(runs, -0.01), np.zeros(runs), np.zeros(runs)
     for v, df in parts:
         seen = v * rng.chisquare(df, runs) / df
-        mean, told, loss = (
+        mean, estimated, loss = (
             mean + rng.normal(0, math.sqrt(v), runs),
-            told + seen,
+            estimated + seen,
             loss + seen**2 / df,
         )
-    power = np.mean(mean + t.ppf(0.975, told**2 / loss) * np.sqrt(told) < 0)
+    power = np.mean(mean + t.ppf(0.975, estimated**2 / loss) * np.sqrt(estimated) < 0)
     assert 0.76 <= power <= 0.9
 
 
 def test_no_larger_size_is_reported_if_the_present_one_suffices():
-    near = made(dict(enumerate([-0.006, -0.005, -0.0065, -0.006, -0.0055, -0.0045])), half=0.0063)
+    near = difference_of(
+        dict(enumerate([-0.006, -0.005, -0.0065, -0.006, -0.0055, -0.0045])), half=0.0063
+    )
     found = judge(near)
     assert found.kind == "cannot tell"
     assert (found.size.seeds, found.size.documents) == (6, 1)
@@ -686,7 +694,7 @@ def test_no_larger_size_is_reported_if_the_present_one_suffices():
 
 
 def test_too_few_documents_are_no_verdict():
-    six = made(dict(enumerate([-0.05, -0.04, -0.06, -0.05, -0.03, -0.05])), half=0.01)
+    six = difference_of(dict(enumerate([-0.05, -0.04, -0.06, -0.05, -0.03, -0.05])), half=0.01)
     assert judge(replace(six, documents=20)).kind == "harder"
     found = judge(replace(six, documents=19))
     assert found.kind == "cannot tell"
@@ -697,7 +705,7 @@ def test_too_few_documents_are_no_verdict():
 
 
 def test_probes_without_a_number_of_documents_give_no_verdict():
-    six = made(dict(enumerate([-0.05, -0.04, -0.06, -0.05, -0.03, -0.05])), half=0.01)
+    six = difference_of(dict(enumerate([-0.05, -0.04, -0.06, -0.05, -0.03, -0.05])), half=0.01)
     found = judge(replace(six, documents=None))
     assert found.kind == "cannot tell"
     assert "computed by an earlier version" in found.sentence
@@ -705,7 +713,7 @@ def test_probes_without_a_number_of_documents_give_no_verdict():
 
 
 def test_no_verdict_without_draws_of_documents():
-    six = made(dict(enumerate([-0.05, -0.04, -0.06, -0.05, -0.03, -0.05])), half=0.01)
+    six = difference_of(dict(enumerate([-0.05, -0.04, -0.06, -0.05, -0.03, -0.05])), half=0.01)
     for documents in (None, 40):
         bare = replace(six, documents=documents, document_variance=None, resampled=("seeds",))
         assert bare.high < 0
@@ -739,7 +747,7 @@ def test_arms_without_a_common_seed():
     assert "pass the filter" in found.sentence
 
 
-def test_a_control_that_is_none_gives_no_verdict():
+def test_an_unfit_control_gives_no_verdict():
     found = judge(KINDS["harder"], unfit="it took nothing away")
     assert found.kind == "cannot tell"
     assert found.sentence.startswith(
@@ -753,13 +761,13 @@ def test_reported_seeds_suffice_for_interval_and_sign_flip_test(ratio):
     """Simulate differences of the margin with the reported number of seeds."""
     sd = 0.01 / ratio
     values = np.array([1, -1, 1, -1, 1, -1]) * sd * math.sqrt(5 / 6)
-    size = detectable_size(made(dict(enumerate(values)), half=0.05))
-    rng, told, runs = np.random.default_rng(0), 0, 300
+    size = detectable_size(difference_of(dict(enumerate(values)), half=0.05))
+    rng, detected, runs = np.random.default_rng(0), 0, 300
     for _ in range(runs):
         x = rng.normal(-0.01, sd, size.seeds)
         ends = ttest_1samp(x, 0).confidence_interval(0.95)
-        told += ends.high < 0 and sign_flip(list(x)) < 0.05
-    assert told / runs > 0.72  # four in five, less three standard errors
+        detected += ends.high < 0 and sign_flip(list(x)) < 0.05
+    assert detected / runs > 0.72  # four in five, less three standard errors
 
 
 # --- marks ----------------------------------------------------------------------------------------
@@ -819,13 +827,13 @@ def test_a_study_is_read_with_its_probes(folder):
     one = study.of("components")[1]
     assert (one.sae, one.seed, one.draw, one.requested) == ("components-s0-d1", 0, 1, 30)
     assert one.passed == 20 / 30
-    # Draws are of the features they are said to be of: their means are near the scores.
+    # Draws belong to the listed features: their means are near the scores.
     drawn = one.sample()
     assert np.abs(drawn.draws.mean(axis=0) - drawn.scores).max() < 0.05
     assert np.ptp(drawn.scores) > 0.1
 
 
-def test_a_study_that_is_not_there(folder, tmp_path):
+def test_unknown_studies_and_runs_are_refused(folder, tmp_path):
     with pytest.raises(UnknownName, match="residual study"):
         open_study(folder, "other")
     with pytest.raises(UnknownName, match="run"):
@@ -837,13 +845,13 @@ def test_a_study_that_is_not_there(folder, tmp_path):
 
 @pytest.mark.slow
 def test_arms_whose_features_all_fail_the_filter_are_probed(tmp_path):
-    made_of = study_atlas(
+    study_folder = study_atlas(
         tmp_path / "s.atlas", seeds=2, features=12, passing={"residual": 0, "token-means": 0}
     )
-    study = open_study(made_of)
+    study = open_study(study_folder)
     assert study.unprobed == ()
     assert [p.passed for p in study.of("residual")] == [0.0, 0.0]
-    done = asked_of_command("geometry", made_of.path, "--out", tmp_path / "r.html")
+    done = run_report("geometry", study_folder.path, "--out", tmp_path / "r.html")
     assert done.exit_code == 0, done.output
     text = (tmp_path / "r.html").read_text("utf-8")
     assert (
@@ -862,8 +870,8 @@ def test_arms_whose_features_all_fail_the_filter_are_probed(tmp_path):
 @pytest.mark.slow
 def test_report_uses_the_source_site_of_the_study(tmp_path):
     source = "blocks.0.hook_resid_post"
-    made_of = study_atlas(tmp_path / "s.atlas", seeds=2, features=12, source=source)
-    with Atlas.open(made_of.path) as atlas:
+    study_folder = study_atlas(tmp_path / "s.atlas", seeds=2, features=12, source=source)
+    with Atlas.open(study_folder.path) as atlas:
         mine, other = find(atlas), find(atlas, site="hook_embed")
     assert (mine.source, len(mine.study.probed)) == (source, 10)
     assert mine.difference("residual", "components").seeds == 2
@@ -880,15 +888,15 @@ def test_report_uses_the_source_site_of_the_study(tmp_path):
 
 
 def test_other_studies_are_named(tmp_path):
-    made_of = study_atlas(tmp_path / "s.atlas", seeds=1, features=12, effects={"baseline": 0})
-    there = made_of.sound().parts["residual/study"]
+    study_folder = study_atlas(tmp_path / "s.atlas", seeds=1, features=12, effects={"baseline": 0})
+    there = study_folder.sound().parts["residual/study"]
     tables = [(name, there.table(name)) for name in there.manifest.tables]
     write_part(
-        made_of.part("residual", "another"),
+        study_folder.part("residual", "another"),
         replace(there.manifest, name="another", settings={"source": "hook_embed"}, tables={}),
         tables,
     )
-    with Atlas.open(made_of.path) as atlas:
+    with Atlas.open(study_folder.path) as atlas:
         found = find(atlas, study="study")
     assert found.study.others == ("another",)
     assert "To report on another study of this atlas, pass --study: another" in html(
@@ -897,17 +905,19 @@ def test_other_studies_are_named(tmp_path):
 
 
 def test_probes_of_other_settings_are_not_compared(tmp_path):
-    made_of = study_atlas(
+    study_folder = study_atlas(
         tmp_path / "s.atlas", seeds=1, features=12, effects={"baseline": 0, "residual": 0}
     )
-    place = made_of.part("probe", "residual-s0@hook_embed@document-active")
-    part = read_manifest(place)
+    part_folder = study_folder.part("probe", "residual-s0@hook_embed@document-active")
+    part = read_manifest(part_folder)
     tables = [(name, part.table(name)) for name in part.manifest.tables]
-    rmtree(place)
-    said = replace(part.manifest, settings=dict(part.manifest.settings) | {"tau": 0.9}, tables={})
-    write_part(place, said, tables)
+    rmtree(part_folder)
+    manifest = replace(
+        part.manifest, settings=dict(part.manifest.settings) | {"tau": 0.9}, tables={}
+    )
+    write_part(part_folder, manifest, tables)
     with pytest.raises(Mismatch, match=r"different settings \(tau\)"):
-        open_study(made_of)
+        open_study(study_folder)
 
 
 def test_token_metrics(folder):
@@ -928,7 +938,7 @@ def test_matches_between_arms(folder):
         ("baseline", "baseline", "other"),
         ("baseline", "residual", "same"),
     ]
-    assert rows[1]["counterparts"] == 2  # the third is by chance
+    assert rows[1]["counterparts"] == 2  # the third is not significant
     assert rows[1]["share"] == 2 / 29
     assert rows[1]["pearson"] == pytest.approx(0.7)
 
@@ -976,8 +986,8 @@ def test_scores_have_the_form_of_the_original_study(found):
 
 
 def test_probes_of_an_earlier_version_are_read_and_recomputed_by_the_printed_command(tmp_path):
-    made_of = study_atlas(tmp_path / "s.atlas", seeds=2, features=12, documents=None)
-    with Atlas.open(made_of.path) as atlas:
+    study_folder = study_atlas(tmp_path / "s.atlas", seeds=2, features=12, documents=None)
+    with Atlas.open(study_folder.path) as atlas:
         found = find(atlas)
     assert found.difference("residual", "components").documents is None
     assert all("computed by an earlier version" in v.sentence for v in found.verdicts)
@@ -990,13 +1000,13 @@ def test_probes_of_an_earlier_version_are_read_and_recomputed_by_the_printed_com
         ("hook_embed",),
         ("document",),
     )
-    # As the probes' own parts say: the study's settings hold none here.
+    # From the parts of the probes, because the settings of this study have none.
     assert (how["draws"], how["kinds"], how["seed"]) == (50, ("active",), None)
     assert lines[-1] in unescape(html(found, where="my atlas", charts={}))
 
 
 def test_the_command_has_the_options_of_the_chosen_run(folder):
-    said = {
+    probing = {
         "split": "document",
         "kind": "active",
         "penalty": 0.5,
@@ -1012,7 +1022,7 @@ def test_the_command_has_the_options_of_the_chosen_run(folder):
     with Atlas.open(folder.path) as atlas:
         found = find(atlas)
     study = replace(
-        found.study, probing=said | {"seed": 3}, sources={"model": {"source": "memory"}}
+        found.study, probing=probing | {"seed": 3}, sources={"model": {"source": "memory"}}
     )
     ((why, lines),) = without_verdict(replace(found, study=study), "my atlas")
     assert "no bootstrap draws of documents" in why
@@ -1035,8 +1045,8 @@ def test_the_command_has_the_options_of_the_chosen_run(folder):
 
 @pytest.fixture(scope="module")
 def six(tmp_path_factory):
-    made_of = study_atlas(tmp_path_factory.mktemp("six") / "s.atlas", features=12)
-    with Atlas.open(made_of.path) as atlas:
+    study_folder = study_atlas(tmp_path_factory.mktemp("six") / "s.atlas", features=12)
+    with Atlas.open(study_folder.path) as atlas:
         return find(atlas)
 
 
@@ -1048,13 +1058,13 @@ def test_many_saes_are_summarized_by_arm_and_folded(six):
     assert all(name not in by_arm and name in each for name in arms["sae"])
     for arm in set(arms["arm"]):
         losses = [row["final_loss"] for row in arms.to_dict("records") if row["arm"] == arm]
-        told = f"{min(losses):.3f}" + f" to {max(losses):.3f}" * (min(losses) < max(losses))
+        expected = f"{min(losses):.3f}" + f" to {max(losses):.3f}" * (min(losses) < max(losses))
         (row,) = [
             line
             for line in by_arm.split("<tr>")
             if line.startswith(f'<td class="words">{arm}<') and f"<td>{len(losses)}<" in line
         ]
-        assert f">{told}<" in row
+        assert f">{expected}<" in row
     few = replace(six.study, arms=arms[arms["seed"] < 2])
     text = html(replace(six, study=few), where="s.atlas", charts={})
     assert "<details>" not in text
@@ -1097,10 +1107,10 @@ def test_token_means_of_an_earlier_version_give_no_verdict(six, version):
 )
 def test_shrinkage_of_token_means_is_reported(tmp_path, source, prior, takes):
     for shrunk in (8.0, 1e12):
-        made_of = study_atlas(
+        study_folder = study_atlas(
             tmp_path / f"{shrunk}.atlas", seeds=2, features=12, source=source, shrunk=shrunk
         )
-        with Atlas.open(made_of.path) as atlas:
+        with Atlas.open(study_folder.path) as atlas:
             found = find(atlas)
         text = html(found, where="s.atlas", charts={})
         if shrunk > 1e11:
@@ -1110,13 +1120,13 @@ def test_shrinkage_of_token_means_is_reported(tmp_path, source, prior, takes):
         else:
             assert f"shrunk towards {prior} (with the weight of 8 tokens of each id)" in text
             assert "The mean is removed for ids with many more than 8 tokens" in text
-        told = [takes in v.sentence for v in found.verdicts]
-        assert told == [False, False, shrunk > 1e11]
+        reported = [takes in v.sentence for v in found.verdicts]
+        assert reported == [False, False, shrunk > 1e11]
         assert without_verdict(found, "s.atlas") == []
 
 
 @pytest.mark.parametrize(
-    ("residual", "components", "apart", "said"),
+    ("residual", "components", "apart", "reason"),
     [
         (
             0.4,
@@ -1137,7 +1147,7 @@ def test_shrinkage_of_token_means_is_reported(tmp_path, source, prior, takes):
     ],
 )
 def test_components_that_remove_another_share_are_no_control(
-    six, residual, components, apart, said
+    six, residual, components, apart, reason
 ):
     arms = six.study.arms.copy()
     share = arms["arm"].map({"residual": residual, "components": components})
@@ -1145,18 +1155,18 @@ def test_components_that_remove_another_share_are_no_control(
     study = replace(six.study, arms=arms)
     _, control, means = verdicts_of(study, six.differences)
     assert means.kind == "not harder"
-    assert control.kind == ("harder" if said is None else "cannot tell")
-    if said is not None:
-        assert re.search(said, control.sentence)
-        told = headline(control, means, source="s")
-        assert clauses(told)[1].startswith("This study cannot tell whether residual features are")
+    assert control.kind == ("harder" if reason is None else "cannot tell")
+    if reason is not None:
+        assert re.search(reason, control.sentence)
+        text = headline(control, means, source="s")
+        assert clauses(text)[1].startswith("This study cannot tell whether residual features are")
 
 
 def test_sweep_and_floor(tmp_path):
-    made_of = study_atlas(tmp_path / "s.atlas", seeds=1, features=12, effects={"baseline": 0})
-    add_sae(made_of, "of-random", 4, counts=np.ones((4, 4), int), model="random")
-    add_maps(made_of, "random", r2=0.25)
-    with Atlas.open(made_of.path) as atlas:
+    study_folder = study_atlas(tmp_path / "s.atlas", seeds=1, features=12, effects={"baseline": 0})
+    add_sae(study_folder, "of-random", 4, counts=np.ones((4, 4), int), model="random")
+    add_maps(study_folder, "random", r2=0.25)
+    with Atlas.open(study_folder.path) as atlas:
         floors = assign_floors(atlas, ["random"], available={"m", "random"})
         assert floors == {"m": "random"}
         rows = sweep_rows(atlas, floors=floors)
@@ -1186,10 +1196,10 @@ def test_sweep_and_floor(tmp_path):
 
 
 def test_verdicts_are_compared_with_those_of_random_weights(tmp_path):
-    made_of = study_atlas(tmp_path / "s.atlas", seeds=1, features=12, effects={"baseline": 0})
-    add_sae(made_of, "of-random", 4, counts=np.ones((4, 4), int), model="random")
+    study_folder = study_atlas(tmp_path / "s.atlas", seeds=1, features=12, effects={"baseline": 0})
+    add_sae(study_folder, "of-random", 4, counts=np.ones((4, 4), int), model="random")
     add_probes(
-        made_of,
+        study_folder,
         "of-random",
         [0, 1, 2, 3],
         scores=np.array([0.9, 0.85, 0.6, 0.75]),
@@ -1198,7 +1208,7 @@ def test_verdicts_are_compared_with_those_of_random_weights(tmp_path):
         left_out=0,
         model="random",
     )
-    with Atlas.open(made_of.path) as atlas:
+    with Atlas.open(study_folder.path) as atlas:
         both = verdict_rows(load(atlas))
         assert [row["model"] for row in both] == ["m", "random"]
         found = find(atlas, floors=["random"])
@@ -1206,7 +1216,7 @@ def test_verdicts_are_compared_with_those_of_random_weights(tmp_path):
         assert {k: row[k] for k in both[0] if not k.startswith("floor")} == {
             k: v for k, v in both[0].items() if not k.startswith("floor")
         }
-        # By hand: two scores above .8 are told by the token, one below .7 by context.
+        # By hand: two scores above .8 give the verdict token, one below .7 gives context.
         assert (row["floor"], row["floor_features"]) == ("random", 4)
         assert (row["floor_token"], row["floor_context"], row["floor_undecided"]) == (
             0.5,
@@ -1247,10 +1257,10 @@ def test_the_deepest_layer_is_compared_with_its_floor():
 
 
 def test_a_floor_with_maps_only_has_no_verdicts(tmp_path):
-    made_of = study_atlas(tmp_path / "s.atlas", seeds=1, features=12, effects={"baseline": 0})
-    add_sae(made_of, "of-random", 4, counts=np.ones((4, 4), int), model="random")
-    add_maps(made_of, "random", r2=0.25)
-    with Atlas.open(made_of.path) as atlas:
+    study_folder = study_atlas(tmp_path / "s.atlas", seeds=1, features=12, effects={"baseline": 0})
+    add_sae(study_folder, "of-random", 4, counts=np.ones((4, 4), int), model="random")
+    add_maps(study_folder, "random", r2=0.25)
+    with Atlas.open(study_folder.path) as atlas:
         found = find(atlas, floors=["random"])
         text = html(found, where="a")
         drawn = figures(found)["verdicts"][0].to_dict()
@@ -1265,16 +1275,16 @@ def test_a_floor_with_maps_only_has_no_verdicts(tmp_path):
 
 
 def test_verdicts_are_reported_without_maps(tmp_path):
-    made_of = study_atlas(tmp_path / "s.atlas", seeds=1, features=12, effects={"baseline": 0})
-    rmtree(made_of.path / "parts" / "transcoder")
-    with Atlas.open(made_of.path) as atlas:
+    study_folder = study_atlas(tmp_path / "s.atlas", seeds=1, features=12, effects={"baseline": 0})
+    rmtree(study_folder.path / "parts" / "transcoder")
+    with Atlas.open(study_folder.path) as atlas:
         text = html(find(atlas), where="a")
     assert "This atlas has no map;" in text
     assert "How well the token predicts features, by layer" in text
     assert "Verdicts by layer (shares of probed features)" in text
 
 
-def test_the_picture_of_the_sweep_has_one_run_a_target_and_only_what_was_measured():
+def test_the_plot_of_the_sweep_has_one_run_per_target_and_only_measured_values():
     plain = {
         "model": "m",
         "layer": 0,
@@ -1317,13 +1327,13 @@ def test_the_picture_of_the_sweep_has_one_run_a_target_and_only_what_was_measure
 
 
 class Page(HTMLParser):
-    """Count the tags of a page, and collect the addresses that it would load."""
+    """Count the tags of a page, and collect the addresses that it loads."""
 
     VOID = frozenset({"meta", "br", "img", "link", "input", "hr"})
 
     def __init__(self, text):
         super().__init__()
-        self.tags, self.asked, self.ids, self.open = [], [], [], []
+        self.tags, self.addresses, self.ids, self.open = [], [], [], []
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
@@ -1332,7 +1342,7 @@ class Page(HTMLParser):
             self.open.append(tag)
         for name, value in attrs:
             if name in ("src", "href", "xlink:href", "data", "action"):
-                self.asked.append(value)
+                self.addresses.append(value)
             if name == "id":
                 self.ids.append(value)
 
@@ -1340,21 +1350,19 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
 
-def asked_of_command(*words):
+def run_report(*words):
     return CliRunner().invoke(report, [str(w) for w in words], catch_exceptions=True)
 
 
 @pytest.mark.slow
 def test_the_report_is_a_self_contained_page(folder, tmp_path):
     out = tmp_path / "r.html"
-    done = asked_of_command(
-        "geometry", folder.path, "--out", out, "--figures", tmp_path / "figures"
-    )
+    done = run_report("geometry", folder.path, "--out", out, "--figures", tmp_path / "figures")
     assert done.exit_code == 0, done.output
     text = out.read_text("utf-8")
     page = Page(text)
     assert page.open == []
-    assert page.asked == []
+    assert page.addresses == []
     assert not re.search(r"https?://|@import|<script|url\((?!#)", text)
     assert len(page.ids) == len(set(page.ids))
     assert set(re.findall(r"url\(#([^)]+)\)", text)) <= set(page.ids)
@@ -1383,23 +1391,23 @@ def test_the_report_is_a_self_contained_page(folder, tmp_path):
 
 
 def test_the_report_as_json(folder, tmp_path):
-    done = asked_of_command(
-        "--json", "geometry", "--atlas", folder.path, "--out", tmp_path / "r.html"
-    )
-    said = json.loads(done.stdout)["result"]
-    assert said["headline"].startswith("Probes predict features from the embedding. ")
-    assert [v["control"] for v in said["verdicts"]] == ["baseline", "components", "token-means"]
-    assert all(v["asks"] and "with 80% power" in v["sentence"] for v in said["verdicts"])
-    assert {"r2_published", "mse", "mse_with_bos", "bos_share"} <= set(said["maps"][0])
-    assert {row["score"] for row in said["scores"]} == {"accuracy", "balanced_accuracy"}
-    assert [(d["one"], d["other"]) for d in said["differences"]][3] == ("residual", "components")
-    assert said["arms"][0]["passed"]["mean"] == pytest.approx(20 / 30)
-    assert said["written"] == [str(tmp_path / "r.html")]
+    done = run_report("--json", "geometry", "--atlas", folder.path, "--out", tmp_path / "r.html")
+    result = json.loads(done.stdout)["result"]
+    assert result["headline"].startswith("Probes predict features from the embedding. ")
+    assert [v["control"] for v in result["verdicts"]] == ["baseline", "components", "token-means"]
+    assert all(v["asks"] and "with 80% power" in v["sentence"] for v in result["verdicts"])
+    assert {"r2_published", "mse", "mse_with_bos", "bos_share"} <= set(result["maps"][0])
+    assert {row["score"] for row in result["scores"]} == {"accuracy", "balanced_accuracy"}
+    assert [(d["one"], d["other"]) for d in result["differences"]][3] == ("residual", "components")
+    assert result["arms"][0]["passed"]["mean"] == pytest.approx(20 / 30)
+    assert result["written"] == [str(tmp_path / "r.html")]
 
 
 def test_names_are_escaped(tmp_path):
-    made_of = study_atlas(tmp_path / "a&b <i>.atlas", seeds=1, features=12, effects={"baseline": 0})
-    done = asked_of_command("geometry", made_of.path, "--out", tmp_path / "r.html")
+    study_folder = study_atlas(
+        tmp_path / "a&b <i>.atlas", seeds=1, features=12, effects={"baseline": 0}
+    )
+    done = run_report("geometry", study_folder.path, "--out", tmp_path / "r.html")
     assert done.exit_code == 0, done.output
     text = (tmp_path / "r.html").read_text("utf-8")
     assert "a&amp;b &lt;i&gt;" in text
@@ -1442,7 +1450,7 @@ def test_the_commands_reproduce_the_report(folder):
 
 def test_models_with_equal_settings_are_mapped_by_one_command(folder):
     usual = asdict(TranscoderSettings())
-    alike = {k: list(v) if isinstance(v, tuple) else v for k, v in usual.items()} | {
+    equal = {k: list(v) if isinstance(v, tuple) else v for k, v in usual.items()} | {
         "documents": None
     }
     other = {
@@ -1459,9 +1467,9 @@ def test_models_with_equal_settings_are_mapped_by_one_command(folder):
         replace(
             found,
             mapped=[
-                Mapped("m", "a folder/m", True, ("all",), alike),
-                Mapped("random", "/some/random", False, ("all",), alike),
-                Mapped("floor", "/some/random", False, ("all",), alike),
+                Mapped("m", "a folder/m", True, ("all",), equal),
+                Mapped("random", "/some/random", False, ("all",), equal),
+                Mapped("floor", "/some/random", False, ("all",), equal),
                 Mapped("m", "memory", True, ("a", "b"), other, like="one"),
                 Mapped("lost", "memory", False, ("a", "b"), other, like="one"),
             ],
@@ -1477,14 +1485,18 @@ def test_models_with_equal_settings_are_mapped_by_one_command(folder):
     assert (two["method"], two["folds"], two["draws"], two["seed"]) == ("adam", 4, 0, 5)
     assert (two["rates"], two["targets"], two["like"]) == ((0.1, 0.01), ("a", "b"), "one")
     notes = " ".join(line for line in lines if line.startswith("#"))
-    for said in ("The model m was", "The model lost was", "some documents only (documents=3-ab)"):
-        assert said in notes
+    for expected in (
+        "The model m was",
+        "The model lost was",
+        "some documents only (documents=3-ab)",
+    ):
+        assert expected in notes
 
 
 def test_settings_without_an_option_are_noted_and_the_demo_text_is_omitted(folder):
     with Atlas.open(folder.path) as atlas:
         found = find(atlas)
-    said = found.study.settings | {
+    settings = found.study.settings | {
         "map_share": 0.3,
         "train_share": 0.5,
         "folds": 7,
@@ -1497,16 +1509,16 @@ def test_settings_without_an_option_are_noted_and_the_demo_text_is_omitted(folde
         sources = found.study.sources | {
             "text": {"source": text, "field": "text", "split": "train"}
         }
-        study = replace(found.study, settings=said, sources=sources)
+        study = replace(found.study, settings=settings, sources=sources)
         lines = commands(replace(found, study=study), "a")
         assert parsed(lines)[0][1]["text"] is None
         assert not any("machine" in line for line in lines)
-        told = [line.split()[1] for line in lines if "no option for this" in line]
-        assert sorted(told) == ["epochs", "folds", "map_share", "penalties", "probe.draws"]
+        noted = [line.split()[1] for line in lines if "no option for this" in line]
+        assert sorted(noted) == ["epochs", "folds", "map_share", "penalties", "probe.draws"]
 
 
 @pytest.mark.parametrize(
-    ("corpus", "ingested", "said"),
+    ("corpus", "ingested", "expected"),
     [
         (
             {"source": "/x/ingest/demo/text.jsonl"},
@@ -1518,7 +1530,7 @@ def test_settings_without_an_option_are_noted_and_the_demo_text_is_omitted(folde
             {"n": IngestedSae("./s"), "k": IngestedSae("memory")},
             "`atlas ingest --atlas a --sae n=./s --sae k=SAE --text t.txt --split-on line --tokens 9`",
         ),
-        # A command for each model; the first of them brings the text.
+        # One command per model; the first one has the text.
         (
             {"source": "t.jsonl", "field": "story", "split": "train", "split_on": "paragraph"},
             {
@@ -1537,11 +1549,11 @@ def test_settings_without_an_option_are_noted_and_the_demo_text_is_omitted(folde
         ({"study": "first"}, {}, "`atlas report geometry a --study first`"),
     ],
 )
-def test_how_the_atlas_was_created_is_a_note(folder, corpus, ingested, said):
+def test_how_the_atlas_was_created_is_a_note(folder, corpus, ingested, expected):
     with Atlas.open(folder.path) as atlas:
         found = find(atlas)
     lines = commands(replace(found, corpus=corpus, ingested=ingested), "a")
-    (note,) = [line for line in lines if said in line]
+    (note,) = [line for line in lines if expected in line]
     assert note.startswith("#")
     parsed([line for line in note.split("`") if line.startswith("atlas ") and len(line) > 12])
 
@@ -1616,7 +1628,7 @@ def test_a_real_study_is_reported(tmp_path):
     assert (against.seeds, against.draws) == (2, 2)
     sides = {row["role"]: row["documents"] for row in study.split.to_dict("records")}
     assert 0.05 * sides["corpus"] < against.documents < 0.5 * sides["corpus"]
-    done = asked_of_command("geometry", path, "--out", tmp_path / "r.html")
+    done = run_report("geometry", path, "--out", tmp_path / "r.html")
     assert done.exit_code == 0, done.output
     text = (tmp_path / "r.html").read_text("utf-8")
     assert Page(text).open == []
@@ -1634,7 +1646,7 @@ def test_a_real_study_is_reported(tmp_path):
 
 def test_the_report_names_missing_data(tmp_path):
     bare = small_atlas(tmp_path / "bare.atlas")
-    done = asked_of_command("geometry", bare.path, "--out", tmp_path / "r.html")
+    done = run_report("geometry", bare.path, "--out", tmp_path / "r.html")
     assert done.exit_code == 0, done.output
     text = (tmp_path / "r.html").read_text("utf-8")
     assert "This atlas has no residual study;" in text
@@ -1644,14 +1656,14 @@ def test_the_report_names_missing_data(tmp_path):
 
 
 def test_invalid_options_are_refused(folder, tmp_path):
-    done = asked_of_command("geometry", folder.path, "--out", tmp_path / "r.pdf")
+    done = run_report("geometry", folder.path, "--out", tmp_path / "r.pdf")
     assert isinstance(done.exception, BadInput)
-    assert asked_of_command("geometry", folder.path, "--out", tmp_path / "r.png").exit_code == 2
-    assert asked_of_command("geometry", folder.path, "--atlas", "other").exit_code == 2
-    assert asked_of_command("geometry", folder.path, "--margin", "0").exit_code == 2
+    assert run_report("geometry", folder.path, "--out", tmp_path / "r.png").exit_code == 2
+    assert run_report("geometry", folder.path, "--atlas", "other").exit_code == 2
+    assert run_report("geometry", folder.path, "--margin", "0").exit_code == 2
 
 
-# --- the faults of the published code, and that ours are none of them ---------------------------------
+# --- faults of the original study that this code does not have ----------------------------------------
 
 
 def test_fault_layer_index_off_by_one():
@@ -1674,7 +1686,7 @@ def toy_text(*, bos=40, tokens=1000, types=50, width=6, seed=0):
     vectors, means = rng.normal(size=(types, width + 1)), rng.normal(size=(types, width))
     vectors[:, width] = (
         np.arange(types) == 0
-    )  # a direction that tells BOS apart, as wide models have
+    )  # a direction that distinguishes BOS, as wide models have
     ids = np.concatenate([np.zeros(bos, int), rng.integers(1, types, tokens)])
     target = means[ids] + rng.normal(size=(len(ids), width))
     target[:bos] = 0
@@ -1692,15 +1704,15 @@ def scored(x, y, *, line=None):
 def test_fault_bos_in_the_mean():
     """40 BOS tokens among 10,240 had half of the squared error, and nearly all variance."""
     ids, x, y = toy_text()
-    whole, _ = scored(x, y)
+    with_bos, _ = scored(x, y)
     text = ids > 0
     ours, _ = scored(x[text], y[text])
     theirs = LinearRegression().fit(x, y).predict(x)
     published = 1 - ((y - theirs) ** 2).sum() / ((y - y.mean()) ** 2).sum()
     error = ((y - theirs) ** 2).sum(axis=1)
-    assert published > 0.99  # though the text is explained by a few percent
+    assert published > 0.99  # although the map explains a few percent of the text
     assert error[~text].sum() / error.sum() > 0.5
-    assert whole.published == pytest.approx(published)
+    assert with_bos.published == pytest.approx(published)
     fitted = LinearRegression().fit(x[text], y[text])
     expected = r2_score(y[text], fitted.predict(x[text]), multioutput="variance_weighted")
     assert ours.weighted == pytest.approx(expected)
@@ -1724,25 +1736,25 @@ def test_fault_validation_balance():
     """Training was balanced but validation up to 99.9% inactive, so accuracy is specificity."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(20_000, 8))
-    active = rng.random(20_000) < 0.002  # of which x says nothing
+    active = rng.random(20_000) < 0.002  # independent of x
     on, off = np.flatnonzero(active), rng.permutation(np.flatnonzero(~active))
     take = int(0.8 * len(on))
     train = np.concatenate([on[:take], off[:take]])
-    left = np.concatenate([on[take:], off[take:]])
+    rest = np.concatenate([on[take:], off[take:]])
     probe = LogisticRegression(C=10, max_iter=2000).fit(x[train], active[train])
-    told, truth = probe.predict(x[left]), active[left]
-    specificity = (~told[~truth]).mean()
-    accuracy = accuracy_score(truth, told)
+    predicted, truth = probe.predict(x[rest]), active[rest]
+    specificity = (~predicted[~truth]).mean()
+    accuracy = accuracy_score(truth, predicted)
     assert accuracy == pytest.approx(specificity, abs=0.002)
 
-    def confusion(said):
-        counts = [(said & truth), (said & ~truth), (~said & truth), (~said & ~truth)]
+    def confusion(labels):
+        counts = [(labels & truth), (labels & ~truth), (~labels & truth), (~labels & ~truth)]
         return Confusion(*(np.array([c.sum()], float) for c in counts))
 
-    ours, never = confusion(told), confusion(np.zeros_like(truth))
+    ours, never = confusion(predicted), confusion(np.zeros_like(truth))
     assert ours.accuracy[0] == pytest.approx(accuracy)
-    assert ours.balanced_accuracy[0] == pytest.approx(balanced_accuracy_score(truth, told))
-    assert never.accuracy[0] > 0.999  # "inactive" always
+    assert ours.balanced_accuracy[0] == pytest.approx(balanced_accuracy_score(truth, predicted))
+    assert never.accuracy[0] > 0.999  # it always predicts "inactive"
     assert never.balanced_accuracy[0] == 0.5
 
 
@@ -1758,12 +1770,12 @@ def test_fault_threshold_omitted():
     assert codes.values.sum() == pytest.approx(jump.sum(), rel=1e-5)
 
 
-def test_fault_the_differences_test():
+def test_fault_means_of_unmatched_features_were_compared():
     """30 and 100 features that passed a filter were compared by their means, with no interval.
 
-    The toy: a feature's score follows how often it is active, in both arms alike. The filter leaves
-    common features in one arm and rare ones too in the other, so the means differ though no
-    feature is harder for what it is.
+    In this toy example, a feature's score depends on its frequency only, equally in both arms. The
+    filter retains mostly common features in one arm and also rare ones in the other. The means
+    therefore differ although no arm is harder at equal frequency.
     """
     rng = np.random.default_rng(0)
 

@@ -1,4 +1,4 @@
-"""Interpretability marks in the report on residual SAEs: planted differences, by hand and as words."""
+"""Interpretability marks in the report on residual SAEs: planted differences, numbers by hand, sentences."""
 
 from types import SimpleNamespace
 
@@ -110,7 +110,7 @@ def test_verdicts_in_words(way, word):
 
 
 def test_agreement_and_detection_are_compared_minus_their_controls(tmp_path):
-    """Residual features agree more with any feature, and therefore no more than their control."""
+    """Residual features agree more with their match and with their control, so the difference is 0."""
     folder = study_atlas(tmp_path / "a.atlas", seeds=6, features=20, draws=5)
     rng = np.random.default_rng(5)
     for row in open_study(folder).arms.to_dict("records"):

@@ -47,7 +47,7 @@ PROBE = ProbeSettings(splits=("document",), controls=0, draws=10, min_positives=
 
 
 class Recorded:
-    """Progress that records reports."""
+    """A progress that records its messages."""
 
     def __init__(self):
         self.lines = []
@@ -98,7 +98,7 @@ def trained(arm, known, settings=SETTINGS):
         return train(arm, known, settings, read=read, metadata={}, stage=stage)
 
 
-def share_left(x, of):
+def remaining_share(x, of):
     return float(x.var(0).sum() / of.var(0).sum())
 
 
@@ -127,7 +127,7 @@ def test_the_map_is_ridge_regression_and_token_means_are_shrunk_means():
 
 
 def halves_error(known, shrunk, *, penalty=None):
-    """The squared error of one half of the documents' shrunk means on the other, by hand.
+    """Return the squared error of one half's shrunk means on the other half, by hand.
 
     They are shrunk to that half's mean, or to its own map with a penalty.
     """
@@ -137,13 +137,13 @@ def halves_error(known, shrunk, *, penalty=None):
     x, y = known.source.astype(float), known.target.astype(float)
     side = known.documents % SETTINGS.folds % 2
     for half in (0, 1):
-        fitted, left_out = side == half, side != half
+        fitted, other_half = side == half, side != half
         prior = np.tile(y[fitted].mean(0), (len(y), 1))
         if penalty is not None:
             alpha = penalty * fitted.sum() * x[fitted].var(0).mean()
             prior = Ridge(alpha=alpha).fit(x[fitted], y[fitted]).predict(x)
-        for token in np.unique(known.ids[left_out]):
-            mine, theirs = fitted & (known.ids == token), left_out & (known.ids == token)
+        for token in np.unique(known.ids[other_half]):
+            mine, theirs = fitted & (known.ids == token), other_half & (known.ids == token)
             tokens = mine.sum() + shrunk
             off = (y[mine] - prior[mine]).sum(0) / tokens if tokens else 0
             error += ((y[theirs] - prior[theirs] - off) ** 2).sum()
@@ -173,15 +173,15 @@ def test_means_of_uninformative_ids_do_not_make_the_residual_predictable():
     means = fit_all(known.chunks(), ELSEWHERE, progress=SILENT).token_means
     each = torch.from_numpy(np.unique(known.ids))
     plain = torch.from_numpy(np.stack([known.target[known.ids == int(i)].mean(0) for i in each]))
-    told = []
+    shares = []
     for less in (means, dataclasses.replace(means, ids=each, means=plain)):
         x = np.concatenate(
             [subtract_prediction(less, r, source=SOURCE).numpy() for r in other.chunks()]
         )
         of_ids = np.stack([x[other.ids == int(i)].mean(0) for i in each])
-        told.append(of_ids.var(0).sum() / x.var(0).sum())
-    assert told[1] > 2 * told[0]
-    assert told[0] < 0.01  # 20 ids of 200 tokens each
+        shares.append(of_ids.var(0).sum() / x.var(0).sum())
+    assert shares[1] > 2 * shares[0]
+    assert shares[0] < 0.01  # 20 ids of 200 tokens each
 
 
 @pytest.mark.parametrize("beyond", [0, 0.3, 3])
@@ -189,7 +189,9 @@ def test_at_the_embedding_means_are_shrunk_towards_the_map(beyond):
     known = rows(900, types=150, wobble=0, beyond=beyond)
     fitted = fit_all(known.chunks(), SETTINGS, progress=SILENT)
     x, y = known.source.astype(np.float64), known.target.astype(np.float64)
-    left_by_map = y - (x @ fitted.map.weight.double().numpy() + fitted.map.bias.double().numpy())
+    residual_of_map = y - (
+        x @ fitted.map.weight.double().numpy() + fitted.map.bias.double().numpy()
+    )
     errors = [halves_error(known, s, penalty=fitted.penalty) for s in SHRINKAGES]
     assert fitted.shrunk == SHRINKAGES[int(np.argmin(errors))]
     taken = y - np.concatenate(
@@ -200,8 +202,8 @@ def test_at_the_embedding_means_are_shrunk_towards_the_map(beyond):
     )
     for token in np.unique(known.ids):
         mine = known.ids == token
-        off = left_by_map[mine].sum(0) / (mine.sum() + fitted.shrunk)
-        np.testing.assert_allclose(taken[mine], (y - left_by_map)[mine] + off, atol=1e-4)
+        off = residual_of_map[mine].sum(0) / (mine.sum() + fitted.shrunk)
+        np.testing.assert_allclose(taken[mine], (y - residual_of_map)[mine] + off, atol=1e-4)
     unseen = Activations(
         np.ones((1, 6), np.float32),
         np.zeros((1, 10), np.float32),
@@ -215,7 +217,7 @@ def test_at_the_embedding_means_are_shrunk_towards_the_map(beyond):
     )
 
 
-def test_token_means_leave_nothing_linear_of_rare_ids():
+def test_token_means_leave_no_linear_component_of_rare_ids():
     """Shrinking rare ids to the overall mean leaves a component that is linear in the embedding."""
     known, other = (
         rows(n, seed=seed, types=400, wobble=0, beyond=0.5, noise=1.5)
@@ -231,8 +233,8 @@ def test_token_means_leave_nothing_linear_of_rare_ids():
             ]
         )
         source = np.c_[other.source, np.ones(len(other))]
-        told = source @ np.linalg.lstsq(source, x, rcond=None)[0]
-        share[settings.source] = share_left(told, x)
+        predicted = source @ np.linalg.lstsq(source, x, rcond=None)[0]
+        share[settings.source] = remaining_share(predicted, x)
     assert share[SOURCE] < 0.01 < 0.05 < share[ELSEWHERE.source]
 
 
@@ -252,8 +254,8 @@ def test_a_map_fitted_on_few_tokens_does_not_cause_too_much_shrinkage():
     of_map = subtract_prediction(fitted.map, own, source=SOURCE).double().numpy()
 
     def error(shrunk):
-        """Squared error on other text, by hand."""
-        left_there = np.concatenate(
+        """Return the squared error on other text, by hand."""
+        residual = np.concatenate(
             [
                 subtract_prediction(fitted.map, r, source=SOURCE).double().numpy()
                 for r in other.chunks()
@@ -261,8 +263,8 @@ def test_a_map_fitted_on_few_tokens_does_not_cause_too_much_shrinkage():
         )
         for token in np.unique(known.ids):
             mine = known.ids == token
-            left_there[other.ids == token] -= of_map[mine].sum(0) / (mine.sum() + shrunk)
-        return (left_there**2).sum()
+            residual[other.ids == token] -= of_map[mine].sum(0) / (mine.sum() + shrunk)
+        return (residual**2).sum()
 
     best = min(error(s) for s in SHRINKAGES)
     assert error(fitted.shrunk) <= 1.005 * best
@@ -296,7 +298,7 @@ def test_the_components_are_principal_and_remove_as_much_as_the_map():
     np.testing.assert_allclose(cosines, 1, atol=1e-3)
     drawn, taken = draw_components(fitted, other, SETTINGS)
     residual = other.target - (other.source @ fitted.map.weight.numpy() + fitted.map.bias.numpy())
-    assert taken == pytest.approx(1 - share_left(residual, other.target), abs=1e-5)
+    assert taken == pytest.approx(1 - remaining_share(residual, other.target), abs=1e-5)
     assert len(drawn) == SETTINGS.draws
     for one in drawn:
         x = torch.cat(
@@ -305,7 +307,7 @@ def test_the_components_are_principal_and_remove_as_much_as_the_map():
         p = one.less.directions.numpy()
         by_hand = other.target - (other.target - fitted.mean.numpy()) @ p @ p.T
         np.testing.assert_allclose(x, by_hand, atol=1e-4)
-        assert one.share == pytest.approx(1 - share_left(by_hand, other.target), abs=1e-4)
+        assert one.share == pytest.approx(1 - remaining_share(by_hand, other.target), abs=1e-4)
         assert one.share <= taken + 1e-9
 
 
@@ -366,14 +368,14 @@ def test_arms_of_a_seed_have_the_same_tokens_in_the_same_order(monkeypatch):
 
 
 def test_batches_cover_all_tokens_in_each_epoch():
-    looks = list(islice(batches(10, 5, seed=3), 4))
-    assert sorted(np.concatenate(looks[:2])) == list(range(10))
-    assert sorted(np.concatenate(looks[2:])) == list(range(10))
-    assert not np.array_equal(looks[0], looks[2])
+    drawn = list(islice(batches(10, 5, seed=3), 4))
+    assert sorted(np.concatenate(drawn[:2])) == list(range(10))
+    assert sorted(np.concatenate(drawn[2:])) == list(range(10))
+    assert not np.array_equal(drawn[0], drawn[2])
 
 
 def test_training_is_invariant_to_scale_and_mean():
-    """The same data, 100 times as large and far from 0, gives the same SAE, as large."""
+    """Data that are 100 times as large and far from 0 give the same SAE at that scale."""
     known = rows()
     moved = dataclasses.replace(known, target=known.target * 128 + 1024)
     plain, large = (trained(Arm("baseline", 0), a) for a in (known, moved))
@@ -388,7 +390,7 @@ def test_training_is_invariant_to_scale_and_mean():
     assert float(error[0]) == pytest.approx(plain.facts.final_loss, rel=0.2)
 
 
-def test_codes_are_those_of_the_residual():
+def test_codes_equal_those_of_the_residual():
     known = rows()
     fitted = fit_all(rows(seed=1).chunks(), SETTINGS, progress=SILENT)
     arm = Arm("residual", 0, less=fitted.map)
@@ -412,7 +414,9 @@ def test_read_inputs_returns_mean_and_variance_of_each_input():
     read = found["residual-s1"]
     np.testing.assert_allclose(read.mean, residual.mean(0), atol=1e-4)
     np.testing.assert_allclose(read.variance, residual.var(0), rtol=1e-4)
-    assert read.removed_share == pytest.approx(1 - share_left(residual, known.target), abs=1e-4)
+    assert read.removed_share == pytest.approx(
+        1 - remaining_share(residual, known.target), abs=1e-4
+    )
     assert set(found) == {
         f"{a}-s{s}" for a in ("baseline", "residual", "token-means") for s in (0, 1)
     }
@@ -425,15 +429,15 @@ def test_stored_activations_are_used_only_with_equal_settings(tmp_path, lm):
     documents = Corpus.gather(texts(12, seed=5), tmp_path / "text.parquet")
     contexts = ContextSettings(CONTEXT, prepend_bos=True)
 
-    def kept(into="a", **other):
+    def stored(into="a", **other):
         reader = Reader(lm, SOURCE, HOOK, contexts, 256)
         reader = dataclasses.replace(reader, **other)
         folder = tmp_path / into
         return store_activations(reader, documents, folder, tokens=1000, progress=SILENT)
 
-    first = kept()
+    first = stored()
     stamp = (tmp_path / "a" / "source").stat().st_ino
-    kept()
+    stored()
     assert (tmp_path / "a" / "source").stat().st_ino == stamp
     others = {
         "hook": {"source": "blocks.0.hook_resid_post"},
@@ -445,12 +449,12 @@ def test_stored_activations_are_used_only_with_equal_settings(tmp_path, lm):
         broken.base.embed_tokens.weight += 1
     others["model"] = {"model": dataclasses.replace(broken, weights="others")}
     for name, other in others.items():
-        again, fresh = kept(**other), kept(f"fresh {name}", **other)
+        again, fresh = stored(**other), stored(f"fresh {name}", **other)
         np.testing.assert_array_equal(again.source, fresh.source)
         np.testing.assert_array_equal(again.target, fresh.target)
         assert (tmp_path / "a" / "source").stat().st_ino != stamp
         stamp = (tmp_path / "a" / "source").stat().st_ino
-    np.testing.assert_array_equal(kept().source, first.source)
+    np.testing.assert_array_equal(stored().source, first.source)
 
 
 # ---------------------------------------------------------------- pairs to match
@@ -518,13 +522,13 @@ def study(path, lm, documents, settings=SETTINGS, **options):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory, lm, documents):
+def finished(tmp_path_factory, lm, documents):
     path = tmp_path_factory.mktemp("study") / "a.atlas"
     return path, study(path, lm, documents, match=MatchSettings(draws=1))
 
 
-def test_a_study_stores_saes_probes_matches_and_its_part(whole, lm):
-    path, found = whole
+def test_a_study_stores_saes_probes_matches_and_its_part(finished, lm):
+    path, found = finished
     name = "small-l1-from-embed"
     assert found["study"] == name
     folder = Folder.open(path)
@@ -582,8 +586,8 @@ def test_a_study_stores_saes_probes_matches_and_its_part(whole, lm):
     assert columns == {frozenset(arms[0]) | {"fvu", "l0", "dead_share"}}
 
 
-def test_the_result_shows_the_stored_probes_and_matches(whole):
-    path, found = whole
+def test_the_result_shows_the_stored_probes_and_matches(finished):
+    path, found = finished
     sound = Folder.open(path).sound()
     assert isinstance(found, Result)
     assert [row["sae"] for row in found["probes"]] == [row["sae"] for row in found["arms"]]
@@ -600,10 +604,10 @@ def test_the_result_shows_the_stored_probes_and_matches(whole):
     assert found.to_pandas("split")["documents"].sum() == 130
 
 
-def test_an_sae_of_a_study_can_be_ingested_into_another_atlas(whole, tmp_path, lm):
+def test_an_sae_of_a_study_can_be_ingested_into_another_atlas(finished, tmp_path, lm):
     from ingest.forward.run import ingest
 
-    path, _ = whole
+    path, _ = finished
     name = "small-l1-from-embed-residual-s0"
     there = Folder.open(path).sound().parts[f"sae/{name}"].table("SAE").to_pylist()[0]
     atlas = ingest(tmp_path / "b.atlas", saes=[str(path / "saes" / name)], text=texts(9), model=lm)
@@ -618,12 +622,12 @@ def weights(path):
 @pytest.mark.slow
 @pytest.mark.parametrize("at", ["_fit", "write_sae", "ingest_locked", "run_locked"])
 def test_an_interrupted_study_resumes_with_the_same_result(
-    whole, tmp_path, lm, documents, monkeypatch, at
+    finished, tmp_path, lm, documents, monkeypatch, at
 ):
     from analysis.residual import evaluate, train_arms
 
     module = train_arms if at in ("_fit", "write_sae") else evaluate
-    path, again = whole[0], tmp_path / "again.atlas"
+    path, again = finished[0], tmp_path / "again.atlas"
     calls, original = [], getattr(module, at)
 
     def cut(*args, **options):
@@ -644,8 +648,8 @@ def test_an_interrupted_study_resumes_with_the_same_result(
 
     monkeypatch.setattr(train_arms, "train", counting)
     study(again, lm, documents)
-    left_to_train = {"_fit": 5, "write_sae": 3, "ingest_locked": 0, "run_locked": 0}[at]
-    assert len(begun) == len(set(begun)) == left_to_train
+    arms_to_train = {"_fit": 5, "write_sae": 3, "ingest_locked": 0, "run_locked": 0}[at]
+    assert len(begun) == len(set(begun)) == arms_to_train
     made, wanted = weights(again), weights(path)
     assert set(made) == set(wanted)
     for file, tensors in wanted.items():
@@ -658,10 +662,10 @@ def test_an_interrupted_study_resumes_with_the_same_result(
         assert first == second
 
 
-def test_repeating_a_study_computes_nothing(whole, lm, documents, monkeypatch):
+def test_repeating_a_study_computes_nothing(finished, lm, documents, monkeypatch):
     from analysis.residual import train_arms
 
-    path, found = whole
+    path, found = finished
     before = {k: p.manifest.hash for k, p in Folder.open(path).sound().parts.items()}
     monkeypatch.setattr(train_arms, "train", None)
     again = study(path, lm, documents, match=MatchSettings(draws=1))
@@ -669,8 +673,8 @@ def test_repeating_a_study_computes_nothing(whole, lm, documents, monkeypatch):
     assert {k: p.manifest.hash for k, p in Folder.open(path).sound().parts.items()} == before
 
 
-def test_other_settings_are_refused_under_the_same_name(whole, lm, documents):
-    path, _ = whole
+def test_other_settings_are_refused_under_the_same_name(finished, lm, documents):
+    path, _ = finished
     with pytest.raises(RequestError, match="k: 4 stored, 3 now"):
         study(path, lm, documents, dataclasses.replace(SETTINGS, k=3))
 

@@ -37,7 +37,7 @@ def tensor(x):
 
 
 def data(rng, n=300, source=9, target=5, noise=1.0):
-    """Rows whose dimensions differ in spread, far from 0."""
+    """Return rows whose dimensions differ in spread and are far from 0."""
     x = rng.normal(size=(n, source)) * rng.uniform(0.1, 3, source) + 20 * rng.normal(size=source)
     y = x @ rng.normal(size=(source, target)) + noise * rng.normal(size=(n, target)) + 50
     return x, y
@@ -83,9 +83,9 @@ def test_moments_of_any_split_join_in_any_order(cuts, seed, shift):
     x += 10.0**shift
     pieces = [p for p in np.split(np.arange(120), sorted(cuts)) if len(p)]
     rng.shuffle(pieces)
-    whole = joined([Moments.of(tensor(x[p]), tensor(y[p])) for p in pieces])
+    total = joined([Moments.of(tensor(x[p]), tensor(y[p])) for p in pieces])
     rows = np.concatenate(pieces)
-    assert_same(whole, by_numpy(x[rows], y[rows]))
+    assert_same(total, by_numpy(x[rows], y[rows]))
     streams = []
     for p in pieces:
         streams.append(Stream(4, {"": 3}))
@@ -95,8 +95,8 @@ def test_moments_of_any_split_join_in_any_order(cuts, seed, shift):
     assert_same(streams[0].moments(""), by_numpy(x[rows], y[rows]))
 
 
-def test_a_spread_far_below_the_mean_has_full_precision():
-    """A massive dimension, as some models have: mean 3,000, spread 0.001."""
+def test_moments_are_precise_if_the_spread_is_far_below_the_mean():
+    """Some models have a massive dimension; here its mean is 3,000 and its spread 0.001."""
     rng = np.random.default_rng(1)
     x = rng.normal(size=(1000, 2)) * 1e-3 + 3000
     parts = [Moments.of(tensor(p), tensor(p[:, :1])) for p in np.array_split(x, 13)]
@@ -104,7 +104,7 @@ def test_a_spread_far_below_the_mean_has_full_precision():
     np.testing.assert_allclose(joined(parts).xx.numpy(), z.T @ z, rtol=1e-6)
 
 
-def test_moments_of_nothing_join():
+def test_empty_moments_join():
     empty, some = Stream(2, {"": 1}), Moments.of(torch.eye(2), torch.ones(2, 1))
     assert_same(empty.moments("").join(some), by_numpy(np.eye(2), np.ones((2, 1))))
     assert empty.moments("").join(empty.moments("")).n == 0
@@ -114,7 +114,7 @@ def test_moments_of_nothing_join():
 
 
 @pytest.mark.parametrize("penalty", [0.0, 1e-6, 1e-2, 10.0])
-def test_a_map_is_that_of_scikit_learn(penalty):
+def test_a_map_equals_that_of_scikit_learn(penalty):
     x, y = data(np.random.default_rng(2))
     moments = Moments.of(tensor(x), tensor(y))
     of = spectrum(moments.xx)
@@ -130,7 +130,7 @@ def test_a_map_is_that_of_scikit_learn(penalty):
 
 
 @pytest.mark.parametrize("kind", ["few tokens", "a constant dimension", "twice the same", "zeros"])
-def test_a_source_of_lower_rank_gives_the_least_map(kind):
+def test_a_source_of_lower_rank_gives_the_minimum_norm_map(kind):
     rng = np.random.default_rng(3)
     x, y = data(rng, 6 if kind == "few tokens" else 60, 9, 4)
     if kind == "a constant dimension":
@@ -202,8 +202,8 @@ def test_penalties_are_chosen_without_the_fold_that_is_scored(seed):
 # ---- scores
 
 
-class Made:
-    """Documents of random tokens with a vector for each, counted as an atlas would, and as plain rows."""
+class Sample:
+    """Documents of random tokens with a vector each, as the counts of an atlas and as plain rows."""
 
     def __init__(
         self,
@@ -269,11 +269,14 @@ class Made:
 
 
 def test_at_the_embedding_moments_follow_from_sums_by_id():
-    made = Made(at_embedding=True)
+    sample = Sample(at_embedding=True)
     for f in range(3):
-        for bos, found in ((False, made.measured.text("t", f)), (True, made.measured.both("t", f))):
-            rows = made.rows(folds=[f], bos=bos)
-            wanted = by_numpy(made.x[rows].astype(float), made.y[rows].astype(float))
+        for bos, found in (
+            (False, sample.measured.text("t", f)),
+            (True, sample.measured.both("t", f)),
+        ):
+            rows = sample.rows(folds=[f], bos=bos)
+            wanted = by_numpy(sample.x[rows].astype(float), sample.y[rows].astype(float))
             assert_same(found, wanted, rtol=1e-11)
 
 
@@ -284,112 +287,114 @@ def ridge(x, y, penalty):
 
 @pytest.mark.parametrize("at_embedding", [True, False])
 @pytest.mark.parametrize("bos", [True, False])
-def test_scores_are_those_of_refitting_fold_by_fold(at_embedding, bos):
-    made = Made(at_embedding=at_embedding, bos=bos)
-    said, by_dimension = scores(made.measured, "t", made.closed_form())
-    x, y = made.x.astype(float), made.y.astype(float)
+def test_scores_equal_those_of_refitting_fold_by_fold(at_embedding, bos):
+    sample = Sample(at_embedding=at_embedding, bos=bos)
+    result, by_dimension = scores(sample.measured, "t", sample.closed_form())
+    x, y = sample.x.astype(float), sample.y.astype(float)
 
     def held_out(bos):
-        told = np.full_like(y, np.nan)
+        predicted = np.full_like(y, np.nan)
         for f in range(3):
-            train = made.rows(folds=[g for g in range(3) if g != f], bos=bos)
-            test = made.rows(folds=[f], bos=bos)
-            told[test] = ridge(x[train], y[train], 1e-3).predict(x[test])
-        rows = made.rows(bos=bos)
-        return y[rows], told[rows]
+            train = sample.rows(folds=[g for g in range(3) if g != f], bos=bos)
+            test = sample.rows(folds=[f], bos=bos)
+            predicted[test] = ridge(x[train], y[train], 1e-3).predict(x[test])
+        rows = sample.rows(bos=bos)
+        return y[rows], predicted[rows]
 
     def close(name, value):
-        assert said[name] == pytest.approx(value, rel=1e-7), name
+        assert result[name] == pytest.approx(value, rel=1e-7), name
 
-    true, told = held_out(bos=False)
-    close("r2", r2_score(true, told))
-    close("r2_weighted", r2_score(true, told, multioutput="variance_weighted"))
-    close("mse", ((true - told) ** 2).mean())
+    true, predicted = held_out(bos=False)
+    close("r2", r2_score(true, predicted))
+    close("r2_weighted", r2_score(true, predicted, multioutput="variance_weighted"))
+    close("mse", ((true - predicted) ** 2).mean())
     np.testing.assert_allclose(
-        by_dimension["r2"].numpy(), r2_score(true, told, multioutput="raw_values"), rtol=1e-7
+        by_dimension["r2"].numpy(), r2_score(true, predicted, multioutput="raw_values"), rtol=1e-7
     )
-    np.testing.assert_allclose(by_dimension["mse"].numpy(), ((true - told) ** 2).mean(0), rtol=1e-7)
-    text, every = made.rows(), made.rows(bos=True)
-    whole = ridge(x[text], y[text], 1e-3).predict(x[text])
-    close("r2_in_sample", r2_score(y[text], whole))
-    close("r2_in_sample_weighted", r2_score(y[text], whole, multioutput="variance_weighted"))
-    close("mse_in_sample", ((y[text] - whole) ** 2).mean())
+    np.testing.assert_allclose(
+        by_dimension["mse"].numpy(), ((true - predicted) ** 2).mean(0), rtol=1e-7
+    )
+    text, every = sample.rows(), sample.rows(bos=True)
+    in_sample = ridge(x[text], y[text], 1e-3).predict(x[text])
+    close("r2_in_sample", r2_score(y[text], in_sample))
+    close("r2_in_sample_weighted", r2_score(y[text], in_sample, multioutput="variance_weighted"))
+    close("mse_in_sample", ((y[text] - in_sample) ** 2).mean())
     close("variance", y[text].var(0).mean())
-    told = ridge(x[every], y[every], 1e-3).predict(x[every])
-    squared = (y[every] - told) ** 2
+    predicted = ridge(x[every], y[every], 1e-3).predict(x[every])
+    squared = (y[every] - predicted) ** 2
     close("r2_published", 1 - squared.sum() / ((y[every] - y[every].mean()) ** 2).sum())
     if bos:
-        close("bos_share", squared[made.slot % 2 == 1].sum() / squared.sum())
-        true, told = held_out(bos=True)
-        close("r2_with_bos", r2_score(true, told))
-        close("r2_with_bos_weighted", r2_score(true, told, multioutput="variance_weighted"))
-        close("mse_with_bos", ((true - told) ** 2).mean())
+        close("bos_share", squared[sample.slot % 2 == 1].sum() / squared.sum())
+        true, predicted = held_out(bos=True)
+        close("r2_with_bos", r2_score(true, predicted))
+        close("r2_with_bos_weighted", r2_score(true, predicted, multioutput="variance_weighted"))
+        close("mse_with_bos", ((true - predicted) ** 2).mean())
     else:
-        assert said["bos_share"] is said["r2_with_bos"] is said["mse_with_bos"] is None
-    assert said["tokens"] == text.sum()
-    assert said["fit_tokens"] == round(text.sum() * 2 / 3)
-    assert (said["folds"], said["rank"], said["constant_dimensions"]) == (3, 4, 0)
+        assert result["bos_share"] is result["r2_with_bos"] is result["mse_with_bos"] is None
+    assert result["tokens"] == text.sum()
+    assert result["fit_tokens"] == round(text.sum() * 2 / 3)
+    assert (result["folds"], result["rank"], result["constant_dimensions"]) == (3, 4, 0)
     close("penalty", 1e-3 * x[text].var(0).mean())
 
 
 @pytest.mark.parametrize("repeats", [True, False])
-def test_token_means_are_those_of_a_table(repeats):
-    made = Made(repeats=repeats, tokens=400 if repeats else 60)
-    said, _ = scores(made.measured, "t", made.closed_form())
-    y, text = made.y.astype(float), made.rows()
-    told, known = np.full_like(y, np.nan), 0
+def test_scores_of_token_means_equal_those_of_a_table(repeats):
+    sample = Sample(repeats=repeats, tokens=400 if repeats else 60)
+    result, _ = scores(sample.measured, "t", sample.closed_form())
+    y, text = sample.y.astype(float), sample.rows()
+    predicted, known = np.full_like(y, np.nan), 0
     for f in range(3):
-        train = made.rows(folds=[g for g in range(3) if g != f])
-        for i in np.flatnonzero(made.rows(folds=[f])):
-            same = train & (made.id == made.id[i])
+        train = sample.rows(folds=[g for g in range(3) if g != f])
+        for i in np.flatnonzero(sample.rows(folds=[f])):
+            same = train & (sample.id == sample.id[i])
             known += same.any()
-            told[i] = y[same if same.any() else train].mean(0)
-    assert said["seen_share"] == pytest.approx(known / text.sum())
-    assert said["token_r2"] == pytest.approx(r2_score(y[text], told[text]))
-    assert said["token_r2_weighted"] == pytest.approx(
-        r2_score(y[text], told[text], multioutput="variance_weighted")
+            predicted[i] = y[same if same.any() else train].mean(0)
+    assert result["seen_share"] == pytest.approx(known / text.sum())
+    assert result["token_r2"] == pytest.approx(r2_score(y[text], predicted[text]))
+    assert result["token_r2_weighted"] == pytest.approx(
+        r2_score(y[text], predicted[text], multioutput="variance_weighted")
     )
-    ids = np.unique(made.id[text])
-    means = np.stack([y[text & (made.id == i)].mean(0) for i in made.id[text]])
+    ids = np.unique(sample.id[text])
+    means = np.stack([y[text & (sample.id == i)].mean(0) for i in sample.id[text]])
     between = ((means - y[text].mean(0)) ** 2).sum()
     total = ((y[text] - y[text].mean(0)) ** 2).sum()
-    assert said["token_eta2_weighted"] == pytest.approx(between / total)
+    assert result["token_eta2_weighted"] == pytest.approx(between / total)
     if repeats:
         within = (total - between) / (text.sum() - len(ids))
         omega = (between - (len(ids) - 1) * within) / (total + within)
-        assert said["token_omega2_weighted"] == pytest.approx(omega)
-    else:  # every id once: nothing tells noise from ids
-        assert said["token_eta2_weighted"] == pytest.approx(1)
-        assert said["token_omega2_weighted"] is None
-        assert said["seen_share"] == 0
+        assert result["token_omega2_weighted"] == pytest.approx(omega)
+    else:  # each id occurs once: noise and ids are not distinguishable
+        assert result["token_eta2_weighted"] == pytest.approx(1)
+        assert result["token_omega2_weighted"] is None
+        assert result["seen_share"] == 0
 
 
-def test_noise_has_an_eta2_and_no_omega2():
+def test_eta2_of_noise_is_positive_and_omega2_is_zero():
     """For noise, the in-sample η² of the token id is above 0; the corrected ω² is about 0."""
-    made = Made(seed=5, tokens=3000, ids=600)
-    made.y[:] = np.random.default_rng(6).normal(size=made.y.shape)
+    sample = Sample(seed=5, tokens=3000, ids=600)
+    sample.y[:] = np.random.default_rng(6).normal(size=sample.y.shape)
     sums = TokenSums(
-        made.measured.counts.keys, made.measured.counts.count, slots=6, widths={"t": 3}
+        sample.measured.counts.keys, sample.measured.counts.count, slots=6, widths={"t": 3}
     )
-    sums.add(made.id, made.slot, {"t": tensor(made.y)})
+    sums.add(sample.id, sample.slot, {"t": tensor(sample.y)})
     streams = []
     for slot in range(6):
         streams.append(Stream(0, {"t": 3}))
-        rows = made.slot == slot
-        streams[-1].add(torch.zeros(int(rows.sum()), 0), {"t": tensor(made.y[rows])})
+        rows = sample.slot == slot
+        streams[-1].add(torch.zeros(int(rows.sum()), 0), {"t": tensor(sample.y[rows])})
     noise = MapMoments(
         "s",
-        counts=made.measured.counts,
+        counts=sample.measured.counts,
         tokens=sums,
         streams=streams,
-        vectors=lambda ids: tensor(made.table[ids]),
+        vectors=lambda ids: tensor(sample.table[ids]),
     )
-    made.measured = noise
-    said, _ = scores(noise, "t", made.closed_form())
-    assert said["token_eta2_weighted"] == pytest.approx(599 / 2700, abs=0.02)
-    assert abs(said["token_omega2_weighted"]) < 0.02
-    assert said["token_r2_weighted"] < 0
-    assert abs(said["r2_weighted"]) < 0.02
+    sample.measured = noise
+    result, _ = scores(noise, "t", sample.closed_form())
+    assert result["token_eta2_weighted"] == pytest.approx(599 / 2700, abs=0.02)
+    assert abs(result["token_omega2_weighted"]) < 0.02
+    assert result["token_r2_weighted"] < 0
+    assert abs(result["r2_weighted"]) < 0.02
 
 
 @hypothesis_settings(max_examples=25, deadline=None)
@@ -400,87 +405,89 @@ def test_noise_has_an_eta2_and_no_omega2():
     penalty=st.sampled_from([0.0, 1e-8, 1e-2, 1.0]),
 )
 def test_in_sample_no_map_from_the_embedding_exceeds_eta2(seed, ids, tokens, penalty):
-    made = Made(seed, ids=ids, tokens=tokens, source=6)
-    said, _ = scores(made.measured, "t", made.closed_form((penalty,)))
-    assert said["r2_in_sample_weighted"] <= said["token_eta2_weighted"] + 1e-12
+    sample = Sample(seed, ids=ids, tokens=tokens, source=6)
+    result, _ = scores(sample.measured, "t", sample.closed_form((penalty,)))
+    assert result["r2_in_sample_weighted"] <= result["token_eta2_weighted"] + 1e-12
 
 
-def test_dimensions_that_do_not_vary_are_in_no_mean():
-    made = Made()
-    made.y[:, 1] = 3000.1
-    keys, count = made.measured.counts.keys, made.measured.counts.count
+def test_constant_dimensions_are_excluded_from_means():
+    sample = Sample()
+    sample.y[:, 1] = 3000.1
+    keys, count = sample.measured.counts.keys, sample.measured.counts.count
     sums = TokenSums(keys, count, slots=6, widths={"t": 3})
-    sums.add(made.id, made.slot, {"t": tensor(made.y)})
+    sums.add(sample.id, sample.slot, {"t": tensor(sample.y)})
     streams = []
     for slot in range(6):
         streams.append(Stream(0, {"t": 3}))
-        rows = made.slot == slot
-        streams[-1].add(torch.zeros(int(rows.sum()), 0), {"t": tensor(made.y[rows])})
-    made.measured = MapMoments(
+        rows = sample.slot == slot
+        streams[-1].add(torch.zeros(int(rows.sum()), 0), {"t": tensor(sample.y[rows])})
+    sample.measured = MapMoments(
         "s",
-        counts=made.measured.counts,
+        counts=sample.measured.counts,
         tokens=sums,
         streams=streams,
-        vectors=lambda ids: tensor(made.table[ids]),
+        vectors=lambda ids: tensor(sample.table[ids]),
     )
-    said, by_dimension = scores(made.measured, "t", made.closed_form())
-    assert said["constant_dimensions"] == 1
+    result, by_dimension = scores(sample.measured, "t", sample.closed_form())
+    assert result["constant_dimensions"] == 1
     assert np.isnan(by_dimension["r2"].numpy()).tolist() == [False, True, False]
-    assert said["r2"] == pytest.approx(np.nanmean(by_dimension["r2"].numpy()))
-    made.y[:] = 1.0
+    assert result["r2"] == pytest.approx(np.nanmean(by_dimension["r2"].numpy()))
+    sample.y[:] = 1.0
     constant = Stream(0, {"t": 3})
     constant.add(torch.zeros(90, 0), {"t": torch.ones(90, 3)})
-    made.measured._streams = [constant] * 6
-    made.measured._last = ("", {})
+    sample.measured._streams = [constant] * 6
+    sample.measured._last = ("", {})
     flat = TokenSums(keys, count, slots=6, widths={"t": 3})
-    flat.add(made.id, made.slot, {"t": tensor(made.y)})
-    made.measured.tokens = flat
-    said, _ = scores(made.measured, "t", made.closed_form())
-    assert said["r2"] is said["r2_weighted"] is said["token_eta2_weighted"] is None
+    flat.add(sample.id, sample.slot, {"t": tensor(sample.y)})
+    sample.measured.tokens = flat
+    result, _ = scores(sample.measured, "t", sample.closed_form())
+    assert result["r2"] is result["r2_weighted"] is result["token_eta2_weighted"] is None
 
 
 def test_a_site_maps_to_itself_without_error():
-    made = Made(at_embedding=False, source=3)
+    sample = Sample(at_embedding=False, source=3)
     streams = []
     for slot in range(6):
-        x = tensor(made.x[made.slot == slot])
+        x = tensor(sample.x[sample.slot == slot])
         streams.append(Stream(3, {"t": 3}))
         streams[-1].add(x, {"t": x})
-    sums = made.measured.tokens
-    same = MapMoments("t", counts=made.measured.counts, tokens=sums, streams=streams, vectors=None)
-    made.measured = same
-    maps = made.closed_form((0.0, 1.0))
+    sums = sample.measured.tokens
+    same = MapMoments(
+        "t", counts=sample.measured.counts, tokens=sums, streams=streams, vectors=None
+    )
+    sample.measured = same
+    maps = sample.closed_form((0.0, 1.0))
     assert torch.equal(maps.full.line.weight, torch.eye(3, dtype=torch.float64))
-    said, _ = scores(same, "t", maps)
-    assert said["r2"] == said["r2_in_sample_weighted"] == said["r2_with_bos"] == 1.0
-    assert said["mse"] == 0.0
-    assert said["bos_share"] is None
+    result, _ = scores(same, "t", maps)
+    assert result["r2"] == result["r2_in_sample_weighted"] == result["r2_with_bos"] == 1.0
+    assert result["mse"] == 0.0
+    assert result["bos_share"] is None
 
 
 def test_few_tokens_exclude_a_penalty_of_0():
-    made = Made(tokens=40, ids=30, source=35)
-    maps = made.closed_form((0.0, 1e-4, 1e-2))
+    sample = Sample(tokens=40, ids=30, source=35)
+    maps = sample.closed_form((0.0, 1e-4, 1e-2))
     assert maps.rank < 35
     assert maps.penalty > 0
-    assert made.closed_form((0.0,)).penalty == 0  # unless it is asked for
+    assert sample.closed_form((0.0,)).penalty == 0  # unless it is the only penalty
 
 
 # ---- intervals
 
 
-def test_the_intervals_are_those_of_drawing_rows_group_by_group():
-    """The same groups for the map and the means, so their difference varies less than either."""
+def test_intervals_equal_those_of_drawing_rows_group_by_group():
+    """The map and the means share their groups, so their difference varies less than either."""
     rng = np.random.default_rng(7)
     group = rng.integers(0, 30, 900)
     y = rng.normal(size=(900, 4)) + rng.normal(size=(30, 4))[group]
-    told = y + rng.normal(size=y.shape) * 0.7
-    means = told + rng.normal(size=y.shape) * 0.1
-    sums = np.zeros((32, 4))  # two groups have nothing
+    predicted = y + rng.normal(size=y.shape) * 0.7
+    means = predicted + rng.normal(size=y.shape) * 0.1
+    sums = np.zeros((32, 4))  # two groups are empty
     np.add.at(sums, group, y)
     groups = Groups(
         *(
             np.bincount(group, weights=w, minlength=32)
-            for w in (np.ones(900), ((y - told) ** 2).sum(1), ((y - means) ** 2).sum(1))
+            for w in (np.ones(900), ((y - predicted) ** 2).sum(1), ((y - means) ** 2).sum(1))
         ),
         sums,
         np.bincount(group, weights=(y**2).sum(1), minlength=32),
@@ -491,7 +498,7 @@ def test_the_intervals_are_those_of_drawing_rows_group_by_group():
     for _ in range(800):
         rows = np.concatenate([np.flatnonzero(group == g) for g in again.integers(0, 30, 30)])
         r2, token = (
-            r2_score(y[rows], t[rows], multioutput="variance_weighted") for t in (told, means)
+            r2_score(y[rows], t[rows], multioutput="variance_weighted") for t in (predicted, means)
         )
         drawn.append((r2, token, r2 - token))
     wanted = np.quantile(drawn, [0.025, 0.975], axis=0).T
@@ -542,27 +549,27 @@ def test_sums_by_token_are_the_same_block_by_block(tmp_path, in_file, per_chunk)
 
 def test_sums_in_a_file_are_read_in_blocks(tmp_path):
     """A score of token means reads blocks of 40,000 rows of 64 numbers (20 MB), not all."""
-    made = Made(tokens=40_000, ids=2, bos=False, at_embedding=False, target=64, repeats=False)
-    keys, count = made.measured.counts.keys, made.measured.counts.count
+    sample = Sample(tokens=40_000, ids=2, bos=False, at_embedding=False, target=64, repeats=False)
+    keys, count = sample.measured.counts.keys, sample.measured.counts.count
     sums = TokenSums(keys, count, slots=6, widths={"t": 64}, into=tmp_path)
-    sums.add(made.id, made.slot, {"t": tensor(made.y)})
+    sums.add(sample.id, sample.slot, {"t": tensor(sample.y)})
     assert len(keys) == 40_000
-    made.measured.tokens = sums
-    maps = made.closed_form()
+    sample.measured.tokens = sums
+    maps = sample.closed_form()
     tracemalloc.start()
     try:
-        token_scores(made.measured, "t", maps)
+        token_scores(sample.measured, "t", maps)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < 8 * 64 * BLOCK * 4 + 8 * 40_000 * 6  # and some integers of each key
+    assert peak < 8 * 64 * BLOCK * 4 + 8 * 40_000 * 6  # and some integers for each key
 
 
 # ---- a massive coordinate
 
 
 def massive(rng, n=4000):
-    """A source with one coordinate of mean 1e4 and spread 1, which predicts the target."""
+    """Return a source with one coordinate of mean 1e4 and spread 1, and a target it predicts."""
     mean = np.array([1e4, 0, 0, 0])
     x = (rng.normal(size=(n, 4)) + mean).astype(np.float32)
     y = (x - mean) @ rng.normal(size=(4, 3)) + 0.01 * rng.normal(size=(n, 3)) + 5
@@ -579,41 +586,41 @@ def test_the_float32_map_scores_as_the_fitted_map():
     assert float(scored) == pytest.approx(
         r2_score(y, exact, multioutput="variance_weighted"), abs=1e-9
     )
-    told = Affine.of(line, source="m/a", target="m/b").apply(tensor(x)).numpy()
-    plain = x @ line.weight.float().numpy() + line.bias.float().numpy()  # as a bias would have it
-    kept, lost = (
+    applied = Affine.of(line, source="m/a", target="m/b").apply(tensor(x)).numpy()
+    plain = x @ line.weight.float().numpy() + line.bias.float().numpy()  # with a plain bias
+    difference, plain_difference = (
         r2_score(y.astype(float), t.astype(float), multioutput="variance_weighted") - float(scored)
-        for t in (told, plain)
+        for t in (applied, plain)
     )
-    assert abs(kept) < 1e-8
-    assert abs(lost) > 1e-7
+    assert abs(difference) < 1e-8
+    assert abs(plain_difference) > 1e-7
     errors = ScoringMap.of(FittedMap(line, (0,), (1,))).errors(tensor(x), tensor(y))
     assert float(1 - errors.sum() / moments.yy.sum()) == pytest.approx(float(scored), abs=1e-6)
 
 
-def test_a_stored_map_is_read_and_an_older_one_too(tmp_path):
+def test_stored_maps_of_this_and_an_older_version_are_read(tmp_path):
     x, y = massive(np.random.default_rng(1), 200)
     moments = Moments.of(tensor(x), tensor(y))
-    kept = Affine.of(fit(moments, spectrum(moments.xx), 0.0), source="m/a", target="m/b")
+    affine = Affine.of(fit(moments, spectrum(moments.xx), 0.0), source="m/a", target="m/b")
     edge = filled("MAPS_TO", "transcoder", [{"source": "m/a", "target": "m/b", "run": "r"}])
 
     def read(name, tables):
         manifest = Manifest("transcoder", name)
         return Affine.read(write_part(tmp_path / name, manifest, [("MAPS_TO", edge), *tables]))
 
-    again = read("new", kept.tables())
+    again = read("new", affine.tables())
     assert (again.source, again.target) == ("m/a", "m/b")
-    assert torch.equal(again.apply(tensor(x)), kept.apply(tensor(x)))
-    older = read("old", kept.tables()[:1])  # weights, and what the map gives at 0
+    assert torch.equal(again.apply(tensor(x)), affine.apply(tensor(x)))
+    older = read("old", affine.tables()[:1])  # weights, and the output at 0
     assert older.at is None
-    np.testing.assert_allclose(older.apply(tensor(x)), kept.apply(tensor(x)), atol=0.05)
+    np.testing.assert_allclose(older.apply(tensor(x)), affine.apply(tensor(x)), atol=0.05)
     double = torch.from_numpy(x.astype(np.float64))
-    torch.testing.assert_close(kept.apply(double), kept.apply(tensor(x)))
-    bare = Affine("m/a", "m/b", kept.weight, kept.bias)
+    torch.testing.assert_close(affine.apply(double), affine.apply(tensor(x)))
+    bare = Affine("m/a", "m/b", affine.weight, affine.bias)
     assert torch.equal(read("bare", bare.tables()).apply(tensor(x)), bare.apply(tensor(x)))
 
 
-# ---- settings, folds, the map as it is kept
+# ---- settings, folds, the stored map
 
 
 @pytest.mark.parametrize(
@@ -657,17 +664,17 @@ def test_a_map_refuses_vectors_of_another_width():
 
 def test_maps_of_adam_are_scored_on_their_own_fold():
     """A map that was fitted on the third fold alone is scored on another fold."""
-    made = Made()
+    sample = Sample()
     weight, bias = torch.randn(4, 3).double(), torch.randn(3).double()
     line = Line(weight, torch.zeros(4).double(), bias).about(torch.ones(4).double())
     torch.testing.assert_close(line.bias, bias)
     maps = Maps((FittedMap(line, (2,), (0,)),), FittedMap(line, (2,), (2,)), (), None, None, 8, 4)
-    said, _ = scores(made.measured, "t", maps)
-    rows, fitted = made.rows(folds=[0]), made.rows(folds=[2])
-    told = made.x.astype(float) @ line.weight.numpy() + line.bias.numpy()
-    assert said["r2"] == pytest.approx(r2_score(made.y[rows], told[rows]))
-    assert said["r2_in_sample"] == pytest.approx(r2_score(made.y[fitted], told[fitted]))
-    assert (said["folds"], said["fit_tokens"], said["steps"]) == (1, fitted.sum(), 8)
-    means = {i: made.y[fitted & (made.id == i)].mean(0) for i in np.unique(made.id[fitted])}
-    table = np.stack([means.get(i, made.y[fitted].mean(0)) for i in made.id[rows]])
-    assert said["token_r2"] == pytest.approx(r2_score(made.y[rows], table), rel=1e-6)
+    result, _ = scores(sample.measured, "t", maps)
+    rows, fitted = sample.rows(folds=[0]), sample.rows(folds=[2])
+    predicted = sample.x.astype(float) @ line.weight.numpy() + line.bias.numpy()
+    assert result["r2"] == pytest.approx(r2_score(sample.y[rows], predicted[rows]))
+    assert result["r2_in_sample"] == pytest.approx(r2_score(sample.y[fitted], predicted[fitted]))
+    assert (result["folds"], result["fit_tokens"], result["steps"]) == (1, fitted.sum(), 8)
+    means = {i: sample.y[fitted & (sample.id == i)].mean(0) for i in np.unique(sample.id[fitted])}
+    table = np.stack([means.get(i, sample.y[fitted].mean(0)) for i in sample.id[rows]])
+    assert result["token_r2"] == pytest.approx(r2_score(sample.y[rows], table), rel=1e-6)

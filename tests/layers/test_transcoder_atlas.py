@@ -95,7 +95,7 @@ def part_of(path, name=None):
 
 @pytest.fixture(scope="module")
 def seen(lm):
-    """Every token and BOS as the model sees them, a document and a context at a time."""
+    """Return every token and BOS with its states, computed one document and context at a time."""
     tokenizer, rows = lm.tokenizer, []
     for document, text in enumerate(t for t in texts() if t.strip()):
         tokens = tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -123,7 +123,7 @@ def ridge(x, y, penalty=1e-3):
 
 
 @pytest.mark.parametrize(("source", "target"), [(EMBED, HOOK), (EMBED, FIRST), (FIRST, HOOK)])
-def test_a_map_is_scikit_learn_s_on_the_model_s_states(path, lm, seen, source, target):
+def test_a_map_equals_scikit_learn_on_the_states_of_the_model(path, lm, seen, source, target):
     row = one(
         path,
         lm,
@@ -181,7 +181,7 @@ def test_a_map_is_scikit_learn_s_on_the_model_s_states(path, lm, seen, source, t
 
 
 def test_fault_of_the_original_study_bos_in_the_mean_and_in_sample(path, lm):
-    """One massive coordinate of BOS raises the published R², though BOS is no text."""
+    """One massive coordinate of BOS raises the published R², although BOS is not text."""
     embedding = lm.base.get_input_embeddings().weight
     bos = lm.tokenizer.bos_token_id
     before = embedding[bos].clone()
@@ -200,12 +200,12 @@ def test_fault_of_the_original_study_bos_in_the_mean_and_in_sample(path, lm):
     assert row["r2_published"] > 0.99 > plain["r2_published"]
 
 
-# ---- how the work is divided changes nothing
+# ---- results do not depend on passes, files or memory
 
 
-def test_all_targets_in_one_pass_or_one_by_one_or_in_files(path, lm, monkeypatch):
-    whole = map_sites(path, targets=["all"], settings=PLAIN, model=lm)
-    assert [row["target"] for row in whole][:2] == [f"small/{FIRST}", f"small/{HOOK}"]
+def test_all_targets_in_one_pass_one_by_one_or_in_files_are_equal(path, lm, monkeypatch):
+    together = map_sites(path, targets=["all"], settings=PLAIN, model=lm)
+    assert [row["target"] for row in together][:2] == [f"small/{FIRST}", f"small/{HOOK}"]
     monkeypatch.setattr(
         model_maps, "bytes_needed", lambda source, targets, **_: len(targets) * 10**7
     )
@@ -220,7 +220,7 @@ def test_all_targets_in_one_pass_or_one_by_one_or_in_files(path, lm, monkeypatch
         progress=recorded,
     )
     assert "the model runs over the text 3 times" in " ".join(recorded.messages)
-    assert apart == whole
+    assert apart == together
     monkeypatch.setattr(model_maps, "bytes_needed", lambda *_, **__: 0)
     monkeypatch.setattr(model_maps, "bytes_to_solve", lambda *_: 0)
     monkeypatch.setattr(model_maps, "_held", lambda *_: 0)
@@ -229,7 +229,7 @@ def test_all_targets_in_one_pass_or_one_by_one_or_in_files(path, lm, monkeypatch
         path, targets=["all"], settings=PLAIN, model=lm, memory=1, replace=True, progress=recorded
     )
     assert "they are stored in a file" in recorded.messages[0]
-    assert on_disk == whole
+    assert on_disk == together
     assert not list(Folder.open(path).cache.glob("study-*"))
 
 
@@ -247,7 +247,7 @@ def test_some_documents_only(path, lm, seen):
     x, y = seen[EMBED][rows], seen[HOOK][rows]
     wanted = r2_score(y, ridge(x, y).predict(x), multioutput="variance_weighted")
     assert row["r2_in_sample_weighted"] == pytest.approx(wanted, abs=2e-4)
-    one(path, lm)  # beside the map of all documents
+    one(path, lm)  # next to the map of all documents
     with Atlas.open(path) as atlas:
         assert atlas.table("MAPS_TO").num_rows == 2
     with pytest.raises(BadInput, match="Document 40 was input; expected numbers from 0 to 39"):
@@ -256,7 +256,7 @@ def test_some_documents_only(path, lm, seen):
         one(path, lm, documents=np.array([1, 2]))
 
 
-# ---- what is there already
+# ---- stored maps
 
 
 def test_a_stored_map_is_not_computed_again(path, lm):
@@ -347,10 +347,10 @@ def test_adam_does_not_beat_least_squares_on_what_it_was_trained_on(path, lm, se
 
 
 def test_disk_space_is_checked_before_the_model_runs(path, lm, monkeypatch):
-    asked = []
+    requested = []
 
     def full(into, size, **recorded):
-        asked.append(size)
+        requested.append(size)
         raise OutOfSpace(recorded["what"])
 
     monkeypatch.setattr(model_maps, "check_space", full)
@@ -360,7 +360,7 @@ def test_disk_space_is_checked_before_the_model_runs(path, lm, monkeypatch):
     monkeypatch.undo()
     row = one(path, lm, settings=ADAM)
     bos = 40 * 4  # at most: each context has one
-    assert 4 * 48 * row["tokens"] < asked[0] < 4 * 48 * (row["tokens"] + bos)
+    assert 4 * 48 * row["tokens"] < requested[0] < 4 * 48 * (row["tokens"] + bos)
 
 
 @pytest.mark.parametrize("cut", ["in the first map", "in a later one"])
@@ -384,7 +384,7 @@ def test_an_interrupted_training_resumes_with_the_same_map(path, lm, monkeypatch
         one(path, lm, settings=ADAM)
     assert not Folder.open(path).sound().of("transcoder")
     assert one(path, lm, settings=ADAM) == wanted
-    assert len(calls) == 16 + 1  # of the cut epoch alone the work was lost
+    assert len(calls) == 16 + 1  # only the interrupted epoch is repeated
     mine, theirs = part_of(path).table("map"), part_of(other).table("map")
     assert mine.equals(theirs)
 
@@ -435,7 +435,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
 # ---- parts, graph
 
 
-def test_the_graph_holds_the_map_between_the_sites(path, lm):
+def test_the_graph_has_the_map_between_the_sites(path, lm):
     before = graph_fingerprint(Folder.open(path).sound())
     prints = fingerprints(Folder.open(path).sound())
     row = one(path, lm)
@@ -472,18 +472,18 @@ def test_a_map_of_an_older_version_has_no_newer_columns(path, lm):
         (found,) = atlas.table("MAPS_TO").to_pylist()
         assert found | {"source_width": 24} == dict(row) | dict.fromkeys(newer)
         assert "map again" in conclusion(found)
-        (asked,) = atlas.query(
+        (quality,) = atlas.query(
             queries.get("transcoder_quality").cypher, {"model": "small"}
         ).to_pylist()
-    assert asked["token_difference"] == pytest.approx(row["token_difference"])
-    assert asked["token_difference_low"] is None
+    assert quality["token_difference"] == pytest.approx(row["token_difference"])
+    assert quality["token_difference_low"] is None
     x = torch.randn(3, 24)
-    kept = Affine.read(part_of(path)).apply(x)
+    before = Affine.read(part_of(path)).apply(x)
     assert one(path, lm, settings=TranscoderSettings(penalties=(1e-3,), draws=20, folds=3)) == row
-    torch.testing.assert_close(Affine.read(part_of(path)).apply(x), kept, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(Affine.read(part_of(path)).apply(x), before, atol=1e-5, rtol=1e-5)
 
 
-def test_a_map_does_not_depend_on_the_sae_that_gave_the_contexts(path, lm):
+def test_a_map_does_not_depend_on_the_sae_that_set_the_contexts(path, lm):
     one(path, lm)
     folder = Folder.open(path)
     run(path, lm, [named(topk(seed=5), "other")], None, match=None, replace=True)
@@ -493,7 +493,7 @@ def test_a_map_does_not_depend_on_the_sae_that_gave_the_contexts(path, lm):
     assert folder.sound().of("transcoder")
 
 
-def test_a_map_goes_with_the_last_sae_of_its_model(path, lm):
+def test_a_map_is_removed_with_the_last_sae_of_its_model(path, lm):
     one(path, lm)
     assert not any(key.startswith("transcoder/") for key in touching(path, ["top"]))
     keys = touching(path, ["top", "other"])
@@ -504,7 +504,7 @@ def test_a_map_goes_with_the_last_sae_of_its_model(path, lm):
     assert not sound.stale
 
 
-def test_a_map_stays_when_its_saes_are_removed(path, lm):
+def test_a_map_remains_when_its_saes_are_removed(path, lm):
     row = one(path, lm)
     for name in ("top", "other"):
         shutil.rmtree(Folder.open(path).part("sae", name))  # as if removed by hand
@@ -554,7 +554,7 @@ def test_a_map_reads_only_parts_of_its_kind(path, lm):
         Affine.read(read_manifest(Folder.open(path).part("sae", "top")))
 
 
-def test_a_model_is_opened_again_as_it_was_ingested(path, lm):
+def test_a_model_is_reopened_with_its_ingest_settings(path, lm):
     ingested = open_sae_record(Folder.open(path).sound(), "top")
     assert (ingested.contexts.context_size, ingested.contexts.prepend_bos) == (CONTEXT, True)
     assert reopen_model(ingested, lm, hooks=[HOOK]) is lm
@@ -567,7 +567,7 @@ def test_a_model_is_opened_again_as_it_was_ingested(path, lm):
 
 @pytest.fixture
 def on_disk(tmp_path, lm):
-    """An atlas whose model is a folder, so that the command finds it."""
+    """Return an atlas whose model is a folder, so that the command finds it."""
     folder = tmp_path / "model"
     lm.base.save_pretrained(folder)
     lm.tokenizer.save_pretrained(folder)
@@ -632,7 +632,7 @@ EDGE = {
 
 
 def differs(low, high, **more):
-    """Properties of an edge whose difference from the token means has this interval."""
+    """Return properties of an edge whose difference from the token means has this interval."""
     return {
         "token_difference": (low + high) / 2,
         "token_difference_low": low,
@@ -641,7 +641,7 @@ def differs(low, high, **more):
     }
 
 
-#: Tokens fewer than dimensions; the rank is that of all tokens, and does not show it.
+#: Fewer tokens than dimensions; the rank is that of all tokens and does not show this.
 FEW = {"fit_tokens": 64, "rank": 63, "source_width": 96}
 
 
@@ -651,7 +651,7 @@ FEW = {"fit_tokens": 64, "rank": 63, "source_width": 96}
         ({}, "predicts less than the token id alone"),
         ({}, "Map minus token means: -10.0% (95% interval -11.0% to -9.0%, paired over documents"),
         ({"method": "adam"}, "This trained map predicts less than the token id"),
-        # The interval of the map alone holds the token's score here, that of the difference does not.
+        # Here the interval of the map contains the token's score, but that of the difference excludes 0.
         ({"token_r2_weighted": 0.4}, "predicts less than the token id alone"),
         (differs(-0.01, 0.01), "the two are not distinguishable"),
         (
@@ -660,7 +660,7 @@ FEW = {"fit_tokens": 64, "rank": 63, "source_width": 96}
         ),
         (dict.fromkeys(differs(0, 0)), "No interval of the difference is stored, so"),
         (differs(0.01, 0.02), "means of rare ids are poor"),
-        # The source is a function of the id, and ids are rare: R² does not exceed eta2.
+        # The source is a function of the id, and ids are rare, so R² does not exceed eta2.
         (
             differs(0.01, 0.02, source="m/blocks.0.hook_resid_pre"),
             "does not show information beyond the token id",
@@ -676,7 +676,7 @@ FEW = {"fit_tokens": 64, "rank": 63, "source_width": 96}
         (FEW | {"fit_tokens": 96}, "96 tokens, no more than the 96 dimensions"),
         (FEW | {"fit_tokens": 97}, "97 tokens are few for 63 directions"),
         (FEW | {"penalty": 0.0}, "The two are not compared: without a penalty, so few tokens"),
-        # Tokens enough, of fewer ids than there are dimensions.
+        # Enough tokens, but fewer ids than dimensions.
         (
             {"penalty": 0.0, "fit_tokens": 5000, "rank": 40, "source_width": 96},
             "without a penalty, 40 directions in 96 dimensions of the source may not determine the map",
@@ -735,11 +735,11 @@ def test_few_tokens_are_reported_for_an_atlas(path, lm):
         )
 
 
-def test_maps_stay_while_another_sae_may_read_the_model(tmp_path):
+def test_maps_remain_while_another_sae_may_read_the_model(tmp_path):
     """This includes a broken SAE; removing SAEs of another model removes no map."""
     folder = small_atlas(tmp_path / "a.atlas")
-    said = {"model": {"name": "m", "weights": None, "tokenizer": None}}
-    write_part(folder.part("transcoder", "m@x"), Manifest("transcoder", "m@x", sources=said), [])
+    sources = {"model": {"name": "m", "weights": None, "tokenizer": None}}
+    write_part(folder.part("transcoder", "m@x"), Manifest("transcoder", "m@x", sources=sources), [])
     assert "transcoder/m@x" not in touching(folder.path, ["one"])
     assert "transcoder/m@x" in touching(folder.path, ["one", "two"])
     (folder.part("sae", "two") / "Model.parquet").write_bytes(b"broken")
@@ -788,7 +788,7 @@ def test_a_model_that_no_sae_reads_is_mapped_too(path, lm, tmp_path):
     assert {k: v for k, v in row.items() if k not in ("source", "target")} == {
         k: v for k, v in there.items() if k not in ("source", "target")
     }
-    again = one(path, None, models=["random"])  # as the atlas noted it
+    again = one(path, None, models=["random"])  # from the path that the atlas recorded
     assert again == row
     both = map_sites(path, ["random"], targets=[FIRST], settings=PLAIN, model=lm)
     assert [r["target"] for r in both] == [f"random/{FIRST}", f"small/{FIRST}"]
@@ -810,7 +810,7 @@ def test_a_model_that_no_sae_reads_is_mapped_too(path, lm, tmp_path):
 def test_models_of_one_name_and_different_weights_are_distinguished(path, lm, tmp_path):
     tuned = saved(
         tmp_path / "small", model(seed=1)
-    )  # a finetune, say, in a folder of the same name
+    )  # for example a finetuned model in a folder of the same name
     with pytest.raises(
         Mismatch, match=r"weights, .* differ\). Pass another name, as in --model other="
     ):
@@ -820,15 +820,15 @@ def test_models_of_one_name_and_different_weights_are_distinguished(path, lm, tm
     with pytest.raises(Mismatch, match="is not the model that its maps were computed with"):
         one(path, f"tuned={saved(tmp_path / 'third', model(seed=2))}")
     copied = saved(tmp_path / "copy", lm)
-    assert one(path, str(copied))["target"] == f"small/{HOOK}"  # the same model, elsewhere
-    assert one(path, f"copy={copied}")["target"] == f"copy/{HOOK}"  # unless it is to be another
+    assert one(path, str(copied))["target"] == f"small/{HOOK}"  # the same model in another folder
+    assert one(path, f"copy={copied}")["target"] == f"copy/{HOOK}"  # unless renamed
     with pytest.raises(BadInput, match="Two --model options have the name tuned"):
         map_sites(path, targets=[HOOK], settings=PLAIN, model=[f"tuned={tuned}", str(tuned)])
     with pytest.raises(BadInput, match="has the name 'a b'; expected NAME=FOLDER"):
         one(path, f"a b={tuned}")
 
 
-def test_a_map_alone_is_stale_once_an_sae_reads_another_model_of_its_name(path, lm, tmp_path):
+def test_a_map_without_saes_is_stale_if_an_sae_reads_another_model_of_its_name(path, lm, tmp_path):
     one(path, f"new={saved(tmp_path / 'random', model(seed=1))}")
     assert not Folder.open(path).sound().stale
     opened = open_model(str(saved(tmp_path / "third", model(seed=2))), name="new")
@@ -842,7 +842,7 @@ def test_a_map_alone_is_stale_once_an_sae_reads_another_model_of_its_name(path, 
         assert {r["name"] for r in atlas.table("Model").to_pylist()} == {"small", "new"}
 
 
-def test_where_the_same_model_lay_does_not_make_two_of_it(path, lm, tmp_path):
+def test_a_model_read_from_two_folders_is_one_model(path, lm, tmp_path):
     """The model is mapped from one folder, then read by an SAE from another folder."""
     one(path, f"new={saved(tmp_path / 'here', model(seed=1))}")
     opened = open_model(str(saved(tmp_path / "there", model(seed=1))), name="new")
@@ -851,10 +851,10 @@ def test_where_the_same_model_lay_does_not_make_two_of_it(path, lm, tmp_path):
         rows = {r["name"]: r["source"] for r in atlas.table("Model").to_pylist()}
         assert rows == {"small": "memory", "new": str(tmp_path / "there")}
         assert atlas.table("MAPS_TO").num_rows == 1
-    assert sum("@" in key for key in touching(path, ["late"])) == 1  # it goes with its last SAE
+    assert sum("@" in key for key in touching(path, ["late"])) == 1  # removed with its last SAE
 
 
-def test_contexts_are_as_long_as_the_model_takes(path, lm, tmp_path):
+def test_contexts_have_at_most_the_length_of_the_model(path, lm, tmp_path):
     short = random_model("llama", seed=1, max_position_embeddings=8)
     tokenizer = small_tokenizer()
     tokenizer.bos_token = None
@@ -871,7 +871,7 @@ def test_contexts_are_as_long_as_the_model_takes(path, lm, tmp_path):
         one(path, None, models=["short"], settings=replace(PLAIN, seed=1))
 
 
-def test_an_atlas_of_a_text_alone(tmp_path, lm):
+def test_an_atlas_with_a_text_and_no_sae_is_mapped(tmp_path, lm):
     folder = Folder.create(tmp_path / "e.atlas")
     folder.set_corpus(asdict(Corpus.gather(texts(), folder.corpus_file).info))
     recorded = RecordingProgress()
@@ -900,7 +900,7 @@ def answer(*words):
 
 @pytest.fixture
 def with_floor(on_disk, tmp_path):
-    """An atlas of one model with an SAE and one without, both mapped by the command."""
+    """Return an atlas of one model with an SAE and one without, both mapped by the command."""
     random = saved(tmp_path / "random", model(seed=1))
     done = invoke(
         "transcoder",
@@ -927,11 +927,11 @@ def with_floor(on_disk, tmp_path):
 @pytest.mark.slow
 def test_the_commands_from_two_random_models_to_the_report(with_floor, tmp_path):
     """The map is computed, queried, reported and removed."""
-    path, said = with_floor
+    path, result = with_floor
     where = ["--atlas", str(path)]
-    assert [row["source"] for row in said] == [f"model/{EMBED}"] * 3 + [f"floor/{EMBED}"] * 3
+    assert [row["source"] for row in result] == [f"model/{EMBED}"] * 3 + [f"floor/{EMBED}"] * 3
     here = answer(*where)
-    wanted = {row["target"]: row["token_difference_low"] for row in said[3:]}
+    wanted = {row["target"]: row["token_difference_low"] for row in result[3:]}
     assert {row["target"]: row["token_difference_low"] for row in here} == wanted
     page = tmp_path / "page.html"
     words = ["report", "geometry", str(path), "--floor", "floor", "--out", str(page), "--json"]
@@ -962,7 +962,7 @@ def test_a_model_that_no_sae_reads_is_pushed(with_floor, neo4j_url, neo4j_auth, 
     models = ["query", "--cypher", "MATCH (m:Model) RETURN m.name AS name ORDER BY name", "--json"]
     found = json.loads(invoke(*models, *server).stdout)["result"]
     assert [row["name"] for row in found] == ["floor", "model"]
-    # The SAE with the maps of its model, and one map that stands alone.
+    # The SAE with the maps of its model, and one map of a model without an SAE.
     invoke("rm", "top", f"transcoder/floor@{EMBED}@blocks.0*", "--yes", *where)
     invoke("push", neo4j_url, *where, "--quiet")
     assert answer(*server) == answer(*where)
@@ -1002,7 +1002,7 @@ def test_a_text_and_models_make_an_atlas_without_any_sae(tmp_path, lm):
     assert one(path, lm) == row
 
 
-def test_the_first_model_counts_the_tokens(tmp_path, lm):
+def test_the_tokenizer_of_the_first_model_counts_the_tokens(tmp_path, lm):
     documents = texts()
     ids = [lm.tokenizer(each, add_special_tokens=False)["input_ids"] for each in documents]
     special = lm.tokenizer.all_special_ids  # <unk> stands for digits
@@ -1022,7 +1022,7 @@ def test_an_error_creates_no_atlas(tmp_path, lm):
     path = tmp_path / "a.atlas"
     with pytest.raises(BadInput):
         one(path, lm)
-    for given, error in (
+    for options, error in (
         ({"text": "absent.txt"}, "absent"),
         ({"text": ["  "]}, "blank|empty|no document|nothing"),
         ({"text": texts(), "model": None}, "pass one with --model"),
@@ -1034,12 +1034,12 @@ def test_an_error_creates_no_atlas(tmp_path, lm):
         ({"text": texts(), "tokens": 10**6}, "tokens"),
     ):
         with pytest.raises((BadInput, Missing, UnknownName), match=error):
-            one(path, lm, **given)
-        assert not path.exists(), given
+            one(path, lm, **options)
+        assert not path.exists(), options
 
 
 def test_the_reproduced_command_starts_with_the_model_that_counted_tokens(tmp_path):
-    """The tokenizers count differently, so another order would cut another text."""
+    """The tokenizers count differently, so another order would select other text."""
     for name, vocabulary in (("b", 96), ("a", 40)):
         lm = random_model("llama", seed=1)
         lm.save_pretrained(tmp_path / name)
