@@ -1,6 +1,6 @@
-"""What people paste into Neo4j Browser works there: every query file, the style sheet, the page's examples.
+"""Neo4j Browser accepts the query files, the style sheet, the pictures and the links.
 
-One headless Chromium is logged in once, for all of it, to the Browser that a real server serves.
+All tests share one headless Chromium, logged in to the Browser of a real server.
 """
 
 import re
@@ -43,16 +43,16 @@ WORLD = World(GRAPH)
 STYLE = style_sheet()
 FEATURE = "tiny-a-l1-s0/7"
 
-TOO_LARGE = {"min_degree": 2}  # where the example in a file is more than the graph by hand holds
+TOO_LARGE = {"min_degree": 2}  # the example in a file exceeds the values of the small graph
 
 at_browser = pytest.mark.neo4j
 
 
 @pytest.fixture(scope="module")
 def shown(request):
-    """Neo4j Browser at a server that holds the graph made by hand."""
+    """Open Neo4j Browser on a server that stores the small graph."""
     try:
-        find_chromium()  # before a server is started for it
+        find_chromium()  # skip before a server is started
         server = request.getfixturevalue("neo4j_server")
         login = {"username": server.username, "password": server.password}
         wipe(server)
@@ -67,21 +67,21 @@ def shown(request):
 
 @at_browser
 @pytest.mark.parametrize("query", queries.every(), ids=lambda q: q.name)
-def test_every_query_file_gives_its_table(shown, query):
+def test_every_query_file_returns_its_table(shown, query):
     values = {p.name: TOO_LARGE.get(p.name, p.example) for p in query.parameters}
-    wanted = ANSWERS[query.name](WORLD, **values)
-    assert wanted, "the examples in the file name nothing in the graph"
+    expected = ANSWERS[query.name](WORLD, **values)
+    assert expected, "the examples in the file name nothing in the graph"
     text = query.text
     for name, value in TOO_LARGE.items():
         text = re.sub(rf"\S+ (/\* \${name} \*/)", rf"{value} \1", text)
     found = shown.run(text)
     assert not found.error
     assert found.columns == [c.name for c in query.columns]
-    assert found.records == len(wanted)
+    assert found.records == len(expected)
 
 
 @at_browser
-def test_a_failure_and_an_empty_answer_are_seen_as_such(shown):
+def test_errors_and_empty_answers_are_distinguished(shown):
     assert "SyntaxError" in shown.run("MATCH (f:Feature RETURN f.id AS x").error
     empty = shown.run("MATCH (f:Feature {id: 'absent/0'}) RETURN f.id AS x")
     assert (empty.error, empty.records, empty.columns) == ("", 0, [])
@@ -89,7 +89,7 @@ def test_a_failure_and_an_empty_answer_are_seen_as_such(shown):
 
 
 def rules(grass):
-    """The rules of a style sheet: selector -> name -> value, without quotes."""
+    """Return the rules of a style sheet: selector -> name -> value, without quotes."""
     return {
         selector.strip(): dict(re.findall(r"([\w-]+): [\"']?(.*?)[\"']?;", body))
         for selector, body in re.findall(r"([\w.]+) \{(.*?)\n\}", grass, re.DOTALL)
@@ -97,13 +97,13 @@ def rules(grass):
 
 
 @at_browser
-def test_the_style_sheet_is_taken_as_it_is(shown):
-    taken = shown.run(f":style {STYLE}")
-    assert not taken.error
-    assert rules(taken.text.partition("\n")[2]) == rules(STYLE)
+def test_browser_accepts_the_style_sheet_unchanged(shown):
+    accepted = shown.run(f":style {STYLE}")
+    assert not accepted.error
+    assert rules(accepted.text.partition("\n")[2]) == rules(STYLE)
 
 
-def test_the_style_sheet_knows_every_label():
+def test_the_style_sheet_has_a_rule_for_every_label():
     styled = set(rules(STYLE))
     colours = {f"node.{colour_label(i)}" for i in range(COLOURS)}
     assert colours <= styled
@@ -123,14 +123,14 @@ def test_the_style_sheet_knows_every_label():
 
 
 def others(rows, key):
-    """The other ends of the edges of a node, with the edges."""
+    """Yield each edge of a node with its other end."""
     for edge in rows:
         if key in (edge["source"], edge["target"]):
             yield edge, edge["target"] if edge["source"] == key else edge["source"]
 
 
 def nodes_of(picture):
-    """The keys of the nodes that a picture should draw, worked out from the tables."""
+    """Return the keys of the nodes of a picture, computed from the tables."""
     near = {other for _, other in others(WORLD.CO_ACTIVATES, FEATURE)}
     if picture == "1_neighbours":
         return {FEATURE} | near
@@ -172,13 +172,13 @@ CAPTIONS = {
 @pytest.mark.parametrize("picture", pictures(), ids=lambda p: p.name)
 def test_a_picture_draws_its_nodes_and_no_others(shown, picture):
     shown.run(f":style {STYLE}")
-    wanted = nodes_of(picture.name)
-    assert 2 <= len(wanted) <= 60
+    expected = nodes_of(picture.name)
+    assert 2 <= len(expected) <= 60
     drawn = shown.run(picture.text, caption=CAPTIONS[picture.name])
     assert not drawn.error
-    assert len(drawn.drawn) == len(wanted)
+    assert len(drawn.drawn) == len(expected)
     captions = {" ".join(c.split()) for c in drawn.drawn}
-    features = [WORLD.feature[key] for key in wanted if key in WORLD.feature]
+    features = [WORLD.feature[key] for key in expected if key in WORLD.feature]
     assert {
         " ".join(f"{f['idx']} {f['top_token']} {f['sae']}".split()) for f in features
     } <= captions
@@ -195,14 +195,14 @@ def test_features_are_drawn_in_the_colour_of_their_community(shown):
           node.querySelector('circle.b-outline, circle.outline').getAttribute('fill')])"""
     )
     shown.page.locator("[data-testid=frame] [title=Close]").first.click()
-    wanted = {}
+    expected = {}
     for key in nodes_of("1_neighbours"):
         f = WORLD.feature[key]
         rule = "Feature" if f["community"] is None else f"CommunityColour{f['community'] % 12}"
         caption = " ".join(f"{f['idx']} {f['top_token']} {f['sae']}".split())
-        wanted[caption] = rules(STYLE)[f"node.{rule}"]["color"]
-    assert dict(drawn) == wanted
-    assert len(set(wanted.values())) > 1
+        expected[caption] = rules(STYLE)[f"node.{rule}"]["color"]
+    assert dict(drawn) == expected
+    assert len(set(expected.values())) > 1
 
 
 @at_browser
@@ -211,13 +211,13 @@ def test_only_the_edges_of_the_query_are_drawn_after_the_setting(shown):
     query = (
         f"MATCH p = (f:Feature {{id: '{FEATURE}'}})-[:CO_ACTIVATES]-(g:Feature) RETURN p LIMIT 25"
     )
-    wanted = [e for e, _ in others(WORLD.CO_ACTIVATES, FEATURE)]
+    expected = [e for e, _ in others(WORLD.CO_ACTIVATES, FEATURE)]
     shown.set(REQUESTED_EDGES)
     shown.run(query, keep=True)
     drawn = edges.count()
     shown.page.locator("[data-testid=frame] [title=Close]").first.click()
-    shown.set(REQUESTED_EDGES.replace("false", "true"))  # as it is at first
-    assert drawn == len(wanted)
+    shown.set(REQUESTED_EDGES.replace("false", "true"))  # the default
+    assert drawn == len(expected)
 
 
 @at_browser
@@ -235,7 +235,7 @@ def test_a_link_opens_its_query_in_the_editor(shown):
 
 
 class Links(HTMLParser):
-    """The addresses of the links of a page, and its other tags."""
+    """Addresses of the links of a page, and the names of its tags."""
 
     def __init__(self, page):
         super().__init__()
@@ -262,7 +262,7 @@ def test_the_page_has_a_link_for_the_style_each_picture_and_each_query():
     assert commands[1] == REQUESTED_EDGES
     assert len(commands) == 2 + len(pictures()) + len(queries.every())
     assert "{id: 'mine/3' /* $feature */}" in commands[2]
-    assert max(map(len, page.found)) < 8000  # what every browser and server takes
+    assert max(map(len, page.found)) < 8000  # a length that every browser and server accepts
     for query, command in zip([*pictures(), *queries.every()], commands[2:], strict=True):
         assert (command == query.text) == (with_names(query, {}) == with_names(query, names))
         for parameter in query.parameters:

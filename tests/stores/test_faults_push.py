@@ -1,4 +1,4 @@
-"""Pushes that lose their connection or their server: nothing half is seen, and the same command finishes."""
+"""After a lost connection or server, readers see one version, and the same command completes the push."""
 
 import json
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ NEW = edge_graph({"a1": "v2", "a2": "v2", "c1": "v1"}, features=20)
 
 @pytest.fixture
 def push(tmp_path, monkeypatch, capsys):
-    """Run `atlas push` of a graph in place of an atlas; return exit status, result and stderr."""
+    """Run `atlas push` with a graph as the atlas; return exit status, output and stderr."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("atlas.stores.neo4j.staged_swap.BATCH_ROWS", 50)
     small_atlas(tmp_path / "a.atlas")
@@ -45,8 +45,8 @@ def push(tmp_path, monkeypatch, capsys):
 
 
 @contextmanager
-def looking(server):
-    """Give a store and a driver that reach the server directly."""
+def direct_access(server):
+    """Connect a store and a driver directly to the server."""
     login = {"username": server.username, "password": server.password}
     auth = (server.username, server.password)
     with neo4j.GraphDatabase.driver(server.url, auth=auth) as driver:
@@ -57,32 +57,32 @@ def looking(server):
             store.close()
 
 
-def assert_lost(code, said):
-    """It failed with one sentence that says what happened and what to do."""
+def assert_lost(code, output):
+    """Check that the one-line message states the failure and the remedy."""
     assert code == 1
-    assert said["error"]["type"] == "StoreUnreachable"
-    message = said["error"]["message"]
+    assert output["error"]["type"] == "StoreUnreachable"
+    message = output["error"]["message"]
     assert "\n" not in message
     assert "was lost" in message
     assert "Run the same command again" in message
 
 
-def test_a_lost_connection(empty_neo4j, push):
-    """Cut when a share of the bytes has gone that a push takes, or of those of its answers."""
+def test_a_lost_connection_shows_one_version_and_the_next_push_completes(empty_neo4j, push):
+    """Cut the connection after a share of the bytes of a push, in either direction."""
     server, at = empty_neo4j, urlsplit(empty_neo4j.url)
-    with looking(server) as (store, ask), proxy(at.hostname, at.port) as between:
+    with direct_access(server) as (store, ask), proxy(at.hostname, at.port) as between:
         url = f"bolt://127.0.0.1:{between.port}"
         put(store, OLD)
-        whole = {}
-        for graph in (NEW, OLD, NEW):  # either way takes other bytes
+        total = {}
+        for graph in (NEW, OLD, NEW):  # the two pushes differ in their bytes
             between.mend()
             assert push(graph, url, server)[0] == 0
-            whole[id(graph)] = dict(between.passed)
+            total[id(graph)] = dict(between.passed)
         before, after, seen = NEW, OLD, []
         for way, share in (("sent", 0.02), ("sent", 0.6), ("sent", 0.95), ("answered", 0.6)):
-            between.mend(**{way: int(share * whole[id(after)][way])})
-            code, said, _ = push(after, url, server)
-            assert_lost(code, said)
+            between.mend(**{way: int(share * total[id(after)][way])})
+            code, output, _ = push(after, url, server)
+            assert_lost(code, output)
             assert_whole(store, [before, after])
             seen.append(store.contents() == shown(before))
             between.mend()
@@ -90,44 +90,46 @@ def test_a_lost_connection(empty_neo4j, push):
             assert_shows(store, after)
             assert leftovers(ask) == []
             before, after = after, before
-        assert True in seen  # cut before the first change,
-        assert False in seen[:3]  # and between two,
-        assert not seen[3]  # also where an answer was cut
+        assert True in seen  # cut before the first change
+        assert False in seen[:3]  # cut between two changes
+        assert not seen[3]  # cut in an answer
 
 
 def shown(graph):
     return {s: StoredSae(graph.atlas, f) for s, f in graph.fingerprints.items()}
 
 
-class Deadly(Silent):
-    """Kills a server at some report of progress."""
+class KillServer(Silent):
+    """Kill a server after a number of progress reports."""
 
-    def __init__(self, own, left):
-        self.own, self.left = own, left
+    def __init__(self, own, remaining):
+        self.own, self.remaining = own, remaining
 
     @contextmanager
     def stage(self, title, **known):
         yield self
 
     def advance(self, by=1):
-        self.left -= 1
-        if self.left == 0:
+        self.remaining -= 1
+        if self.remaining == 0:
             self.own.kill()
 
 
-def test_a_killed_server(own_neo4j, push, monkeypatch):
+def test_a_killed_server_shows_complete_saes_and_the_next_push_completes(
+    own_neo4j, push, monkeypatch
+):
     with needed():
         own_neo4j.start()
     server = own_neo4j.server
-    with looking(server) as (store, _):
+    with direct_access(server) as (store, _):
         put(store, OLD)
     with monkeypatch.context() as patch:
-        patch.setattr("atlas.cli.commands.make_progress", lambda quiet: Deadly(own_neo4j, 30))
-        code, said, _ = push(NEW, server.url, server)
-    assert_lost(code, said)
+        patch.setattr("atlas.cli.commands.make_progress", lambda quiet: KillServer(own_neo4j, 30))
+        code, output, _ = push(NEW, server.url, server)
+    assert_lost(code, output)
     with needed():
         own_neo4j.start()
-    with looking(server) as (store, ask):
+    with direct_access(server) as (store, ask):
         assert {"a1", "a2"} <= set(store.contents())
         assert_whole(store, [OLD, NEW])
         assert push(NEW, server.url, server)[0] == 0

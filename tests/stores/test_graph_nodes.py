@@ -1,4 +1,4 @@
-"""Node statistics: each beside networkx, on random and degenerate graphs."""
+"""Node statistics equal those of networkx on random and degenerate graphs."""
 
 import networkx as nx
 import numpy as np
@@ -17,8 +17,8 @@ def weighted(graph, seed):
     return w
 
 
-def two_pieces():
-    graph = nx.disjoint_union(nx.cycle_graph(5), nx.star_graph(4))  # of five nodes each
+def disconnected():
+    graph = nx.disjoint_union(nx.cycle_graph(5), nx.star_graph(4))  # components of five nodes
     graph.add_nodes_from([10, 11])
     graph.add_edge(10, 11)
     graph.add_node(12)
@@ -33,7 +33,7 @@ GRAPHS = {
     "a path": nx.path_graph(3),
     "complete": nx.complete_graph(6),
     "a star": nx.star_graph(5),
-    "disconnected": two_pieces(),
+    "disconnected": disconnected(),
     **{
         f"random {i}": nx.gnp_random_graph(30, p, seed=i)
         for i, p in enumerate((0.02, 0.05, 0.1, 0.3, 0.8))
@@ -43,7 +43,7 @@ GRAPHS = {
 
 @pytest.mark.parametrize("name", GRAPHS)
 @pytest.mark.parametrize("with_weights", [False, True])
-def test_every_number_is_that_of_networkx(name, with_weights):
+def test_node_statistics_equal_networkx(name, with_weights):
     graph = GRAPHS[name].copy()
     w = weighted(graph, 1) if with_weights else None
     weight = "weight" if with_weights else None
@@ -61,14 +61,14 @@ def test_every_number_is_that_of_networkx(name, with_weights):
     assert found.core.tolist() == listed(nx.core_number(graph))
     between = nx.betweenness_centrality(graph, normalized=True)
     assert found.betweenness == pytest.approx(listed(between), abs=1e-12)
-    pieces = sorted(nx.connected_components(graph), key=lambda c: (-len(c), min(c)))
+    components = sorted(nx.connected_components(graph), key=lambda c: (-len(c), min(c)))
     assert found.component.tolist() == [
-        next(i for i, c in enumerate(pieces) if node in c) for node in graph
+        next(i for i, c in enumerate(components) if node in c) for node in graph
     ]
 
 
-def test_a_sample_of_all_sources_is_exact_and_smaller_ones_are_right_in_the_mean():
-    graph = two_pieces()
+def test_all_sources_are_exact_and_samples_are_unbiased():
+    graph = disconnected()
     graph.add_edges_from([(0, 2), (4, 5), (3, 9)])
     exact = np.array(list(nx.betweenness_centrality(graph).values()))
     linked = sum(d > 0 for _, d in graph.degree())
@@ -84,7 +84,7 @@ def test_a_sample_of_all_sources_is_exact_and_smaller_ones_are_right_in_the_mean
     assert (again.betweenness == draws[0].betweenness).all()
 
 
-def test_an_estimate_is_near_on_a_larger_graph():
+def test_sampled_betweenness_approximates_the_exact_one():
     graph = nx.barabasi_albert_graph(400, 3, seed=0)
     exact = np.array(list(nx.betweenness_centrality(graph).values()))
     found = node_statistics(graph, exact_steps=0, sources=100, seed=1)
@@ -92,7 +92,7 @@ def test_an_estimate_is_near_on_a_larger_graph():
     assert found.betweenness.sum() == pytest.approx(exact.sum(), rel=0.05)
 
 
-def test_bad_input_gets_an_error():
+def test_bad_input_is_refused():
     graph = nx.path_graph(3)
     with pytest.raises(BadInput, match="one for each of 2 edges"):
         node_statistics(graph, weights=np.ones(3))

@@ -62,7 +62,7 @@ def test_accepted_orders_are_right_and_wrong_orders_are_refused(connection):
             refused += 1
             wrong += found != by_key(names)
     assert refused > 20
-    # If this fails, the engine has been mended: ``_check_aggregates`` can be deleted.
+    # If this fails, the engine has been fixed: ``_check_aggregates`` can be deleted.
     assert wrong == refused
 
 
@@ -79,7 +79,7 @@ def test_a_constant_is_a_key(connection, key):
     query = f"{WITH}RETURN {key} AS c, count(DISTINCT d) AS a, count(x) AS b"
     assert not accepted(query)
     ((_, distinct, count),) = connection.execute(query).get_all()
-    # If this fails, the engine has been mended: ``_check_aggregates`` can be deleted.
+    # If this fails, the engine has been fixed: ``_check_aggregates`` can be deleted.
     assert (int(distinct), int(count)) != (4, 23)
 
 
@@ -152,7 +152,7 @@ CONDITIONS = {
 
 @pytest.fixture(scope="module")
 def bools():
-    """Return a connection to a graph with bools, and (edge's, target's) of each edge."""
+    """Return a connection to a graph with bools, and (edge value, target value) of each edge."""
     connection = engine().Connection(engine().Database(":memory:"))
     connection.execute("CREATE NODE TABLE N (id INT64, b BOOL, PRIMARY KEY (id))")
     connection.execute("CREATE REL TABLE E (FROM N TO N, a BOOL)")
@@ -189,7 +189,7 @@ def test_a_bare_condition_is_wrong_without_rewriting(bools):
     connection, rows = bools
     query = "MATCH (f:N)-[e:E]->(g:N) RETURN sum(CASE WHEN e.a THEN 1 ELSE 0 END)"
     ((found,),) = connection.execute(query).get_all()
-    # If this fails, the engine has been mended: ``_compared_conditions`` can be deleted.
+    # If this fails, the engine has been fixed: ``_compared_conditions`` can be deleted.
     assert int(found) != sum(a is True for a, _ in rows)
 
 
@@ -247,7 +247,7 @@ def test_a_false_condition_of_parameters_is_refused(bools, condition, before, af
     with pytest.raises(QueryFailed, match="because it has no variable"):
         check_faults(query)
     ((found,),) = bools[0].execute(query, ALONE[condition]).get_all()
-    # If this fails, the engine has been mended: ``_check_conditions`` can be deleted.
+    # If this fails, the engine has been fixed: ``_check_conditions`` can be deleted.
     assert found > 0
 
 
@@ -328,7 +328,7 @@ def test_list_predicates_with_another_variable_are_refused(bools):
             check_faults(query)
         found = {id for (id,) in connection.execute(query).get_all()}
         wrong += found != {id for id, b in known.items() if expected(b)}
-    # If this fails, the engine has been mended: ``_check_list_predicates`` can be deleted.
+    # If this fails, the engine has been fixed: ``_check_list_predicates`` can be deleted.
     assert wrong >= 3
 
 
@@ -432,7 +432,7 @@ def test_subqueries_with_outer_variables_are_refused_where_wrong(graph):
                 check_faults(query)
             found = sorted(map(tuple, graph[0].execute(query).get_all()))
             wrong += found != sorted(pair for pair, n in expected.items() if holds(n))
-    # If this fails, the engine has been mended: ``_check_subqueries`` can be deleted.
+    # If this fails, the engine has been fixed: ``_check_subqueries`` can be deleted.
     assert wrong >= 8
 
 

@@ -92,7 +92,7 @@ def test_a_join_on_a_property_with_nulls(tables):
         checked(tables, "MATCH (a:N), (z:N) WHERE a.i = z.i AND (z.s = a.s) RETURN a.id, z.id", same),
         checked(tables, "MATCH (a:N) OPTIONAL MATCH (z:N) WHERE z.i = a.i RETURN a.id, z.id", ids + without),
     ]  # fmt: skip
-    # If this fails, the engine has been mended: ``_known_keys`` can be deleted.
+    # If this fails, the engine has been fixed: ``_known_keys`` can be deleted.
     assert all(wrong)
 
 
@@ -135,7 +135,7 @@ def test_a_node_that_may_be_null(tables):
     ]
     query = f"{start} MATCH (a)-[:E]->(q:N), (c)-[:E]->(q) RETURN c.id, a.id, q.id"
     wrong |= checked(tables, query, joint)
-    # If this fails, the engine has been mended: the null nodes of ``_known_keys`` can be deleted.
+    # If this fails, the engine has been fixed: the null nodes of ``_known_keys`` can be deleted.
     assert wrong
 
 
@@ -153,7 +153,7 @@ def test_a_count_of_edges_includes_the_nodes_without_any(tables):
             f"MATCH (a:N) WHERE {count} = 0 RETURN count(*)": [(number[0],)],
         }.items()
     ]
-    # If this fails, the engine has been mended: ``_guarded_counts`` can be deleted.
+    # If this fails, the engine has been fixed: ``_guarded_counts`` can be deleted.
     assert all(wrong)
     checked(tables, f"MATCH (a:N) RETURN a.id, {count} AS n", enumerate(counts))
 
@@ -168,7 +168,7 @@ def test_an_empty_text_is_contained_in_every_text(tables):
         (a["id"], z["id"]) for a in known[:10] for z in known[:10] if max(a["id"], z["id"]) < 10
     ]
     query = f"{small} toLower(a.s) CONTAINS left(z.s, 0) RETURN a.id, z.id"
-    # If this fails, the engine has been mended: ``_contained_text`` can be deleted.
+    # If this fails, the engine has been fixed: ``_contained_text`` can be deleted.
     assert checked(tables, query, pairs)
     inner = "CASE WHEN a.s CONTAINS left(z.s, 0) THEN '' END"
     checked(tables, f"{small} a.s CONTAINS {inner} RETURN a.id, z.id", pairs)
@@ -195,7 +195,7 @@ def test_a_condition_that_is_coalesce(tables):
     start = "MATCH (a:N)-[:E]->(z:N)-[:F]->(y:N) WHERE"
     condition = "coalesce(any(x IN ['a'] WHERE x = 'a'), z.b)"
     wrong |= checked(tables, f"{start} {condition} RETURN a.id, z.id, y.id", two)
-    # If this fails, the engine has been mended: ``_compared_calls`` can be deleted.
+    # If this fails, the engine has been fixed: ``_compared_calls`` can be deleted.
     assert wrong
 
 
@@ -209,7 +209,7 @@ def test_a_group_by_an_edge_without_an_arrow_is_refused(tables):
         with pytest.raises(QueryFailed, match="because its pattern has no arrow"):
             check_faults(query)
         if number is not None:
-            # If this fails, the engine has been mended: ``_check_undirected`` can be deleted.
+            # If this fails, the engine has been fixed: ``_check_undirected`` can be deleted.
             assert len(tables.connection.execute(query).get_all()) > number
     checked(
         tables, "MATCH (a:N)-[e:E]->(z:N) WITH DISTINCT e RETURN count(*)", [(len(tables.edges),)]
@@ -233,7 +233,7 @@ def test_a_null_in_a_list_equals_nothing(tables):
     }.items():
         expected = [(a["id"], z["id"]) for a, z in pairs if holds(a, z)]
         wrong |= checked(tables, f"{start} {condition} RETURN a.id, z.id", expected)
-    # If this fails, the engine has been mended: ``_listed_values`` can be deleted.
+    # If this fails, the engine has been fixed: ``_listed_values`` can be deleted.
     assert wrong
 
 
@@ -262,7 +262,7 @@ def test_a_negative_zero_is_sorted_as_zero(connection, query, expected):
 
 def test_a_negative_zero_is_sorted_first_without_rewriting(connection):
     query = f"{NUMBERS} RETURN -x AS y ORDER BY y LIMIT 1"
-    # If this fails, the engine has been mended: ``_positive_zeros`` can be deleted.
+    # If this fails, the engine has been fixed: ``_positive_zeros`` can be deleted.
     assert connection.execute(query).get_all() == [[0]]
 
 
@@ -296,7 +296,7 @@ def test_values_after_a_text_are_sorted(size):
             first = rewritten(f"MATCH (a:N) WITH {projection} RETURN id")
             assert sorted(r[0] for r in connection.execute(first).get_all()) == sorted(expected)
             wrong |= [row[0] for row in connection.execute(query).get_all()] != expected
-    # If this fails, the engine has been mended: ``_final_texts`` can be deleted.
+    # If this fails, the engine has been fixed: ``_final_texts`` can be deleted.
     assert wrong or size < 10_000
 
 
@@ -312,12 +312,12 @@ def test_values_after_a_text_are_sorted(size):
         "MATCH (a:N) OPTIONAL MATCH (a)-[:E]->(b) OPTIONAL MATCH (b)-[:E]->(c) WHERE c.i > 1 RETURN c.id",
     ],
 )
-def test_other_queries_stay_as_they_are(query):
+def test_other_queries_are_not_rewritten(query):
     check_faults(query)
     assert rewritten(query) == query
 
 
-def test_headings_are_those_of_the_author():
+def test_headings_are_those_of_the_typed_query():
     query = "MATCH (a:N) RETURN a.id, a.s CONTAINS '' , -a.i * 2 AS n, a.i IN [a.id]\nORDER BY n"
     assert headings(query, ["a.id", "OR", "n", "EQUALS"]) == [
         "a.id",
@@ -339,7 +339,7 @@ OPEN_TO_NULL = {  # for the property b of the outer node and of the inner one
 
 
 def test_a_condition_that_may_be_true_for_null_is_refused(tables):
-    """Where it is refused, the typed query is wrong; the form that the message names is right."""
+    """The typed query is wrong where it is refused; the form named by the message is right."""
     if len(tables.nodes) > 100:
         pytest.skip("one size is enough")
     wrong = 0
@@ -370,7 +370,7 @@ def test_a_condition_that_may_be_true_for_null_is_refused(tables):
             }[condition]
             right = f"MATCH (a:N) {before} OPTIONAL MATCH (a)-[:E]->(z:N) WHERE {inner} RETURN a.id, z.id"
             checked(tables, right, rows)
-    # If this fails, the engine has been mended: ``_check_nulls`` can be deleted.
+    # If this fails, the engine has been fixed: ``_check_nulls`` can be deleted.
     assert wrong == len(OPEN_TO_NULL)
 
 

@@ -1,4 +1,4 @@
-"""What only the embedded store must do: a file that is built whole, shared by processes, and rebuilt when in doubt."""
+"""The embedded store builds its file completely or not at all, shares it, and rebuilds a damaged one."""
 
 import errno
 import os
@@ -37,7 +37,7 @@ store.close()
 
 
 class Calls:
-    """Gives a graph and counts how often it was asked for one."""
+    """Return a graph, and count the calls."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph, self.count = graph, 0
@@ -59,7 +59,7 @@ def test_a_file_is_built_once_and_then_opened(path: Path) -> None:
         assert_shows(store, graph.graph)
         store.close()
     assert graph.count == 1
-    store = KuzuStore.open(path)  # and needs no graph any more
+    store = KuzuStore.open(path)  # the second open needs no graph
     assert_shows(store, graph.graph)
     store.close()
     assert not [f for f in path.parent.iterdir() if ".new" in f.name]
@@ -81,7 +81,7 @@ def _foreign(path: Path) -> None:
     database.close()
 
 
-def _whole(path: Path) -> bytes:
+def _complete_file(path: Path) -> bytes:
     KuzuStore.open(path, graph=make_graph).close()
     content = path.read_bytes()
     path.unlink()
@@ -91,8 +91,8 @@ def _whole(path: Path) -> bytes:
 UNSOUND = {
     "empty": lambda path: path.write_bytes(b""),
     "text": lambda path: path.write_text("hello" * 3000),
-    "cut short": lambda path: path.write_bytes(_whole(path)[:20_000]),
-    "first page only": lambda path: path.write_bytes(_whole(path)[:4096]),
+    "cut short": lambda path: path.write_bytes(_complete_file(path)[:20_000]),
+    "first page only": lambda path: path.write_bytes(_complete_file(path)[:4096]),
     "another's": _foreign,
 }
 
@@ -149,7 +149,7 @@ def test_a_file_shows_one_atlas(path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_several_processes_read_the_file_that_they_opened(path: Path) -> None:
+def test_processes_read_the_file_that_they_opened(path: Path) -> None:
     store = KuzuStore.open(path, graph=make_graph)
     readers = [
         subprocess.Popen(
@@ -163,7 +163,7 @@ def test_several_processes_read_the_file_that_they_opened(path: Path) -> None:
     ]
     for reader in readers:
         assert reader.stdout.readline() == "open\n"
-    put(store, make_graph({"a1": "v2"}))  # moves another file into its place
+    put(store, make_graph({"a1": "v2"}))  # replaces the file
     assert_shows(store, make_graph({"a1": "v2"}))
     for reader in readers:
         out, err = reader.communicate("go\n")
@@ -171,7 +171,7 @@ def test_several_processes_read_the_file_that_they_opened(path: Path) -> None:
     store.close()
 
 
-def test_two_that_open_at_once_build_once(path: Path) -> None:
+def test_simultaneous_opens_build_once(path: Path) -> None:
     graph = Calls(make_graph())
     stores: list[KuzuStore] = []
     threads = [
@@ -189,7 +189,7 @@ def test_two_that_open_at_once_build_once(path: Path) -> None:
         store.close()
 
 
-def test_a_build_elsewhere_is_waited_for_and_then_refused(path: Path) -> None:
+def test_open_waits_for_another_build_and_then_is_refused(path: Path) -> None:
     path.parent.mkdir()
     with (
         FileLock(f"{path}.lock"),
@@ -216,7 +216,9 @@ def test_a_path_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
         KuzuStore.open(tmp_path / "file" / "graph.kuzu", graph=make_graph)
 
 
-def test_a_full_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_preserves_the_current_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*names: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -232,10 +234,10 @@ def test_a_full_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kibibytes", [4, 100, 1200])
-def test_a_disk_that_fills_during_the_build(
+def test_a_disk_that_fills_during_a_build_is_reported(
     path: Path, kibibytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a file system of its own; the engine ends its process with SIGABRT there."""
+    """Use a small tmpfs; the engine aborts its process (SIGABRT) when it is full."""
     monkeypatch.setattr("atlas.stores.kuzu.store.check_space", lambda *_: None)
     path.parent.mkdir()
     options = ["-t", "tmpfs", "-o", f"size={kibibytes}k", "tmpfs", str(path.parent)]
@@ -254,9 +256,7 @@ def test_a_disk_that_fills_during_the_build(
         subprocess.run(["umount", str(path.parent)], check=True)
 
 
-def test_a_build_whose_process_ends_is_one_message(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_crashed_build_is_one_message(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr("atlas.stores.child_process.sys.executable", "/bin/false")
         with pytest.raises(StoreError, match=r"crashed while it built .*\(exit 1: no message\)"):
@@ -340,7 +340,7 @@ def test_numbers_in_long_lists_of_many_rows_are_stored(path: Path) -> None:
     assert np.array_equal(found["x"].combine_chunks().flatten().to_numpy(), values)
 
 
-def test_an_assertion_of_the_engine_is_no_damaged_file():
+def test_an_engine_assertion_is_not_reported_as_a_damaged_file():
     message = 'Assertion failed in file "kuzu/src/planner.cpp" on line 73: KU_UNREACHABLE'
     of_query = translation(message, "graph.kuzu", 60, cypher="MATCH (f:Feature) RETURN f.id")
     assert isinstance(of_query, QueryFailed)

@@ -1,4 +1,4 @@
-"""An embedded view that is an updated copy of an older one equals a complete build."""
+"""A view updated from an older copy equals a complete build."""
 
 import dataclasses
 import hashlib
@@ -29,7 +29,7 @@ def with_sources(graph):
 
 
 def changed(graph, rng):
-    """Return a graph with a few changed tables of edges and properties of nodes, as a study makes."""
+    """Return a graph with changed edge tables and node properties, as after a study."""
     new = dict(graph.tables)
     for edge in rng.sample(schema.EDGES, 3):
         rows = new[edge.type]
@@ -68,7 +68,7 @@ def assert_equal(store, graph):
 
 
 def check_chain(folder, graph, rng, steps):
-    """Update a view several times in a row, and compare every table with the graph each time."""
+    """Update a view several times, and compare every table with the graph after each update."""
     path = folder / "graph-0.kuzu"
     KuzuStore.open(path, graph=lambda: graph).close()
     for step in range(1, steps + 1):
@@ -81,19 +81,19 @@ def check_chain(folder, graph, rng, steps):
         path = new
 
 
-def test_updates_in_a_row_equal_the_graph(tmp_path):
+def test_successive_updates_equal_the_graph(tmp_path):
     check_chain(tmp_path, with_sources(random_graph(0, features=40)), random.Random(0), 5)
 
 
 @pytest.mark.deep
 @pytest.mark.parametrize("seed", range(10))
-def test_many_updates_in_a_row_equal_the_graph(tmp_path, seed):
+def test_many_successive_updates_equal_the_graph(tmp_path, seed):
     graph = with_sources(random_graph(seed, features=300))
     check_chain(tmp_path, graph, random.Random(seed), kuzu_update.MAX_UPDATES)
 
 
 def opened(folder, before, after):
-    """Return the view of a graph, written with the view of another one as the older one."""
+    """Return the view of ``after``, updated from the view of ``before``."""
     old = folder / "graph-old.kuzu"
     KuzuStore.open(old, graph=lambda: before).close()
     return KuzuStore.open(folder / "graph-new.kuzu", graph=lambda: after, older=[old])

@@ -1,4 +1,4 @@
-"""An atlas exported for Neo4j's own importer: imported for real, it is what a push would have made."""
+"""An export imported by neo4j-admin equals the database that a push writes."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ from atlas.stores.opening import open_server
 
 @pytest.fixture
 def command(tmp_path, monkeypatch, capsys):
-    """Run a command beside an atlas whose tables are a graph's."""
+    """Run a command on an atlas with the tables of a graph."""
     monkeypatch.chdir(tmp_path)
     small_atlas(tmp_path / "a.atlas")
 
@@ -38,7 +38,7 @@ def command(tmp_path, monkeypatch, capsys):
 
 
 def without_empty_texts(graph):
-    """The importer takes an empty text for none, so there is none in what is compared."""
+    """Replace empty texts, because the importer reads them as null."""
     for name, table in graph.tables.items():
         for i, field in enumerate(table.schema):
             if pa.types.is_string(field.type):
@@ -48,7 +48,7 @@ def without_empty_texts(graph):
 
 
 def both_graphs():
-    """One atlas of the graph made by hand for queries and one of every kind of value."""
+    """Return the union of the small graph and a graph with every type of value."""
     by_hand, random = small_graph(), edge_graph({"a1": "v1", "b1": "v1"}, atlas=small_graph().atlas)
     tables = {n: pa.concat_tables([t, random.tables[n]]) for n, t in by_hand.tables.items()}
     prints = {**by_hand.fingerprints, **random.fingerprints}
@@ -57,7 +57,7 @@ def both_graphs():
 
 @pytest.mark.neo4j
 @pytest.mark.slow
-def test_an_imported_database_is_as_one_pushed_to(command, own_neo4j, tmp_path, monkeypatch):
+def test_an_imported_database_equals_a_pushed_one(command, own_neo4j, tmp_path, monkeypatch):
     graph = both_graphs()
     written = result(command(graph, "export", "import", "--for", "neo4j-admin"))
     assert written == {n: t.num_rows for n, t in graph.tables.items() if t.num_rows}
@@ -86,13 +86,13 @@ def test_an_imported_database_is_as_one_pushed_to(command, own_neo4j, tmp_path, 
             assert here.to_pylist() == there.to_pylist(), name
             answered += here.num_rows > 0
         assert answered > 20
-        # A push finds nothing to do, but makes the constraints and indexes.
+        # A push changes no SAE, but creates the constraints and indexes.
         pushed = result(command(graph, "push", server.url))
         assert (pushed["added"], pushed["replaced"], pushed["removed"]) == ([], [], [])
         assert pushed["kept"] == sorted(graph.fingerprints)
         keys = store.query("MATCH (f:Feature {id: 'a1/3'}) RETURN f.idx AS idx", {})
         assert keys.to_pylist() == [{"idx": 3}]
-        # And the next one changes, adds and removes as on any server.
+        # The next push changes, adds and removes SAEs as on any server.
         after = edge_graph({"a1": "v2", "b1": "v1", "c1": "v1"}, atlas=graph.atlas)
         put(store, after)
         assert_shows(store, after)
@@ -101,7 +101,7 @@ def test_an_imported_database_is_as_one_pushed_to(command, own_neo4j, tmp_path, 
         embedded.close()
 
 
-def test_files_are_named_as_the_importer_reads_them():
+def test_files_have_the_headings_of_the_importer():
     graph = edge_graph({"a1": "v1", "b1": "v2"})
     graph = replace(graph, models={"model a": ("d0", "d1")})
     files = {f.of.name: f.rows for f in import_files(graph)}
@@ -127,7 +127,7 @@ def test_files_are_named_as_the_importer_reads_them():
 
 
 def test_tables_without_rows_are_omitted(command, tmp_path):
-    graph = edge_graph({"a1": "v1"})  # nothing to compare it with
+    graph = edge_graph({"a1": "v1"})  # one SAE has no matches
     code, out, err = command(graph, "export", "import", "--for", "neo4j-admin")
     assert code == 0, err
     assert not {"MATCHES", "COMPARED_WITH"} & set(result((code, out, err)))
@@ -168,13 +168,13 @@ def test_the_script_requires_a_database_and_forwards_options(tmp_path):
 
     assert run().returncode == 2
     assert "Expected the name of the database" in run().stderr
-    said = run("graph", "--overwrite-destination=true").stdout.splitlines()
-    assert said[0] == str(tmp_path)
-    assert said[1:6] == ["database", "import", "full", "graph", "--overwrite-destination=true"]
-    assert "--nodes=Feature=./Feature.parquet" in said
+    output = run("graph", "--overwrite-destination=true").stdout.splitlines()
+    assert output[0] == str(tmp_path)
+    assert output[1:6] == ["database", "import", "full", "graph", "--overwrite-destination=true"]
+    assert "--nodes=Feature=./Feature.parquet" in output
 
 
-def test_only_parquet_and_only_a_folder(command, tmp_path):
+def test_other_formats_and_a_file_as_folder_are_refused(command, tmp_path):
     graph = edge_graph({"a1": "v1"})
     code, out, err = command(graph, "export", "x", "--for", "neo4j-admin", "--format", "csv")
     assert code == 2

@@ -1,4 +1,4 @@
-"""What only a server must do: swaps that readers never see half of, several atlases, kills, refusals."""
+"""The Neo4j store: atomic swaps, several atlases, killed pushes and refused logins."""
 
 import json
 import logging
@@ -36,7 +36,7 @@ Open = Callable[[], Neo4jStore]
 
 @pytest.fixture
 def ask(empty_neo4j: Server) -> Iterator[Callable[..., list[list[Any]]]]:
-    """Runs Cypher through the driver alone."""
+    """Run Cypher by the driver, without the store."""
     login = (empty_neo4j.username, empty_neo4j.password)
     with neo4j.GraphDatabase.driver(
         empty_neo4j.url, auth=login, notifications_min_severity="OFF"
@@ -80,17 +80,17 @@ def test_retained_saes_are_not_written(
 ) -> None:
     store = open_neo4j()
     put(store, make_graph({"a1": "v1", "a2": "v1"}))
-    kept = (
+    retained = (
         "MATCH (n) WHERE n.sae = 'a1' OR n.name = 'a1' OR n:Token OR n:Model "
         "RETURN elementId(n) AS id, properties(n) ORDER BY id"
     )
-    before = ask(kept)
+    before = ask(retained)
     put(store, make_graph({"a1": "v1", "a2": "v2"}))
-    assert ask(kept) == before
+    assert ask(retained) == before
     assert leftovers(ask) == []
 
 
-def test_a_long_graph_goes_in_many_batches(
+def test_a_graph_is_pushed_in_many_batches(
     open_neo4j: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("atlas.stores.neo4j.staged_swap.BATCH_ROWS", 5)
@@ -102,7 +102,7 @@ def test_a_long_graph_goes_in_many_batches(
 # ---- several atlases
 
 
-def test_two_atlases_live_side_by_side(
+def test_two_atlases_share_a_database(
     open_neo4j: Open, ask: Callable[..., list[list[Any]]]
 ) -> None:
     store = open_neo4j()
@@ -119,13 +119,13 @@ def test_two_atlases_live_side_by_side(
     for name in ("Feature", "FIRES_ON", "Example"):
         assert store.table(name, "a1").to_pylist() == rows_of(mine, name, "a1")
     put(store, make_graph((), atlas=OTHER, name="second"))
-    assert_shows(store, mine)  # what both read is still there, what only the other read is gone
+    assert_shows(store, mine)  # shared nodes remain; those of the other atlas are removed
     put(store, make_graph(()))
     assert ask("MATCH (n) RETURN count(n)") == [[0]]
 
 
 def test_a_shared_node_with_other_properties_is_reported(open_neo4j: Open) -> None:
-    class Heard(Silent):
+    class Recorded(Silent):
         def __init__(self) -> None:
             self.sentences: list[str] = []
 
@@ -141,9 +141,9 @@ def test_a_shared_node_with_other_properties_is_reported(open_neo4j: Open) -> No
         "Model": other.tables["Model"].from_pylist(models, schema=schema.arrow_schema("Model"))
     }
     other = type(other)(other.atlas, other.name, tables, other.fingerprints)
-    store.sync(store.plan(other), heard := Heard())
-    assert len(heard.sentences) == 1
-    assert "describes the Model 'model a' differently (source)" in heard.sentences[0]
+    store.sync(store.plan(other), recorded := Recorded())
+    assert len(recorded.sentences) == 1
+    assert "describes the Model 'model a' differently (source)" in recorded.sentences[0]
     assert store.table("Model").to_pylist() == models
 
 
@@ -162,7 +162,7 @@ def with_models(graph: Graph, chain: str, **changed: str) -> Graph:
     ("chain", "changed", "refused"),
     [
         ("x0 x1 x2", {}, ""),
-        ("x0 x1", {}, ""),  # it has read less deeply
+        ("x0 x1", {}, ""),  # fewer blocks were read
         ("x0 x1 x2 x3", {}, ""),
         ("", {}, ""),  # an older atlas
         ("x0 x1 y2", {}, "weights"),  # differs only above block 0
@@ -174,7 +174,7 @@ def with_models(graph: Graph, chain: str, **changed: str) -> Graph:
         ("x0 x1 x2", {"source": "elsewhere"}, ""),
     ],
 )
-def test_two_models_of_one_name_never_share_a_node(
+def test_different_models_of_one_name_are_refused(
     open_neo4j: Open, chain: str, changed: dict[str, str], refused: str
 ) -> None:
     store = open_neo4j()
@@ -190,7 +190,7 @@ def test_two_models_of_one_name_never_share_a_node(
     with pytest.raises(Mismatch, match=f"'model a'.*its {refused} differ.*--database"):
         store.plan(second)
     assert_shows(store, first)
-    put(store, make_graph(()))  # the first atlas leaves, and the name is free
+    put(store, make_graph(()))  # removes the first atlas and frees the name
     put(store, second)
     with pytest.raises(Mismatch, match="of another atlas"):
         store.plan(first)
@@ -204,14 +204,14 @@ def test_a_model_of_one_atlas_may_change_and_is_compared_after_each_push(open_ne
     with pytest.raises(Mismatch, match="weights"):
         store.plan(with_models(other, "x0 x1"))
     put(store, with_models(other, "y0"))
-    put(store, with_models(again, "y0 y1 y2"))  # a study went deeper, and changed no SAE
+    put(store, with_models(again, "y0 y1 y2"))  # a study read more blocks, and changed no SAE
     with pytest.raises(Mismatch, match="weights"):
         store.plan(with_models(other, "y0 y1 z2"))
     put(store, make_graph(()))
-    put(store, with_models(other, "y0 y1 z2"))  # what only the first atlas had read is forgotten
+    put(store, with_models(other, "y0 y1 z2"))  # digests of the first atlas alone are removed
 
 
-def test_an_older_server_learns_the_digests_with_the_next_push(open_neo4j: Open) -> None:
+def test_the_next_push_adds_missing_digests(open_neo4j: Open) -> None:
     store, older = open_neo4j(), make_graph(("a1",))
     put(store, older)
     other = with_models(make_graph(("a2",), atlas=OTHER, name="second"), "y0 y1")
@@ -221,7 +221,7 @@ def test_an_older_server_learns_the_digests_with_the_next_push(open_neo4j: Open)
         store.plan(other)
 
 
-def test_of_two_models_pushed_after_one_plan_the_second_is_refused(open_neo4j: Open) -> None:
+def test_a_different_model_pushed_after_the_plan_is_refused(open_neo4j: Open) -> None:
     first, second = open_neo4j(), open_neo4j()
     mine = with_models(make_graph(("a1",)), "x0 x1")
     plan = first.plan(mine)
@@ -242,43 +242,43 @@ def test_a_name_taken_after_the_plan_is_refused(open_neo4j: Open) -> None:
     assert_shows(first, theirs)
 
 
-def test_only_one_writes_at_a_time(empty_neo4j: Server, open_neo4j: Open) -> None:
+def test_a_second_writer_is_refused(empty_neo4j: Server, open_neo4j: Open) -> None:
     writer = open_neo4j()
     login = {"username": empty_neo4j.username, "password": empty_neo4j.password}
-    hasty = Neo4jStore(Bolt(empty_neo4j.url, **login), wait=1)
+    impatient = Neo4jStore(Bolt(empty_neo4j.url, **login), wait=1)
 
-    class Meanwhile(Silent):
+    class WriteAtEachStage(Silent):
         refused = 0
 
         def stage(self, title: str, **known: Any) -> Any:
             if self.refused == 0:
                 self.refused = 1
                 with pytest.raises(Locked, match="Another process is writing"):
-                    put(hasty, make_graph(("b1",), atlas=OTHER))
+                    put(impatient, make_graph(("b1",), atlas=OTHER))
             return super().stage(title, **known)
 
     try:
-        writer.sync(writer.plan(make_graph(("a1",))), busy := Meanwhile())
+        writer.sync(writer.plan(make_graph(("a1",))), busy := WriteAtEachStage())
         assert busy.refused
-        put(open_neo4j(), make_graph(("b1",), atlas=OTHER))  # and now another may
-        assert set(hasty.contents()) == {"a1", "b1"}
+        put(open_neo4j(), make_graph(("b1",), atlas=OTHER))  # the lock is free
+        assert set(impatient.contents()) == {"a1", "b1"}
     finally:
-        hasty.close()
+        impatient.close()
 
 
-def test_of_two_that_wait_one_writes_and_the_other_gives_up(empty_neo4j: Server) -> None:
+def test_of_two_waiting_writers_one_writes_and_one_is_refused(empty_neo4j: Server) -> None:
     login = {"username": empty_neo4j.username, "password": empty_neo4j.password}
     bolts = [Bolt(empty_neo4j.url, **login) for _ in range(3)]
-    did: list[str] = []
+    outcomes: list[str] = []
     refused = threading.Event()
 
     def wait_then_write(bolt: Bolt) -> None:
         try:
             with bolt.alone(wait=15):
-                did.append("wrote")
-                refused.wait(600)  # until the other one has given up
+                outcomes.append("wrote")
+                refused.wait(600)  # until the other thread is refused
         except Locked:
-            did.append("gave up")
+            outcomes.append("gave up")
             refused.set()
 
     threads = [threading.Thread(target=wait_then_write, args=[b]) for b in bolts[1:]]
@@ -287,7 +287,7 @@ def test_of_two_that_wait_one_writes_and_the_other_gives_up(empty_neo4j: Server)
             thread.start()
     for thread in threads:
         thread.join()
-    assert did == ["wrote", "gave up"]
+    assert outcomes == ["wrote", "gave up"]
     for bolt in bolts:
         bolt.close()
 
@@ -356,7 +356,7 @@ def test_readers_see_the_old_or_the_new(
 
     def read() -> None:
         last = False
-        while not last:  # once before the first swap, and once after the last
+        while not last:  # at least once before the first swap and once after the last
             last = swapped.is_set()
             seen.append(features.index(reader.table("Feature", "a1").to_pylist()))
             examples.index(reader.table("Example", "a1").to_pylist())
@@ -371,7 +371,7 @@ def test_readers_see_the_old_or_the_new(
     def watch() -> None:
         try:
             read()
-        except ValueError as error:  # something that is no graph's
+        except ValueError as error:  # a row of no version
             failed.append(error)
         finally:
             began.set()
@@ -387,7 +387,7 @@ def test_readers_see_the_old_or_the_new(
         thread.join()
     assert not failed
     assert not mixed
-    assert seen == sorted(seen)  # never back again
+    assert seen == sorted(seen)  # never an older version after a newer one
     assert (seen[0], seen[-1]) == (0, len(graphs) - 1)
     assert_shows(writer, graphs[-1])
 
@@ -408,7 +408,7 @@ def test_a_reader_waits_for_a_commit_that_is_half_visible(
 ) -> None:
     """Hold a swap in the state that a commit passes through: half of its features visible.
 
-    The node of the SAE, and so the shown generation, is still the old one meanwhile.
+    The node of the SAE, which has the shown generation, is still the old one.
     """
     writer, reader = open_neo4j(), open_neo4j()
     old, new = (make_graph({"a1": v}, features=400) for v in ("v1", "v2"))
@@ -511,17 +511,17 @@ def test_a_killed_push_is_finished_by_the_next(
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     shown = store.contents()
-    if moment == "commit":  # the mark of the swap remains; let its limit pass
+    if moment == "commit":  # the mark of the swap remains; set it to expired
         assert ask("MATCH (l:AtlasLock) SET l.until = timestamp() - 1 RETURN l.name") == [["swap"]]
     assert_whole(store, [before, after])
     if moment == "commit":
-        assert "b1" in shown  # nothing of the first change is there
+        assert "b1" in shown  # the first change is not visible
     put(store, after)
     assert_shows(store, after)
     assert leftovers(ask) == []
 
 
-def test_unfinished_rows_of_another_atlas_are_swept_too(
+def test_unfinished_rows_of_another_atlas_are_removed(
     empty_neo4j: Server, open_neo4j: Open, ask: Callable[..., list[list[Any]]]
 ) -> None:
     env = {"NEO4J_URI": empty_neo4j.url, "NEO4J_PASSWORD": empty_neo4j.password}
@@ -542,7 +542,7 @@ def test_unfinished_rows_of_another_atlas_are_swept_too(
     assert ask("MATCH (n:Feature) RETURN DISTINCT n.sae") == [["d1"]]
 
 
-def test_a_swap_that_finds_other_rows_than_it_staged_shows_nothing(
+def test_a_swap_with_missing_staged_rows_is_refused(
     open_neo4j: Open, ask: Callable[..., list[list[Any]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = open_neo4j()
@@ -550,11 +550,11 @@ def test_a_swap_that_finds_other_rows_than_it_staged_shows_nothing(
     put(store, before)
     work = Bolt.transact
 
-    def meddled(self: Bolt, statements: Any, *, timeout: float = 0) -> Any:
+    def delete_a_row(self: Bolt, statements: Any, *, timeout: float = 0) -> Any:
         ask("MATCH (f:FeatureStaged {idx: 3}) DETACH DELETE f")
         return work(self, statements, timeout=timeout)
 
-    monkeypatch.setattr(Bolt, "transact", meddled)
+    monkeypatch.setattr(Bolt, "transact", delete_a_row)
     with pytest.raises(StoreError, match="has 6 of 7 staged rows of Feature"):
         put(store, make_graph({"a1": "v2"}))
     monkeypatch.undo()
@@ -577,24 +577,24 @@ def test_a_swap_that_finds_other_rows_than_it_staged_shows_nothing(
     ],
     ids=["one", "all", "added", "removed"],
 )
-def test_edges_between_saes_come_with_the_later_swap(
+def test_edges_between_saes_appear_with_the_later_swap(
     open_neo4j: Open, then: dict[str, str], ask: Callable[..., list[list[Any]]]
 ) -> None:
-    """They may be absent while the other SAE is not there yet, but are never another graph's."""
+    """Edges may be absent until both SAEs are shown, but are always edges of one of the graphs."""
     store = open_neo4j()
     graphs = [edge_graph({"a1": "v1", "a2": "v1", "b1": "v1"}), edge_graph(then)]
     put(store, graphs[0])
 
-    class Looks(Silent):
-        looks = 0
+    class CheckEdges(Silent):
+        checks = 0
 
         def stage(self, title: str, **known: Any) -> Any:
             assert_edges_belong(store, graphs)
-            self.looks += 1
+            self.checks += 1
             return super().stage(title, **known)
 
-    store.sync(store.plan(graphs[1]), looked := Looks())
-    assert looked.looks > 2
+    store.sync(store.plan(graphs[1]), checked := CheckEdges())
+    assert checked.checks > 2
     assert_shows(store, graphs[1])
     assert leftovers(ask) == []
 
@@ -602,7 +602,7 @@ def test_edges_between_saes_come_with_the_later_swap(
 # ---- logging in
 
 
-def test_a_server_that_is_not_there() -> None:
+def test_an_unreachable_server_is_reported() -> None:
     url = f"bolt://127.0.0.1:{free_port()}"
     with pytest.raises(
         StoreUnreachable, match=r"No server answers at bolt://127\.0\.0\.1"
@@ -619,17 +619,19 @@ def test_a_wrong_password_is_refused_and_not_printed(
     with pytest.raises(StoreDenied, match="refused the login") as failure:
         open_server(empty_neo4j.url, username="neo4j", password="s3cret-word")
     assert "NEO4J_PASSWORD" in str(failure.value)
-    told = [str(failure.value), caplog.text, *capfd.readouterr()]
-    assert not any("s3cret-word" in t for t in told)
+    outputs = [str(failure.value), caplog.text, *capfd.readouterr()]
+    assert not any("s3cret-word" in t for t in outputs)
 
 
-def test_no_password_at_all(empty_neo4j: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_password_is_reported(
+    empty_neo4j: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("NEO4J_PASSWORD", raising=False)
     with pytest.raises(StoreDenied, match="NEO4J_PASSWORD"):
         open_server(empty_neo4j.url)
 
 
-def test_the_environment_says_where_and_who(
+def test_the_environment_sets_the_url_and_the_login(
     empty_neo4j: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NEO4J_URI", empty_neo4j.url.replace("bolt://", "neo4j://"))
@@ -642,7 +644,7 @@ def test_the_environment_says_where_and_who(
     store.close()
 
 
-def test_an_unknown_database(empty_neo4j: Server) -> None:
+def test_an_unknown_database_is_reported(empty_neo4j: Server) -> None:
     with pytest.raises(BadInput, match=r"has no database 'nope'.*--database"):
         open_server(
             empty_neo4j.url,
@@ -688,7 +690,7 @@ def test_a_malformed_url_is_refused_and_not_repeated(url: str) -> None:
     assert failure.value.__suppress_context__  # the error of urllib may contain the password
 
 
-def test_no_url_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_url_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NEO4J_URI", raising=False)
     with pytest.raises(BadInput, match="NEO4J_URI"):
         open_server()
@@ -708,11 +710,11 @@ def test_communities_and_their_features_have_the_label_of_their_colour(
     )
     number = {(True, f["id"]): f["community"] for f in graph.tables["Feature"].to_pylist()}
     number |= {(False, c["id"]): c["number"] for c in graph.tables["Community"].to_pylist()}
-    wanted = sorted(
+    expected = sorted(
         [*node, [] if n is None else [f"CommunityColour{n % 12}"]] for node, n in number.items()
     )
-    assert len({str(colour) for *_, colour in wanted}) > 2
-    assert sorted(ask(coloured)) == wanted
+    assert len({str(colour) for *_, colour in expected}) > 2
+    assert sorted(ask(coloured)) == expected
     ask("MATCH (n) REMOVE n:CommunityColour1")  # as after a killed push
     put(store, graph)
-    assert sorted(ask(coloured)) == wanted
+    assert sorted(ask(coloured)) == expected

@@ -1,4 +1,4 @@
-"""An atlas pushed to a real server by the command line, and asked there and here."""
+"""A pushed atlas returns the same answers from the server and from its folder."""
 
 import json
 
@@ -25,7 +25,7 @@ CYPHER = (
 
 @pytest.fixture
 def command(tmp_path, monkeypatch, capsys, neo4j_url, neo4j_auth):
-    """Run a command beside an atlas, with the server's login in the environment."""
+    """Run a command on an atlas, with the login of the server in the environment."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ATLAS", raising=False)
     monkeypatch.setenv("NEO4J_URI", neo4j_url)
@@ -43,7 +43,7 @@ def command(tmp_path, monkeypatch, capsys, neo4j_url, neo4j_auth):
     return run
 
 
-def test_push_then_both_answer_the_same(command, neo4j_url):
+def test_the_server_answers_as_the_folder_after_a_push(command, neo4j_url):
     assert result(command("push", "--dry-run"))["added"] == ["one", "two"]
     assert result(command("list", "-a", neo4j_url)) == []
     assert result(command("push"))["added"] == ["one", "two"]
@@ -55,7 +55,7 @@ def test_push_then_both_answer_the_same(command, neo4j_url):
     assert (again["added"], again["replaced"], again["kept"]) == ([], [], ["one", "two"])
 
 
-def test_only_changed_saes_are_pushed_and_removed_ones_deleted(command, tmp_path):
+def test_only_changes_are_pushed(command, tmp_path):
     command("push")
     folder = Folder.open(tmp_path / "a.atlas")
     write_statistics(folder, read_manifest(folder.part("sae", "one")), [1, 1, 1])
@@ -64,7 +64,7 @@ def test_only_changed_saes_are_pushed_and_removed_ones_deleted(command, tmp_path
     assert result(command("push"))["removed"] == ["two"]
 
 
-def test_a_name_owned_by_another_atlas_is_refused_and_as_renames(command, tmp_path, neo4j_url):
+def test_a_name_of_another_atlas_is_refused_and_as_renames_it(command, tmp_path, neo4j_url):
     command("push")
     other = small_atlas(tmp_path / "b.atlas")
     write_sae(other, "one", 4)
@@ -99,7 +99,7 @@ def test_a_model_that_differs_above_the_first_block_is_refused(
     store.close()
 
 
-def test_what_fits_completely_is_pushed_completely(command):
+def test_an_atlas_that_fits_is_pushed_completely(command):
     done = result(command("push", "--fit", "aura-free"))
     assert (done["added"], done["excluded"]) == (["one", "two"], {})
     code, _, err = command("push", "--fit", "aura-free", "--edges-per-feature", "3")
@@ -136,13 +136,13 @@ def test_a_small_server_shows_the_heaviest_edges(command, tmp_path, neo4j_url):
     assert push("--edges-per-feature", "1") == (1, [], ["one", "two"])
     assert push("--edges-per-feature", "2") == (0, ["one"], ["two"])
     assert [r["w"] for r in result(command("query", "--cypher", *edges))] == [0.4, 0.5]
-    assert push() == (0, [], ["one", "two"])  # it shows all there is
+    assert push() == (0, [], ["one", "two"])  # the server shows all edges
     code, out, err = command("push", "--edges-per-feature", "-1")
     assert code == 2
     assert "--edges-per-feature" in out + err
 
 
-def test_a_map_between_sites_is_pushed_and_goes_with_its_model(command, tmp_path, neo4j_url):
+def test_a_map_between_sites_is_pushed_and_removed_with_its_model(command, tmp_path, neo4j_url):
     folder = Folder.open(tmp_path / "a.atlas")
 
     def write(r2):
@@ -162,10 +162,10 @@ def test_a_map_between_sites_is_pushed_and_goes_with_its_model(command, tmp_path
             ],
         )
 
-    asked = "MATCH (a:Site)-[e:MAPS_TO]->(b:Site) RETURN a.id AS a, b.id AS b, e.r2 AS r2"
+    cypher = "MATCH (a:Site)-[e:MAPS_TO]->(b:Site) RETURN a.id AS a, b.id AS b, e.r2 AS r2"
 
     def shown(where):
-        rows = result(command("query", "--cypher", asked, "-a", where))
+        rows = result(command("query", "--cypher", cypher, "-a", where))
         return [(r["a"], r["b"], r["r2"]) for r in rows]
 
     command("push")
@@ -186,8 +186,10 @@ def test_a_map_between_sites_is_pushed_and_goes_with_its_model(command, tmp_path
 
 def test_doctor_and_export_on_a_server(command, neo4j_url, tmp_path):
     command("push")
-    said = result(command("doctor", "-a", neo4j_url))
-    (server,) = [c for c in said if c["about"] == "server" and "shows one, two" in c["message"]][:1]
+    checks = result(command("doctor", "-a", neo4j_url))
+    (server,) = [c for c in checks if c["about"] == "server" and "shows one, two" in c["message"]][
+        :1
+    ]
     assert server["state"] == "ok"
     here = result(command("export", str(tmp_path / "here"), "-a", "a.atlas"))
     assert result(command("export", str(tmp_path / "there"), "-a", neo4j_url)) == here

@@ -1,4 +1,4 @@
-"""Every named query: its file, its header, and its answers from both engines against plain Python."""
+"""Named queries: files and headers, and answers of both engines compared with plain Python."""
 
 import doctest
 import re
@@ -18,18 +18,18 @@ from atlas.stores.neo4j.connection import Bolt
 from atlas.stores.neo4j.store import Neo4jStore
 from queries.record import parse
 
-GRAPHS = {  # shuffled, so that an order that is not total shows
+GRAPHS = {  # shuffled, to detect an order that is not total
     "small": lambda: small_graph(shuffled=1),
     "ties": lambda: random_graph(1, shuffled=1),
     "ties again": lambda: random_graph(1, shuffled=2),
 }
-# Beside the examples and defaults of the files: other SAEs, things that are not there,
-# dead features, texts that break quoting, ranges with one end or nothing in them.
+# In addition to the examples and defaults of the files: other SAEs, absent names, dead features,
+# texts that break quoting, and ranges that are open or empty.
 SAES = [{"sae": s} for s in ("tiny-a-l1-s1", "tiny-b-l0", "tiny-a-embed", "absent")]
 FEATURES = [
     {"feature": f} for f in ("tiny-a-l1-s0/0", "tiny-a-l1-s0/2", "tiny-a-embed/1", "absent/0")
 ]
-# Two SAEs the other way round (edges are stored one way), of two models, never compared, absent.
+# Pairs in reverse (edges are stored in one direction), of two models, never compared, absent.
 TWO_SAES = [
     {"sae_a": a, "sae_b": b}
     for a, b in (
@@ -311,13 +311,13 @@ BOTH = [pytest.param(("kuzu", g), id=f"kuzu, {g}") for g in GRAPHS] + [
 
 
 only_small = pytest.mark.parametrize(
-    "asked", [p for p in BOTH if p.values[0][1] == "small"], indirect=True
+    "loaded", [p for p in BOTH if p.values[0][1] == "small"], indirect=True
 )
 
 
 @pytest.fixture(scope="module", params=BOTH)
-def asked(request, tmp_path_factory):
-    """A store that holds one of the graphs, and the graph as lists: for all tests of the module."""
+def loaded(request, tmp_path_factory):
+    """Return a store with one of the graphs, and the graph as lists."""
     engine, name = request.param
     graph = GRAPHS[name]()
     if engine == "kuzu":
@@ -340,7 +340,7 @@ def rows(table):
 
 
 def cases(query):
-    """Everything this query is asked with: one parameter changed at a time, and few rows."""
+    """Yield the parameters of each run of a query: one changed at a time, and some row limits."""
     yield {}
     yield from CASES.get(query.name, [])
     if any(p.name == "limit" for p in query.parameters):
@@ -348,20 +348,20 @@ def cases(query):
 
 
 @pytest.mark.parametrize("name", queries.names())
-def test_answers_are_those_of_plain_python(asked, name):
-    store, world = asked
+def test_answers_are_those_of_plain_python(loaded, name):
+    store, world = loaded
     query = queries.get(name)
     for case in cases(query):
-        given = query.fill({**required(query), **case})
-        table = store.query(query.cypher, given)
+        parameters = query.fill({**required(query), **case})
+        table = store.query(query.cypher, parameters)
         assert table.column_names == [c.name for c in query.columns], case
-        assert rows(table) == ANSWERS[name](world, **given), case
+        assert rows(table) == ANSWERS[name](world, **parameters), case
         for column in query.columns:
             check_type(column, [v for v in table[column.name].to_pylist() if v is not None])
 
 
 def check_type(column, values):
-    """Every value is of the type that the header states."""
+    """Check that every value has the type that the header states."""
     if column.type.endswith("[]"):
         assert all(type(v) is list for v in values), column
         values = [item for v in values for item in v]
@@ -370,27 +370,26 @@ def check_type(column, values):
 
 @only_small
 @pytest.mark.parametrize("name", queries.names())
-def test_the_file_as_it_is_answers_for_its_examples(asked, name):
-    """What a person pastes: the text with its comments and without parameters.
+def test_the_text_of_the_file_answers_for_its_examples(loaded, name):
+    """The text of the file, which users paste, answers as the parsed query with the examples.
 
-    The graph does not matter to it: the answer is compared with that of the parsed file, which the
-    test above compares with plain Python on every graph.
+    One graph suffices: the test above compares the parsed query with plain Python on every graph.
     """
-    store, _ = asked
+    store, _ = loaded
     query = queries.get(name)
     assert rows(store.query(query.text, {})) == rows(
         store.query(query.cypher, query.fill(required(query)))
     )
 
 
-def ask(asked, name, **given):
+def ask(loaded, name, **parameters):
     query = queries.get(name)
-    return rows(asked[0].query(query.cypher, query.fill({**required(query), **given})))
+    return rows(loaded[0].query(query.cypher, query.fill({**required(query), **parameters})))
 
 
 @only_small
-def test_answers_checked_by_hand(asked):
-    assert ask(asked, "saes") == [
+def test_answers_checked_by_hand(loaded):
+    assert ask(loaded, "saes") == [
         ("tiny-a-embed", "tiny-a", "hook_embed", "standard", 2, *[None] * 6),
         (
             "tiny-a-l1-s0",
@@ -445,90 +444,90 @@ def test_answers_checked_by_hand(asked):
             0.0,
         ),
     ]
-    assert ask(asked, "tokens_of_feature") == [
+    assert ask(loaded, "tokens_of_feature") == [
         (0, " he", 30, 30 / 90, 0.6, 2.5),
         (1, " she", 30, 30 / 90, 0.5, 2.0),
         (2, " girl", 10, 10 / 90, 0.25, 1.5),
         (3, " They", 8, 8 / 90, 0.8, 3.0),
     ]
-    assert ask(asked, "features_of_token") == [
+    assert ask(loaded, "features_of_token") == [
         ("tiny-b-l0/0", 1.0, 1.0, 20, 0, 1.0),
         ("tiny-a-l1-s0/0", 1.0, 0.75, 30, 0, 2.0),
         ("tiny-a-l1-s1/1", 0.5, 0.5, 20, 0, 3.0),
         ("tiny-a-l1-s0/7", 10 / 90, 0.25, 10, 2, 1.5),
     ]
-    assert ask(asked, "dead_share_by_sae") == [
+    assert ask(loaded, "dead_share_by_sae") == [
         ("tiny-a-l1-s1", 0.25, 1, 4, 1000),
         ("tiny-a-l1-wide", 0.2, 1, 5, 1000),
         ("tiny-a-l1-s0", 0.125, 1, 8, 1000),
         ("tiny-b-l0", 0.0, 0, 3, 500),
     ]
-    assert ask(asked, "frequency_histogram") == [
+    assert ask(loaded, "frequency_histogram") == [
         (0, "0", 1, 0.125),
         (4, "0.001 - 0.01", 2, 0.25),
         (5, "0.01 - 0.1", 3, 0.375),
         (6, "0.1 - 1", 2, 0.25),
     ]
-    assert ask(asked, "similar_features") == [
+    assert ask(loaded, "similar_features") == [
         ("tiny-a-l1-s0/1", 0.5, 2, 0.08, " he"),
         ("tiny-a-l1-s1/1", 0.5, 2, 0.04, " girl"),
         ("tiny-a-l1-s1/3", 0.5, 2, 0.1, " he"),
         ("tiny-a-l1-s0/0", 0.25, 1, 0.03, " girl"),
     ]
-    (card,) = ask(asked, "feature_card", feature="tiny-a-l1-s0/2")
+    (card,) = ask(loaded, "feature_card", feature="tiny-a-l1-s0/2")
     assert card[4:] == (0.0, 0, None, None, None, True, [], None)
 
 
 @only_small
-def test_answers_on_edges_checked_by_hand(asked):
+def test_answers_on_edges_checked_by_hand(loaded):
     s0, s1 = "tiny-a-l1-s0/", "tiny-a-l1-s1/"
-    assert [r[:4] for r in ask(asked, "neighbours_of_feature", limit=3)] == [
+    assert [r[:4] for r in ask(loaded, "neighbours_of_feature", limit=3)] == [
         (s0 + "4", "ing", 1.0, 1),
         (s0 + "0", " girl", 0.5, 12),
         (s0 + "1", " he", 0.5, 40),
     ]
-    by_phi = [r[0] for r in ask(asked, "neighbours_of_feature", by="phi")]
+    by_phi = [r[0] for r in ask(loaded, "neighbours_of_feature", by="phi")]
     assert by_phi == [s0 + i for i in "014635"]  # 5 has none
-    assert ask(asked, "high_lift_pairs", limit=1) == [
+    assert ask(loaded, "high_lift_pairs", limit=1) == [
         (s0 + "4", "ing", s0 + "6", " 😀", 500.0, 1, 0.002, 1, 2, 0.75)
     ]
-    assert ask(asked, "neighbours_of_two_features") == [
+    assert ask(loaded, "neighbours_of_two_features") == [
         (s0 + "0", " girl", 0.5, 0.75, 12, 12),
         (s0 + "3", " the", 0.25, 0.125, 9, 10),
     ]
-    assert [r[:3] for r in ask(asked, "tokens_of_two_features")] == [(" he", 0, 0), (" she", 1, 1)]
-    assert [r[0] for r in ask(asked, "counterparts_of_sae")] == [s0 + i for i in "370"]
-    assert [(r[0], r[3]) for r in ask(asked, "features_without_counterpart")] == [
+    assert [r[:3] for r in ask(loaded, "tokens_of_two_features")] == [(" he", 0, 0), (" she", 1, 1)]
+    assert [r[0] for r in ask(loaded, "counterparts_of_sae")] == [s0 + i for i in "370"]
+    assert [(r[0], r[3]) for r in ask(loaded, "features_without_counterpart")] == [
         (s0 + "5", "not one to one"),
         (s0 + "1", "not one to one"),
         (s0 + "6", "no match"),
         (s0 + "4", "no match"),
     ]
-    without = ask(asked, "features_without_counterpart", other="tiny-a-l1-wide")
+    without = ask(loaded, "features_without_counterpart", other="tiny-a-l1-wide")
     assert [(r[0], r[3]) for r in without if r[4]] == [
         (s0 + "1", "not one to one"),
         (s0 + "6", "by chance"),
     ]
-    without = ask(asked, "features_without_counterpart", other="tiny-b-l0")
+    without = ask(loaded, "features_without_counterpart", other="tiny-b-l0")
     assert [r[3] for r in without if r[0] == s0 + "0"] == ["not tested"]
-    assert ask(asked, "features_without_counterpart", other="tiny-a-embed") == []  # not compared
-    assert [(r[0], r[2], r[3], r[7]) for r in ask(asked, "contested_counterparts")] == [
+    assert ask(loaded, "features_without_counterpart", other="tiny-a-embed") == []  # not compared
+    assert [(r[0], r[2], r[3], r[7]) for r in ask(loaded, "contested_counterparts")] == [
         (s1 + "0", 2, s0 + "3", True),
         (s1 + "0", 2, s0 + "5", False),
         (s1 + "3", 2, s0 + "7", True),
         (s1 + "3", 2, s0 + "1", False),
     ]
-    assert [r[0] for r in ask(asked, "matches_beyond_token")] == [s0 + "7"]
-    assert [r[0] for r in ask(asked, "matches_of_shared_token")] == [s0 + "0"]
-    assert ask(asked, "conserved_edges") == [
+    assert [r[0] for r in ask(loaded, "matches_beyond_token")] == [s0 + "7"]
+    assert [r[0] for r in ask(loaded, "matches_of_shared_token")] == [s0 + "0"]
+    assert ask(loaded, "conserved_edges") == [
         (s0 + "0", s0 + "7", [" girl", " he"], s1 + "1", s1 + "3", 0.5, 0.625, 12, 11),
         (s0 + "3", s0 + "7", [" the", " he"], s1 + "0", s1 + "3", 0.25, 0.125, 9, 8),
     ]
-    assert [r[:5] for r in ask(asked, "unconserved_edges")] == [
+    assert [r[:5] for r in ask(loaded, "unconserved_edges")] == [
         (s0 + "0", s0 + "3", [" girl", " the"], s1 + "1", s1 + "0")
     ]
     wide = "tiny-a-l1-wide/"
-    assert [(r[0], *r[2:4], *r[5:7]) for r in ask(asked, "counterpart_chain")] == [
+    assert [(r[0], *r[2:4], *r[5:7]) for r in ask(loaded, "counterpart_chain")] == [
         (s0 + "3", s1 + "0", wide + "0", wide + "0", True),
         (s0 + "7", s1 + "3", wide + "4", wide + "1", False),
         (s0 + "0", s1 + "1", wide + "3", None, False),
@@ -536,45 +535,45 @@ def test_answers_on_edges_checked_by_hand(asked):
 
 
 @only_small
-def test_answers_on_communities_checked_by_hand(asked):
+def test_answers_on_communities_checked_by_hand(loaded):
     s0 = "tiny-a-l1-s0/"
-    assert [r[:4] for r in ask(asked, "communities_of_sae", min_size=1)] == [
+    assert [r[:4] for r in ask(loaded, "communities_of_sae", min_size=1)] == [
         (0, 4, [" the", '"'], 6),
         (1, 2, [], 1),
         (2, 1, [" the", '"'], 0),
     ]
-    assert ask(asked, "communities_of_sae", sae="tiny-b-l0", min_size=1) == []  # no edges
-    assert [(r[0], *r[3:6]) for r in ask(asked, "features_of_community")] == [
+    assert ask(loaded, "communities_of_sae", sae="tiny-b-l0", min_size=1) == []  # no edges
+    assert [(r[0], *r[3:6]) for r in ask(loaded, "features_of_community")] == [
         (s0 + "0", 3, 3, 1.0),
         (s0 + "1", 3, 3, 1.0),
         (s0 + "3", 3, 3, 1.0),
         (s0 + "7", 3, 6, 1.25 / 2.75),
     ]
     # 6 partners where nothing is expected or known come after 3 of 2, and before 3 of 0.
-    assert [(r[0], r[2]) for r in ask(asked, "hubs", min_degree=3)] == [
+    assert [(r[0], r[2]) for r in ask(loaded, "hubs", min_degree=3)] == [
         (s0 + "0", 1.5),
         (s0 + "1", 0.75),
         (s0 + "7", None),
         (s0 + "3", None),
     ]
-    assert [(r[0], r[3], r[8]) for r in ask(asked, "bridges")] == [
+    assert [(r[0], r[3], r[8]) for r in ask(loaded, "bridges")] == [
         (s0 + "5", 0.0, 1),
         (s0 + "4", 0.5, 1),
         (s0 + "7", 1.25 / 2.75, 2),
     ]
     # The counterparts of 0, 3 and 7 are 1, 0 and 3: two in {1, 3}, one in {0}.
-    found = ask(asked, "counterpart_of_community", max_token_q=1.0)
+    found = ask(loaded, "counterpart_of_community", max_token_q=1.0)
     assert [r[:1] + r[2:] for r in found] == [
         (0, 2, 2, 2 / 3, 2 / 3, 1.0, 2 / 3),
         (1, 1, 1, 1 / 3, 1 / 3, 1.0, 1 / 3),
     ]
-    assert ask(asked, "counterpart_of_community", community=1) == []
-    assert [r[0] for r in ask(asked, "narrow_features", min_degree=3)] == [s0 + i for i in "0137"]
+    assert ask(loaded, "counterpart_of_community", community=1) == []
+    assert [r[0] for r in ask(loaded, "narrow_features", min_degree=3)] == [s0 + i for i in "0137"]
 
 
 @only_small
-def test_answers_on_transcoders_checked_by_hand(asked):
-    found = ask(asked, "transcoder_quality")
+def test_answers_on_transcoders_checked_by_hand(loaded):
+    found = ask(loaded, "transcoder_quality")
     assert [(r[0], r[2], r[4].split("/")[0], r[6], r[12]) for r in found] == [
         (None, 0, "closed form", 0.75, 0.0),
         (None, 1, "adam", 0.375, -0.375),
@@ -583,16 +582,16 @@ def test_answers_on_transcoders_checked_by_hand(asked):
         (1, None, "closed form", None, None),
         (1, 1, "closed form", 1.0, 0.25),
     ]
-    (alone,) = ask(asked, "transcoder_quality", model="tiny-random")  # no SAE reads it
+    (alone,) = ask(loaded, "transcoder_quality", model="tiny-random")  # no SAE reads it
     assert (alone[1], alone[6]) == ("tiny-random/hook_embed", 0.0625)
 
 
 @only_small
-def test_answers_on_probes_checked_by_hand(asked):
+def test_answers_on_probes_checked_by_hand(loaded):
     s0, s1, embedding = "tiny-a-l1-s0/", "tiny-a-l1-s1/", "tiny-a/hook_embed"
     block = "tiny-a/blocks.{}.hook_resid_{}".format
     # The other model's embedding and a site of this one are read by no SAE.
-    assert [(r[0], r[4]) for r in ask(asked, "sites")] == [
+    assert [(r[0], r[4]) for r in ask(loaded, "sites")] == [
         (embedding, 1),
         (block(1, "post"), 3),
         (block(0, "post").replace("-a/", "-b/"), 1),
@@ -600,64 +599,64 @@ def test_answers_on_probes_checked_by_hand(asked):
     document, by_type, amount = (
         f"{r}/l2=0.001" for r in ("document/active", "type/active", "document/activation")
     )
-    assert [(r[0], r[2], r[4], r[11], r[13]) for r in ask(asked, "probes_of_feature")] == [
+    assert [(r[0], r[2], r[4], r[11], r[13]) for r in ask(loaded, "probes_of_feature")] == [
         (embedding, amount, None, 0.25, None),
         (embedding, document, 0.75, None, "token"),
         (embedding, by_type, 0.75, None, "token"),
         ("tiny-a/hook_pos_embed", document, 0.75, None, "undecided"),
         (block(1, "post"), document, 0.75, None, "undecided"),
     ]
-    assert [r[0] for r in ask(asked, "most_predictable_features")] == [s0 + i for i in "3067145"]
-    assert [r[0] for r in ask(asked, "least_predictable_features")] == [s0 + i for i in "1457063"]
-    assert ask(asked, "least_predictable_features", run=amount) == []
-    assert [r[2:] for r in ask(asked, "verdicts_of_sae", sae="tiny-a-l1-s0")][:3] == [
+    assert [r[0] for r in ask(loaded, "most_predictable_features")] == [s0 + i for i in "3067145"]
+    assert [r[0] for r in ask(loaded, "least_predictable_features")] == [s0 + i for i in "1457063"]
+    assert ask(loaded, "least_predictable_features", run=amount) == []
+    assert [r[2:] for r in ask(loaded, "verdicts_of_sae", sae="tiny-a-l1-s0")][:3] == [
         (amount, None, None, None, 2, None),
         (document, "token", "linear", None, 2, 0.9375),
         (document, "token", "lookup", None, 2, 0.8125),
     ]
-    assert [(r[0], r[4]) for r in ask(asked, "context_features")] == [
+    assert [(r[0], r[4]) for r in ask(loaded, "context_features")] == [
         (s0 + "1", None),
         (s0 + "4", "position"),
         (s0 + "5", "bigram"),
     ]
-    assert [(r[0], r[4]) for r in ask(asked, "lookup_features")] == [
+    assert [(r[0], r[4]) for r in ask(loaded, "lookup_features")] == [
         (s0 + "0", 0.125),
         (s0 + "7", 0.125),
     ]
-    assert [(r[0], r[5]) for r in ask(asked, "beyond_token_features")] == [
+    assert [(r[0], r[5]) for r in ask(loaded, "beyond_token_features")] == [
         (s0 + "1", 0.3125),
         (s0 + "4", 0.1875),
         (s0 + "5", 0.1875),
     ]
-    assert [(r[0], r[4], r[6]) for r in ask(asked, "predictable_without_counterpart")] == [
+    assert [(r[0], r[4], r[6]) for r in ask(loaded, "predictable_without_counterpart")] == [
         (s0 + "3", s1 + "0", "not predictable"),
         (s0 + "6", None, "no counterpart"),
         (s0 + "7", s1 + "3", "not probed"),
     ]
-    assert ask(asked, "score_by_frequency") == [
+    assert ask(loaded, "score_by_frequency") == [
         (4, "0.001 - 0.01", 2, 0.6875, 0.875, 1, 0, 1, 0),
         (5, "0.01 - 0.1", 3, 0.708333, 0.875, 2, 0, 1, 0),
         (6, "0.1 - 1", 2, 0.75, 0.875, 1, 0, 1, 0),
     ]
-    assert [r[:6] for r in ask(asked, "score_by_layer")][-3:] == [
+    assert [r[:6] for r in ask(loaded, "score_by_layer")][-3:] == [
         (1, "tiny-a-l1-s0", 1, block(1, "post"), 5, 0.95),
         (1, "tiny-a-l1-s1", None, embedding, 2, 0.75),
         (1, "tiny-a-l1-s1", 1, block(1, "post"), 1, 0.875),
     ]
-    # Of a block, what comes before its layers is the first, whatever the names.
-    assert [(r[0], r[2]) for r in ask(asked, "first_sites_of_sae")] == [
+    # The input of a block precedes its layers, independent of the names.
+    assert [(r[0], r[2]) for r in ask(loaded, "first_sites_of_sae")] == [
         (s0 + "7", embedding),
         (s0 + "0", block(0, "pre")),
         *((s0 + i, block(1, "post")) for i in "145"),
     ]
-    assert ask(asked, "first_site_of_feature", feature=s0 + "3") == []  # probed at one site
-    assert ask(asked, "features_by_first_site", delta=0.125) == [
+    assert ask(loaded, "first_site_of_feature", feature=s0 + "3") == []  # probed at one site
+    assert ask(loaded, "features_by_first_site", delta=0.125) == [
         (embedding, None, 2, 0.8125, 0.875),
         (block(1, "post"), 1, 3, 1.0, 1.0),
     ]
 
 
-# Questions that cannot be answered
+# Requests without an answer
 
 S0, S1, EMBED, B = "tiny-a-l1-s0", "tiny-a-l1-s1", "tiny-a-embed", "tiny-b-l0"
 COMPARING = [q for q in queries.every() if q.matched]
@@ -668,8 +667,8 @@ COMPARING = [q for q in queries.every() if q.matched]
     ("name", "parameter"),
     [(q.name, p.name) for q in queries.every() for p in q.parameters if p.names],
 )
-def test_a_name_that_nothing_bears_is_refused(asked, name, parameter):
-    """But where the answer has rows whatever the site is."""
+def test_an_unknown_name_is_refused(loaded, name, parameter):
+    """Except the site of a query that has rows for every site."""
     if (name, parameter) == ("residual_features_without_counterpart", "site"):
         return
     query = queries.get(name)
@@ -678,31 +677,31 @@ def test_a_name_that_nothing_bears_is_refused(asked, name, parameter):
         with pytest.raises(
             UnknownName, match=r"^No (SAE|feature|site|model|concept) is named"
         ) as caught:
-            Atlas("x", store=asked[0]).ask(name, **{**required(query), parameter: absent})
+            Atlas("x", store=loaded[0]).ask(name, **{**required(query), parameter: absent})
         assert caught.value.requested == absent
         assert caught.value.exit_code == 2
 
 
 @only_small
 @pytest.mark.parametrize("query", COMPARING, ids=lambda q: q.name)
-def test_saes_that_were_never_matched_are_no_empty_answer(asked, query):
-    atlas = Atlas("x", store=asked[0])
+def test_saes_that_were_never_matched_are_an_error(loaded, query):
+    atlas = Atlas("x", store=loaded[0])
     assert atlas.ask(query.name, **required(query)).num_rows
     for one, other in query.matched:
         sae = S0 if one == "feature" else required(query)[one]
         with pytest.raises(BadInput, match="was never matched with") as caught:
             atlas.ask(query.name, **{**required(query), other: EMBED})
-        said = str(caught.value)
-        assert f"{sae} was never matched with {EMBED}" in said
-        assert f"`atlas match {sae} {EMBED}`" in said
+        message = str(caught.value)
+        assert f"{sae} was never matched with {EMBED}" in message
+        assert f"`atlas match {sae} {EMBED}`" in message
         with pytest.raises(BadInput, match=f"{sae} is named twice"):
             atlas.ask(query.name, **{**required(query), other: sae})
 
 
 @only_small
-def test_an_empty_answer_on_saes_that_were_matched_is_one(asked):
-    atlas = Atlas("x", store=asked[0])
-    for sae_a, sae_b in ((S0, B), (B, S0)):  # the edge of the two is stored one way
+def test_matched_saes_may_have_an_empty_answer(loaded):
+    atlas = Atlas("x", store=loaded[0])
+    for sae_a, sae_b in ((S0, B), (B, S0)):  # their edge is stored in one direction
         assert not atlas.ask("conserved_edges", sae_a=sae_a, sae_b=sae_b).num_rows
     assert not atlas.ask("features_without_counterpart", sae=S0, other=S1, limit=0).num_rows
     assert not atlas.ask("counterparts_of_feature", feature=f"{S0}/2").num_rows  # dead
@@ -714,17 +713,17 @@ def test_an_empty_answer_on_saes_that_were_matched_is_one(asked):
 
 
 def patterns(cypher):
-    """The patterns of each MATCH: node patterns as (variable, label), in their order."""
+    """Yield the node patterns of each MATCH as (variable, label), in order."""
     for path in re.findall(r"MATCH (\(.*\))", cypher):
         yield [m.groups() for m in re.finditer(r"\((\w+)(?::(\w+))?(?: \{[^}]*\})?\)", path)]
 
 
 @pytest.mark.parametrize("query", queries.every(), ids=lambda q: q.name)
 def test_everything_is_reached_through_features_and_saes(query):
-    """On a server these two labels alone tell what is shown from what is being swapped.
+    """On a server, only these two labels distinguish shown rows from staged ones.
 
-    A path may also go on from what an earlier one has reached through them, and maps between
-    sites, which SAEs share, are changed in place: they need no SAE.
+    A path may continue from a node that an earlier path reached. Maps between sites need no SAE,
+    because SAEs share them and a push updates them directly.
     """
     labels = {}
     for path in patterns(query.cypher):
@@ -738,8 +737,8 @@ def test_everything_is_reached_through_features_and_saes(query):
 
 
 @pytest.mark.parametrize("query", queries.every(), ids=lambda q: q.name)
-def test_names_are_declared_as_such(query):
-    """By the nodes they are looked for in, and by the matches that the answer is made of."""
+def test_headers_declare_names_and_matches(query):
+    """Headers declare the kind of each name, and the matches that an answer uses."""
     kinds = {
         "SAE": "SAE",
         "Feature": "feature",
@@ -751,12 +750,12 @@ def test_names_are_declared_as_such(query):
     for label, word in re.findall(r":(\w+) \{(?:id|name): \$(\w+)\}", query.cypher):
         assert names[word] == kinds[label], word
     for word, kind in names.items():
-        wanted = re.fullmatch(r"(sae|other|feature|site|model|concept)(_\w+)?", word)
-        assert bool(kind) == bool(wanted), word
+        is_name = re.fullmatch(r"(sae|other|feature|site|model|concept)(_\w+)?", word)
+        assert bool(kind) == bool(is_name), word
     assert bool(query.matched) == ("MATCHES" in query.cypher)
 
 
-def test_every_query_has_an_answer_to_compare_with():
+def test_every_query_has_an_expected_answer():
     assert set(ANSWERS) == set(queries.names())
     assert set(CASES) <= set(queries.names())
     assert len(queries.names()) >= 16
@@ -773,7 +772,7 @@ def test_headers_are_complete(query):
     assert "/*" not in query.cypher
     assert "//" not in query.cypher
     assert ";" not in query.cypher
-    # kuzu takes the wrong rows where CASE stands on a bare truth value: `= true` belongs to it.
+    # kuzu returns wrong rows for CASE of a bare boolean; write `= true`.
     assert not re.search(r"CASE WHEN (NOT )?[a-z][\w.]* THEN", query.cypher)
     last = query.cypher[query.cypher.rindex("RETURN") :]
     assert "\nORDER BY " in last
@@ -803,7 +802,7 @@ MATCH (s:SAE {name: 'a' /* $sae */}) WHERE true /* $on */ RETURN s.name AS x ORD
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (("// title: T\n", ""), "the header has no title"),
         (("// question: Q?\n", ""), "the header has no question"),
@@ -820,11 +819,11 @@ MATCH (s:SAE {name: 'a' /* $sae */}) WHERE true /* $on */ RETURN s.name AS x ORD
         (("default true)", "default true, or false)"), "cannot be parsed: // param on"),
     ],
 )
-def test_a_faulty_file_is_refused(change, said):
+def test_a_faulty_file_is_refused(change, message):
     assert parse("good", GOOD).cypher == (
         "MATCH (s:SAE {name: $sae}) WHERE $on RETURN s.name AS x ORDER BY x\n"
     )
-    with pytest.raises(ValueError, match=re.escape(said)) as caught:
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
         parse("bad", GOOD.replace(*change))
     assert str(caught.value).startswith("bad.cypher: ")
 
@@ -840,7 +839,7 @@ def test_an_unknown_name_is_reported_with_the_valid_ones():
     assert caught.value.known == queries.names()
 
 
-def test_fill_takes_defaults_and_reads_what_a_command_line_gives():
+def test_fill_adds_defaults_and_parses_texts():
     query = queries.get("token_detectors")
     assert query.fill({"sae": "a", "min_share": "0.25", "min_rate": 1, "limit": "5"}) == {
         "sae": "a",
@@ -857,7 +856,7 @@ def test_fill_takes_defaults_and_reads_what_a_command_line_gives():
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("values", "message"),
     [
         ({}, "The query 'token_detectors' needs a value for: sae (such as 'tiny-a-l1-s0')."),
         (
@@ -876,14 +875,14 @@ def test_fill_takes_defaults_and_reads_what_a_command_line_gives():
         ({"sae": "a", "min_rate": True}, "min_rate is True; expected"),
     ],
 )
-def test_wrong_values_are_refused_in_a_sentence(given, said):
-    with pytest.raises(queries.BadParameters, match=re.escape(said)) as caught:
-        queries.get("token_detectors").fill(given)
+def test_wrong_values_are_refused(values, message):
+    with pytest.raises(queries.BadParameters, match=re.escape(message)) as caught:
+        queries.get("token_detectors").fill(values)
     assert isinstance(caught.value, ValueError)
 
 
 @pytest.mark.parametrize("name", ["neighbours_of_feature", "strongest_edges"])
-def test_only_the_choices_are_taken(name):
+def test_other_values_than_the_choices_are_refused(name):
     query = queries.get(name)
     (by,) = (p for p in query.parameters if p.name == "by")
     choices = ("weight", "count", "cosine", "jaccard", "phi", "lift")
@@ -891,20 +890,20 @@ def test_only_the_choices_are_taken(name):
     assert set(re.findall(r"WHEN '(\w+)' THEN", query.cypher)) == set(choices)
     for choice in choices:
         assert query.fill({**required(query), "by": choice})["by"] == choice
-    said = (
+    message = (
         "The parameter by is 'wight'; expected one of 'weight', 'count', 'cosine', 'jaccard', 'phi', "
         "'lift'."
     )
-    with pytest.raises(BadInput, match=re.escape(said)) as caught:
+    with pytest.raises(BadInput, match=re.escape(message)) as caught:
         named(name, {**required(query), "by": "wight"})
     assert caught.value.exit_code == 2
 
 
-def test_wrong_lists_and_truths_are_refused():
+def test_wrong_lists_and_booleans_are_refused():
     tokens = queries.get("features_of_tokens")
-    for given in (7, [1], '["a"', '["a", 1]', ["a", None]):
+    for value in (7, [1], '["a"', '["a", 1]', ["a", None]):
         with pytest.raises(queries.BadParameters, match="expected a list of texts"):
-            tokens.fill({"tokens": given})
+            tokens.fill({"tokens": value})
     with pytest.raises(queries.BadParameters, match="on is 'maybe'; expected true or false"):
         parse("good", GOOD).fill({"sae": "a", "on": "maybe"})
     with pytest.raises(queries.BadParameters, match="has no parameter 'x'; it has none"):

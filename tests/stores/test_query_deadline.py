@@ -24,7 +24,7 @@ class Result(list):
 
 
 class Session:
-    """A session whose steady query has another answer each time."""
+    """A session whose steady query returns a different answer each time."""
 
     def __init__(self):
         self.limits, self.count = [], 0

@@ -1,4 +1,4 @@
-"""Queries that users type are answered as a brute force answers them; see ``query_fuzz``."""
+"""Answers of both engines to random queries equal a brute force; see ``query_fuzz``."""
 
 import random
 
@@ -9,7 +9,7 @@ from query_fuzz import Query, RandomGraph, embedded_answers, queries, wrong
 GRAPHS, EACH = 15, 12
 
 
-def neo4j_answers(graph, asked, server):
+def neo4j_answers(graph, requests, server):
     login = (server.username, server.password)
     with neo4j.GraphDatabase.driver(server.url, auth=login) as driver, driver.session() as session:
         session.run("MATCH (n:N) DETACH DELETE n").consume()
@@ -22,33 +22,37 @@ def neo4j_answers(graph, asked, server):
             "CREATE (a)-[:E {cnt: e[2], weight: e[3]}]->(b)",
             edges=[[graph.nodes[s][0], graph.nodes[t][0], c, w] for s, t, c, w in graph.edges],
         ).consume()
-        found = [[tuple(r.values()) for r in session.run(q.cypher)] for q in asked]
+        found = [[tuple(r.values()) for r in session.run(q.cypher)] for q in requests]
         session.run("MATCH (n:N) DETACH DELETE n").consume()
     return found
 
 
 @pytest.mark.parametrize("seed", range(GRAPHS))
-def test_kuzu_answers_as_the_brute_force(seed, tmp_path):
+def test_kuzu_equals_the_brute_force(seed, tmp_path):
     rng = random.Random(seed)
     graph = RandomGraph.draw(rng)
-    asked = list(queries(rng, EACH))
+    requests = list(queries(rng, EACH))
     assert (
-        wrong(graph, asked, embedded_answers(graph, asked, tmp_path / "fuzz.kuzu"), trails=False)
+        wrong(
+            graph, requests, embedded_answers(graph, requests, tmp_path / "fuzz.kuzu"), trails=False
+        )
         == []
     )
 
 
 @pytest.mark.neo4j
-def test_neo4j_answers_as_the_brute_force(empty_neo4j):
+def test_neo4j_equals_the_brute_force(empty_neo4j):
     for seed in range(GRAPHS):
         rng = random.Random(seed)
         graph = RandomGraph.draw(rng)
-        asked = list(queries(rng, EACH))
-        assert wrong(graph, asked, neo4j_answers(graph, asked, empty_neo4j), trails=True) == []
+        requests = list(queries(rng, EACH))
+        assert (
+            wrong(graph, requests, neo4j_answers(graph, requests, empty_neo4j), trails=True) == []
+        )
 
 
-def test_the_brute_force_counts_by_hand():
-    """A triangle a -> b -> c -> a and its mirror edge b -> a, worked out on paper."""
+def test_the_brute_force_equals_counts_by_hand():
+    """On a triangle a -> b -> c -> a and the edge b -> a, computed by hand."""
     nodes = (("a", 0), ("b", 1), ("c", 2))
     graph = RandomGraph(nodes, ((0, 1, 1, 1.0), (1, 2, 2, 2.0), (2, 0, 3, 3.0), (1, 0, 4, 4.0)))
     anything = {"node_filters": (None,) * 3, "optional": False, "aggregate": "count", "limit": 2}

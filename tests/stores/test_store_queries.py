@@ -1,4 +1,4 @@
-"""What every store answers to queries, the same on each engine; nothing here changes what is loaded."""
+"""Every store answers queries equally; these tests only read."""
 
 import random
 import re
@@ -25,7 +25,7 @@ from atlas.stores.opening import open_server
 def filled(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Store]:
-    """A store that shows ``make_graph()``."""
+    """Return a store that shows ``make_graph()``."""
     store: Store
     if request.param == "kuzu":
         store = KuzuStore.open(tmp_path_factory.mktemp("filled") / "g.kuzu", graph=make_graph)
@@ -52,7 +52,7 @@ def test_a_query_takes_parameters(filled: Store) -> None:
     ['it\'s "quoted" \\ 日本 $x\n', 2**62, -1.5, True, ["a", "ü"], [1, 2], [0.5, 1.5], 1e300],
     ids=repr,
 )
-def test_values_come_back_as_they_went(filled: Store, value: object) -> None:
+def test_parameters_are_returned_unchanged(filled: Store, value: object) -> None:
     assert filled.query("RETURN $x AS x", {"x": value}).to_pylist() == [{"x": value}]  # type: ignore[dict-item]
 
 
@@ -71,7 +71,7 @@ def test_types_of_an_answer(filled: Store) -> None:
     assert found.schema.types == [*kinds, pa.list_(pa.float64())]
     row = found.to_pylist()[0]
     assert (row["n"], row["s"], row["b"], row["i"]) == (21, 63, True, "a1/0")
-    assert row["a"] == pytest.approx(3.0)  # stores sum in an order of their own
+    assert row["a"] == pytest.approx(3.0)  # stores differ in the order of summation
     assert Counter(row["l"]) == {"a1": 7, "a2": 7, "b1": 7}
 
 
@@ -109,7 +109,7 @@ def test_a_returned_edge_is_its_properties(filled: Store) -> None:
     assert [{"source": r["f"], "target": r["t"], **r["e"]} for r in got] == wanted
 
 
-def test_unnamed_nodes_are_only_those_of_the_graph(filled: Store) -> None:
+def test_unlabelled_patterns_match_only_nodes_of_the_graph(filled: Store) -> None:
     total = sum(make_graph().tables[n.label].num_rows for n in schema.NODES)
     assert filled.query("MATCH (n) RETURN count(*) AS n", {}).to_pylist() == [{"n": total}]
 
@@ -126,7 +126,7 @@ def test_parameters_are_found_outside_of_texts_and_comments(filled: Store) -> No
 
 
 @pytest.mark.parametrize(
-    ("cypher", "params", "said"),
+    ("cypher", "params", "message"),
     [
         (FEATURES, {}, r"The query needs a value for \$sae;"),
         ("RETURN $a + $b AS x", {"b": 1}, r"needs a value for \$a;"),
@@ -161,9 +161,9 @@ def test_parameters_are_found_outside_of_texts_and_comments(filled: Store) -> No
     ],
 )
 def test_a_bad_query_is_reported_in_one_sentence(
-    filled: Store, cypher: str, params: dict[str, object], said: str
+    filled: Store, cypher: str, params: dict[str, object], message: str
 ) -> None:
-    with pytest.raises(QueryFailed, match=said) as failure:
+    with pytest.raises(QueryFailed, match=message) as failure:
         filled.query(cypher, params)  # type: ignore[arg-type]
     sentence, *mark = str(failure.value).split("\n")
     assert len(mark) in (0, 2)
@@ -208,7 +208,7 @@ def test_a_query_that_writes_is_refused(filled: Store, cypher: str) -> None:
         "BEGIN TRANSACTION",
         "ALTER CURRENT USER SET PASSWORD FROM 'a' TO 'b'",
         "PROFILE MATCH (f:Feature) SET f.idx = 1",
-        # One engine decodes an escape before it finds the strings, and one after.
+        # One engine decodes escapes before it finds the strings, the other one after.
         "RETURN '\\u0027' AS q; COPY (MATCH (n:SAE) RETURN n.name) TO \"{0}\" //'",
         "RETURN '\\u0027' AS q; LOAD EXTENSION \"{0}\" //'",
         "RETURN 1 AS x // \\u000aLOAD CSV FROM 'file:///etc/passwd' AS l RETURN l",
@@ -261,9 +261,9 @@ def test_a_query_nested_too_deeply_is_refused_before_an_engine_reads_it(
 
 
 @pytest.mark.parametrize(
-    ("cypher", "said"),
+    ("cypher", "message"),
     [
-        # Neo4j plans each of these twice as long as the one before, whatever the time limit.
+        # Each level or XOR doubles the planning time of Neo4j, beyond the time limit.
         (
             "MATCH (s:SAE) WHERE "
             + "EXISTS { MATCH (s) WHERE " * 30
@@ -273,20 +273,20 @@ def test_a_query_nested_too_deeply_is_refused_before_an_engine_reads_it(
             "nests",
         ),
         ("RETURN true" + " XOR true" * 40 + " AS x", "has 40 XOR"),
-        # One engine reads two words, and one reads three.
+        # One engine reads two words, the other one three.
         ("MATCH (s:SAE) RETURN 1AS x", "split differently"),
         ("RETURN $1a AS x", "split differently"),
     ],
 )
 def test_queries_that_engines_plan_too_long_or_split_differently_are_refused(
-    filled: Store, cypher: str, said: str
+    filled: Store, cypher: str, message: str
 ) -> None:
-    with pytest.raises(QueryFailed, match=said):
+    with pytest.raises(QueryFailed, match=message):
         filled.query(cypher, {})
 
 
 @pytest.mark.parametrize("value", [["a", 1], [True, 1], ["\ud800"], "\ud800"])
-def test_a_parameter_that_engines_take_differently_is_refused(filled: Store, value: Any) -> None:
+def test_a_parameter_that_engines_read_differently_is_refused(filled: Store, value: Any) -> None:
     with pytest.raises(QueryFailed, match=r"The parameter \$x is"):
         filled.query("RETURN $x AS x", {"x": value})
 
@@ -295,7 +295,7 @@ def test_a_parameter_that_engines_take_differently_is_refused(filled: Store, val
     "limits",
     [{"timeout": 0}, {"timeout": -1}, {"timeout": float("nan")}, {"rows": 0}, {"memory": 0}],
 )
-def test_limits_that_an_engine_takes_for_none_are_refused(limits: dict[str, Any]) -> None:
+def test_limits_that_an_engine_ignores_are_refused(limits: dict[str, Any]) -> None:
     with pytest.raises(BadInput, match="limit"):
         Limits(**limits)
 
@@ -316,7 +316,7 @@ def test_no_module_of_the_current_folder_is_imported(
     store.close()
 
 
-def test_a_query_with_limits_answers_as_one_without(filled: Store) -> None:
+def test_limits_do_not_change_an_answer(filled: Store) -> None:
     for cypher, params in [
         (FEATURES, {"sae": "a1"}),
         ("MATCH (s:SAE) RETURN s ORDER BY s.name", {}),
@@ -345,7 +345,7 @@ def test_an_error_is_the_same_with_limits(filled: Store) -> None:
 
 
 def test_a_query_that_builds_a_huge_list_ends_within_its_limits(tmp_path: Path) -> None:
-    """On the embedded store; a server limits its own memory."""
+    """Only the embedded store; a server limits its own memory."""
     store = KuzuStore.open(tmp_path / "graph.kuzu", graph=make_graph)
     try:
         with pytest.raises((QueryFailed, OutOfSpace), match=r"limit|longer than"):
@@ -382,15 +382,15 @@ def test_a_long_query_is_stopped(filled: Store) -> None:
     assert filled.query("RETURN 1 AS x", {}).to_pylist() == [{"x": 1}]
 
 
-def test_no_query_put_together_to_harm_gets_past_the_guard(tmp_path: Path) -> None:
+def test_the_guard_refuses_harmful_queries(tmp_path: Path) -> None:
     """A sample; ``make attack ATTACKS=queries`` tries thousands."""
     tries = list(queries.tries(tmp_path, seed=1, count=300))
     assert [t for t in tries if not t.survived] == []
-    assert any(t.note == "ran" for t in tries)  # text that only looks harmful is data
+    assert any(t.note == "ran" for t in tries)  # harmful words in a text are data
 
 
 @pytest.mark.neo4j
-def test_no_query_put_together_to_harm_changes_a_server(open_neo4j) -> None:  # type: ignore[no-untyped-def]
+def test_harmful_queries_do_not_change_a_server(open_neo4j) -> None:  # type: ignore[no-untyped-def]
     store, rng = open_neo4j(), random.Random(2)
     put(store, make_graph())
     ran = 0

@@ -1,4 +1,4 @@
-"""What every store must do, the same on each engine: one suite, run on kuzu and on Neo4j."""
+"""Every store loads and shows a graph equally: one suite, run on kuzu and on Neo4j."""
 
 import inspect
 from collections import Counter
@@ -29,10 +29,10 @@ def test_adapters_have_the_protocol_s_signatures(adapter: type) -> None:
         assert shape(getattr(adapter, name)) == shape(getattr(Store, name)), name
 
 
-# ---- what is there
+# ---- contents
 
 
-def test_an_empty_store_gives_empty_tables(store: Store) -> None:
+def test_an_empty_store_has_empty_tables(store: Store) -> None:
     assert store.contents() == {}
     assert_shows(store, make_graph(()))
 
@@ -105,7 +105,7 @@ def test_a_plan_changes_nothing(store: Store) -> None:
         {"c1": "v1"},
         {},
     ],
-    ids=["add", "replace one", "replace all", "remove", "another", "nothing left"],
+    ids=["add", "replace one", "replace all", "remove", "another", "remove all"],
 )
 def test_sync_makes_the_store_show_the_graph(store: Store, then: dict[str, str]) -> None:
     put(store, make_graph({"a1": "v1", "a2": "v1", "b1": "v1"}))
@@ -139,7 +139,7 @@ def test_edges_between_features_equal_the_input(store: Store, nulls: float) -> N
         {"a2": "v2"},
         {},
     ],
-    ids=["one anew", "one more", "one removed", "one left, anew", "none"],
+    ids=["one changed", "one more", "one removed", "one remains, changed", "none"],
 )
 def test_edges_between_features_follow_their_saes(store: Store, then: dict[str, str]) -> None:
     put(store, edge_graph(V1))
@@ -152,10 +152,10 @@ def test_edges_between_features_follow_their_saes(store: Store, then: dict[str, 
 
 
 def test_matches_of_a_partner_that_does_not_change_are_pushed_once(store: Store) -> None:
-    """Only the SAE that changes is restaged; its matches with the others come with it."""
+    """Only the SAE that changes is staged, with its matches with the others."""
     before, after = edge_graph(V1), edge_graph(V1 | {"a1": "v2"})
-    kept = {s: before.fingerprints[s] for s in ("a2", "b1")}
-    after = replace(after, fingerprints={**after.fingerprints, **kept})
+    unchanged = {s: before.fingerprints[s] for s in ("a2", "b1")}
+    after = replace(after, fingerprints={**after.fingerprints, **unchanged})
     put(store, before)
     plan = store.plan(after)
     assert (plan.replace, plan.keep) == (("a1",), ("a2", "b1"))
@@ -181,8 +181,8 @@ def test_edges_are_queried_in_both_directions(store: Store) -> None:
 # ---- several edges between the same two nodes
 
 
-def test_edges_that_differ_in_their_run_only_are_all_there(store: Store) -> None:
-    """Equal in all else: one that took the place of another, or was merged with it, would show."""
+def test_edges_that_differ_only_in_their_run_are_all_stored(store: Store) -> None:
+    """Equal in all other columns, to detect edges that were merged or overwritten."""
     graph = make_graph({"a1": "v1", "a2": "v1"}, probed=False)
     same = dict.fromkeys(schema.arrow_schema("PREDICTED_FROM").names) | {"tokens": 7}
     ends = [{"source": f"{s}/{i}", "target": "model a/hook"} for s in ("a1", "a2") for i in (0, 1)]
@@ -195,11 +195,11 @@ def test_edges_that_differ_in_their_run_only_are_all_there(store: Store) -> None
         found = store.table("PREDICTED_FROM", sae).to_pylist()
         assert found == rows_of(graph, "PREDICTED_FROM", sae)
         assert len(found) == 2 * 4
-    asked = store.query(
+    runs = store.query(
         "MATCH (f:Feature {id: 'a1/0'})-[e:PREDICTED_FROM]->(p:Site) RETURN e.run AS run ORDER BY run",
         {},
     )
-    assert asked["run"].to_pylist() == sorted((*RUNS, "z"))
+    assert runs["run"].to_pylist() == sorted((*RUNS, "z"))
 
 
 def test_probes_follow_their_sae(store: Store) -> None:
@@ -211,9 +211,9 @@ def test_probes_follow_their_sae(store: Store) -> None:
         assert_shows(store, graph)
 
 
-def test_a_site_that_no_sae_reads_is_there_for_its_probes_alone(store: Store) -> None:
+def test_a_site_that_no_sae_reads_is_stored_only_while_probed(store: Store) -> None:
     def graph(version: str, *, probed: bool) -> Graph:
-        """Both SAEs' fingerprints tell whether they are probed; a2 never is."""
+        """Return a graph whose a1 is probed or not; a2 and b1 are not probed."""
         made = make_graph({"a1": version}, probed=probed)
         other = make_graph({"a2": "v1", "b1": "v1"}, probed=False)
         tables = {n: pa.concat_tables([t, made.tables[n]]) for n, t in other.tables.items()}
@@ -239,7 +239,7 @@ def test_a_site_that_no_sae_reads_is_there_for_its_probes_alone(store: Store) ->
 
 
 def mapped(saes: dict[str, str], *scores: float, atlas: str = ATLAS) -> Graph:
-    """A graph whose one model has a map from a site to another and to itself, a run for each score."""
+    """Return a graph with maps from a site to another and to itself, one run for each score."""
     graph = make_graph(saes, atlas=atlas, nulls=0.0)
     bare = dict.fromkeys(schema.arrow_schema("MAPS_TO").names)
     rows = [
@@ -252,7 +252,7 @@ def mapped(saes: dict[str, str], *scores: float, atlas: str = ATLAS) -> Graph:
 
 
 @pytest.mark.slow
-def test_maps_between_sites_change_without_any_sae(store: Store) -> None:
+def test_maps_between_sites_change_without_a_change_of_saes(store: Store) -> None:
     saes = {"a1": "v1", "b1": "v1"}
     put(store, mapped(saes))
     for scores in ((0.5,), (0.5, 0.25), (0.75, 0.25), (0.75,), ()):
@@ -265,7 +265,7 @@ def test_maps_between_sites_change_without_any_sae(store: Store) -> None:
         put(store, graph)
         assert_shows(store, graph)
         assert not store.plan(graph).changes
-        assert store.table("MAPS_TO", "a1").num_rows == 0  # they leave no SAE
+        assert store.table("MAPS_TO", "a1").num_rows == 0  # maps start at no SAE
         found = store.query(
             "MATCH (a:Site)-[e:MAPS_TO]->(b:Site {id: 'model a/hook'}) RETURN e.r2 AS r2 ORDER BY e.run",
             {},
@@ -313,15 +313,15 @@ def test_a_name_of_another_atlas_is_refused(store: Store) -> None:
 
 
 def test_a_sync_reports_its_progress(store: Store) -> None:
-    class Heard:
+    class Recorded:
         def __init__(self) -> None:
             self.done, self.total = Counter[str](), {}
 
-        def stage(self, title: str, *, total: float | None = None, unit: str = "") -> "Heard":
+        def stage(self, title: str, *, total: float | None = None, unit: str = "") -> "Recorded":
             self.total[title], self.title = total, title
             return self
 
-        def __enter__(self) -> "Heard":
+        def __enter__(self) -> "Recorded":
             return self
 
         def __exit__(self, *failure: object) -> None: ...
@@ -331,12 +331,12 @@ def test_a_sync_reports_its_progress(store: Store) -> None:
 
         def report(self, sentence: str) -> None: ...
 
-    heard = Heard()
-    store.sync(store.plan(make_graph()), heard)
-    counted = {title: total for title, total in heard.total.items() if total is not None}
+    recorded = Recorded()
+    store.sync(store.plan(make_graph()), recorded)
+    counted = {title: total for title, total in recorded.total.items() if total is not None}
     assert counted
     for title, total in counted.items():
-        assert heard.done[title] == total, title
+        assert recorded.done[title] == total, title
 
 
 def test_closing_twice_is_no_error(store: Store) -> None:

@@ -1,4 +1,4 @@
-"""``--edges-per-feature``: which co-activation edges stay, against the definition word for word."""
+"""``--edges-per-feature`` and ``--fit`` retain the edges that a brute force selects."""
 
 import random
 from dataclasses import replace
@@ -13,7 +13,7 @@ from atlas.stores.neo4j.edge_selection import TIERS, Capacity, fit_graph, trimme
 
 
 def tied_graph(seed, features=12):
-    """A graph of two SAEs whose edges have few different weights and counts, and nulls."""
+    """Return a graph of two SAEs whose edges have many ties, and nulls."""
     rng = random.Random(seed)
     graph = edge_graph({"a1": "v1", "b1": "v1"}, features=features, nulls=0.0)
     rows = graph.tables["CO_ACTIVATES"].to_pylist()
@@ -26,9 +26,9 @@ def tied_graph(seed, features=12):
 
 
 def best_of(graph, most):
-    """The edges that are among the best of one of their ends, sorted out feature by feature."""
+    """Return the edges that are among the best of one of their ends, by a loop over features."""
     edges = graph.tables["CO_ACTIVATES"].to_pylist()
-    kept = set()
+    retained = set()
     for feature in graph.tables["Feature"]["id"].to_pylist():
         mine = [e for e in edges if feature in (e["source"], e["target"])]
 
@@ -37,13 +37,13 @@ def best_of(graph, most):
             weight = float("-inf") if e["weight"] is None else e["weight"]
             return -weight, -e["count"], int(other.split("/")[1])
 
-        kept |= {(e["source"], e["target"]) for e in sorted(mine, key=order)[:most]}
-    return [e for e in edges if (e["source"], e["target"]) in kept]
+        retained |= {(e["source"], e["target"]) for e in sorted(mine, key=order)[:most]}
+    return [e for e in edges if (e["source"], e["target"]) in retained]
 
 
 @pytest.mark.parametrize("most", [0, 1, 2, 3, 5, 11])
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_the_heaviest_edges_of_every_feature_stay(seed, most):
+def test_the_heaviest_edges_of_every_feature_are_retained(seed, most):
     graph = tied_graph(seed)
     after = trimmed(graph, most)
     assert after.tables["CO_ACTIVATES"].to_pylist() == best_of(graph, most)
@@ -51,17 +51,17 @@ def test_the_heaviest_edges_of_every_feature_stay(seed, most):
         assert name == "CO_ACTIVATES" or after.tables[name] is table
 
 
-def test_a_graph_without_edges():
+def test_a_graph_without_edges_is_unchanged():
     graph = edge_graph({"a1": "v1"}, features=1)
     assert trimmed(graph, 3).tables["CO_ACTIVATES"].num_rows == 0
     assert trimmed(graph, 3).fingerprints == graph.fingerprints
     assert trimmed(edge_graph({}), 3).fingerprints == {}
 
 
-def test_only_what_is_shown_otherwise_has_another_fingerprint():
+def test_only_trimmed_saes_have_a_new_fingerprint():
     graph = tied_graph(1)
     prints = {n: trimmed(graph, n).fingerprints for n in (1, 2, 11)}
-    assert prints[11] == graph.fingerprints  # nothing is left out
+    assert prints[11] == graph.fingerprints  # no edge is excluded
     assert prints[1] == trimmed(graph, 1).fingerprints
     for sae in ("a1", "b1"):
         assert len({prints[1][sae], prints[2][sae], graph.fingerprints[sae]}) == 3
@@ -76,9 +76,9 @@ def test_a_negative_number_is_refused():
         trimmed(edge_graph({"a1": "v1"}), -1)
 
 
-# ---- --fit: the largest part of a graph that fits, against every part worked out one by one
+# ---- --fit: the largest part of a graph that fits, compared with an enumeration of all parts
 
-BEST = {  # how edges of a type are ordered at a feature, best first
+BEST = {  # order of the edges of a type at a feature, best first
     "CO_ACTIVATES": lambda e, w: (-w(e["weight"]), -w(e["count"])),
     "MATCHES": lambda e, w: (-w(e["pearson"]),),
     "NEAR_DIRECTION": lambda e, w: (-w(e["cosine"]),),
@@ -94,7 +94,7 @@ def number(value):
 
 
 def parts(graph):
-    """For each type of edge, its rows with the smallest number of best edges that include each."""
+    """Return the edges of each type, each with its smaller rank at its two ends."""
     examples = {e["id"]: e for e in graph.tables["Example"].to_pylist()}
     kinds = sorted({e["kind"] for e in examples.values()}, reverse=True)
     features = {f["id"]: i for i, f in enumerate(graph.tables["Feature"].to_pylist())}
@@ -127,7 +127,7 @@ def parts(graph):
 
 
 def part_of(graph, levels, co, others):
-    """The tables of a graph of these levels; None is all."""
+    """Return the tables of a graph limited to these levels; None is all."""
     limits = {n: co if n == "CO_ACTIVATES" else others for n in levels}
     tables = {n: t.to_pylist() for n, t in graph.tables.items()}
     for name, rows in levels.items():
@@ -149,7 +149,7 @@ def size(tables):
 
 
 def chosen(graph, levels, capacity, enough):
-    """The levels of the definition, tried from the highest to the lowest."""
+    """Return the levels of the definition, tried from the highest to the lowest."""
 
     def fits(co, others):
         nodes, edges = size(part_of(graph, levels, co, others))
@@ -175,7 +175,7 @@ def rows(table):
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_what_fits_is_the_largest_part_by_brute_force(seed, monkeypatch):
+def test_fit_selects_the_largest_part_by_brute_force(seed, monkeypatch):
     rng = random.Random(seed)
     enough = rng.choice([0, 1, 3, 10])
     monkeypatch.setattr("atlas.stores.neo4j.edge_selection.ENOUGH", enough)
@@ -184,7 +184,7 @@ def test_what_fits_is_the_largest_part_by_brute_force(seed, monkeypatch):
     least, most = size(part_of(graph, levels, 0, 0)), size(part_of(graph, levels, None, None))
     outcomes = set()
     for share in (-0.1, 0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99, 1.0):
-        for loose in (False, True):  # whether only the edges are too many
+        for loose in (False, True):  # with True, only the edges can exceed the capacity
             capacity = Capacity(
                 "A server",
                 nodes=10**6 if loose else int(least[0] + share * (most[0] - least[0])),
@@ -203,10 +203,10 @@ def test_what_fits_is_the_largest_part_by_brute_force(seed, monkeypatch):
             assert (found.nodes, found.edges) == size(tables)
             assert found.nodes <= capacity.nodes
             assert found.edges <= capacity.edges
-            lost = {
+            excluded = {
                 n: len(t) - len(tables[n]) for n, t in part_of(graph, levels, None, None).items()
             }
-            assert found.excluded == {n: count for n, count in lost.items() if count}
+            assert found.excluded == {n: count for n, count in excluded.items() if count}
             owners = {
                 e[end].split("/")[0]
                 for spec in schema.EDGES
@@ -236,7 +236,7 @@ def test_aura_free_is_as_documented():
     assert {"aura-free": Capacity("Aura Free", 200_000, 400_000)} == TIERS
 
 
-def test_a_graph_without_anything_fits():
+def test_an_empty_graph_fits():
     found = fit_graph(edge_graph({}), TIERS["aura-free"])
     assert (found.nodes, found.edges) == size(part_of(edge_graph({}), {}, None, None))
     with pytest.raises(BadInput, match="takes 0 nodes"):
