@@ -1,4 +1,4 @@
-"""The command line, as people meet it: results on stdout, sentences on stderr, exit 0, 1 or 2."""
+"""The command line: results on stdout, messages on stderr, exit status 0, 1 or 2."""
 
 import io
 import json
@@ -20,12 +20,12 @@ STORIES = (
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory):
-    """A folder with a text and an atlas made from it by the command line."""
-    place = tmp_path_factory.mktemp("here")
+    """Write a text and its atlas by the command line; return their folder."""
+    folder = tmp_path_factory.mktemp("here")
     lines = (json.dumps({"text": f"{s} ({i})"}) for i, s in enumerate(STORIES))
-    (place / "stories.jsonl").write_text("\n".join(lines), "utf-8")
+    (folder / "stories.jsonl").write_text("\n".join(lines), "utf-8")
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(place)
+        patch.chdir(folder)
         patch.delenv("ATLAS", raising=False)
         with pytest.raises(SystemExit) as done:
             main(
@@ -41,12 +41,12 @@ def here(tmp_path_factory):
                 ]
             )
     assert done.value.code == 0
-    return place
+    return folder
 
 
 @pytest.fixture
 def atlas(here, monkeypatch, capsys):
-    """Run a command beside the atlas; returns exit status, stdout and stderr."""
+    """Run a command in the folder of the atlas; return exit status, stdout and stderr."""
     monkeypatch.chdir(here)
     for name in ("ATLAS", "NEO4J_URI", "NEO4J_PASSWORD"):
         monkeypatch.delenv(name, raising=False)
@@ -61,7 +61,7 @@ def atlas(here, monkeypatch, capsys):
     return run
 
 
-def test_list(atlas):
+def test_list_shows_the_saes(atlas):
     code, out, _ = atlas("list")
     assert code == 0
     assert "tiny-a-l1-s0" in out
@@ -75,12 +75,12 @@ def test_query_lists_the_questions(atlas):
     assert "feature_card" in names
 
 
-def test_a_named_query(atlas):
+def test_a_named_query_returns_rows(atlas):
     rows = result(atlas("query", "feature_card", "--param", "feature=tiny-a-l1-s0/5", "--json"))
     assert [r["feature"] for r in rows] == ["tiny-a-l1-s0/5"]
 
 
-def test_cypher_of_ones_own(atlas):
+def test_cypher_of_the_user_returns_rows(atlas):
     words = ["query", "--cypher", "MATCH (f:Feature) WHERE f.idx < $n RETURN count(f) AS n"]
     assert result(atlas(*words, "--param", "n=5", "--json")) == [{"n": 5}]
     code, out, err = atlas(*words, "--param", "n=5")
@@ -117,13 +117,13 @@ def test_cypher_of_ones_own(atlas):
         (["export", "stories.jsonl"], "is a file"),
     ],
 )
-def test_an_invalid_request_is_exit_2_and_one_sentence(atlas, words, sentence):
+def test_an_invalid_request_is_exit_2_and_one_message(atlas, words, sentence):
     code, out, err = atlas(*words)
     assert (code, out) == (2, "")
     assert sentence in err
-    said = json.loads(atlas(*words, "--json")[1])
-    assert said["ok"] is False
-    assert sentence in said["error"]["message"] or sentence == "FOLDER"
+    envelope = json.loads(atlas(*words, "--json")[1])
+    assert envelope["ok"] is False
+    assert sentence in envelope["error"]["message"] or sentence == "FOLDER"
 
 
 def test_another_corpus_is_refused(atlas, here):
@@ -133,13 +133,13 @@ def test_another_corpus_is_refused(atlas, here):
     assert "An atlas has one corpus" in err
 
 
-def test_a_server_that_is_down_is_exit_1(atlas):
+def test_an_unreachable_server_is_exit_1(atlas):
     code, _, err = atlas("push", "bolt://127.0.0.1:9")
     assert code == 1
     assert "127.0.0.1:9" in err
 
 
-def test_export(atlas, tmp_path):
+def test_export_writes_all_tables(atlas, tmp_path):
     written = result(atlas("export", str(tmp_path / "parquet"), "--json"))
     assert set(written) == {t.name for t in (*NODES, *EDGES)}
     assert pq.read_table(tmp_path / "parquet" / "Feature.parquet").num_rows == 512
@@ -157,7 +157,7 @@ def table_of(path):
     return pyarrow.csv.read_csv(path, parse_options=options).to_pylist()
 
 
-def test_doctor_finds_it_sound(atlas):
+def test_doctor_reports_a_sound_atlas(atlas):
     code, out, _ = atlas("doctor")
     assert code == 0
     assert "all checksums match" in out
@@ -165,7 +165,7 @@ def test_doctor_finds_it_sound(atlas):
     assert {"Python", "libraries", "device", "demo"} <= about
 
 
-def test_doctor_finds_a_changed_byte_and_the_rest_goes_on(atlas, here):
+def test_doctor_reports_a_changed_byte(atlas, here):
     path = here / "s.atlas" / "parts" / "examples" / "tiny-a-l1-s0" / "Example.parquet"
     content = path.read_bytes()
     path.write_bytes(content[:100] + bytes([content[100] ^ 255]) + content[101:])
@@ -197,7 +197,7 @@ def test_several_atlases_must_be_named(atlas, here):
 def test_rm_removes_an_sae_and_the_parts_computed_from_it(atlas, monkeypatch):
     assert atlas("ingest", "--sae", "tiny-a-l0-s0", "-q")[0] == 0
     assert len(result(atlas("list", "--json"))) == 2
-    monkeypatch.setattr("sys.stdin", io.StringIO())  # nobody answers the question
+    monkeypatch.setattr("sys.stdin", io.StringIO())  # no answer to the question
     code, _, err = atlas("rm", "tiny-a-l0-s0")
     assert code == 1
     assert "Nothing was removed." in err

@@ -1,4 +1,4 @@
-"""Errors of Cypher in the words of its author: names of the schema, positions, types."""
+"""Errors of Cypher state names of the schema, positions in the typed query, and types."""
 
 import pytest
 
@@ -27,7 +27,7 @@ def test_the_names_of_named_queries_are_in_the_schema(query):
         "CALL show_tables() RETURN name",
     ],
 )
-def test_names_that_are_not_of_the_schema_are_allowed_elsewhere(cypher):
+def test_other_names_are_allowed_outside_labels_types_and_properties(cypher):
     check_names(cypher)
 
 
@@ -44,13 +44,13 @@ def test_names_that_are_not_of_the_schema_are_allowed_elsewhere(cypher):
         ("MATCH (f:Feature) WHERE NOT (f)-[:MATCHS]-() RETURN f", "Nearest: MATCHES"),
     ],
 )  # fmt: skip
-def test_names_outside_of_the_schema_are_refused_with_the_nearest(cypher, sentence):
+def test_unknown_names_are_refused_with_the_nearest(cypher, sentence):
     with pytest.raises(QueryFailed) as failure:
         check_names(cypher)
     assert sentence in str(failure.value)
 
 
-# Messages of kuzu 0.11.3 and of Neo4j 5.26 for these queries.
+# Messages of kuzu 0.11.3 and Neo4j 5.26.
 MESSAGES = [
     (
         "Parser exception: Invalid input <MATCH (f:Feature RETURN>: expected rule oC_SingleQuery "
@@ -114,7 +114,7 @@ MESSAGES = [
 
 
 @pytest.mark.parametrize(("message", "cypher", "prefix", "lines"), MESSAGES)
-def test_messages_of_engines_are_explained_without_their_words(message, cypher, prefix, lines):
+def test_messages_of_engines_are_rephrased(message, cypher, prefix, lines):
     text = explained(message, cypher, prefix=prefix)
     for word in ("exception", "oC_", "unordered", "INT64", "Binder", "offset"):
         assert word not in text
@@ -123,6 +123,6 @@ def test_messages_of_engines_are_explained_without_their_words(message, cypher, 
 
 @pytest.mark.parametrize("cypher", ["", "x", "MATCH (f:Feature)\r\nRETURN f", "é" * 300, "'"])
 @pytest.mark.parametrize("position", ["(line: 9, offset: 900)", "(line 1, column 1 (offset: 0))"])
-def test_any_position_is_shown(cypher, position):
+def test_positions_outside_the_query_are_accepted(cypher, position):
     text = explained(f"Invalid input <x> {position}", cypher, prefix=8)
     assert text.startswith("The query failed at line ")

@@ -1,4 +1,4 @@
-"""The demo of the package: its SAEs differ in what their names state, and are small enough to ship."""
+"""The SAEs of the demo differ only as their names state, and fit into the package."""
 
 import json
 import subprocess
@@ -36,16 +36,16 @@ def record(name):
 
 
 def expected_cosine(dimensions):
-    """Mean absolute cosine of two independent isotropic directions."""
+    """Return the mean absolute cosine of two independent isotropic directions."""
     return np.exp(gammaln(dimensions / 2) - gammaln((dimensions + 1) / 2)) / np.sqrt(np.pi)
 
 
-def test_the_demo_is_complete_and_named_once():
+def test_the_demo_is_complete_and_its_names_are_unique():
     assert sorted(DEMO_SAES) == demo_names() == sorted(FACTS)
     assert {sae for pair in DEMO_MATCHES for sae in pair} | set(DEMO_PROBED) <= set(DEMO_SAES)
 
 
-def test_it_fits_into_eight_megabytes():
+def test_the_demo_has_at_most_eight_megabytes():
     files = [f for f in DEMO.rglob("*") if f.is_file() and "__pycache__" not in f.parts]
     assert sum(f.stat().st_size for f in files) < 8_000_000
 
@@ -60,7 +60,7 @@ def test_it_fits_into_eight_megabytes():
         (FLOOR, {"role"}),
     ],
 )
-def test_two_saes_differ_in_one_thing(other, differs):
+def test_two_saes_differ_in_one_setting(other, differs):
     one, two = record(BASE), record(other)
     ignored = {"floor_of", "last_buffer"}
     assert {name for name in one if one[name] != two[name]} - ignored == differs
@@ -72,13 +72,13 @@ def test_the_floor_is_a_floor_of_the_first_seed():
     assert all(open_sae(name).info.floor_of is None for name in DEMO_SAES if name != FLOOR)
 
 
-def test_the_records_name_no_folder_of_the_machine_that_trained():
+def test_the_records_contain_no_machine_path():
     for name in DEMO_SAES:
         config = json.loads((DEMO / "saes" / name / "cfg.json").read_text("utf-8"))
         assert config["metadata"]["model_name"] == record(name)["model_source"] == name[:6]
 
 
-def test_the_directions_of_the_frozen_decoder_are_random_and_those_of_a_trained_one_are_not():
+def test_only_the_frozen_decoder_has_random_directions():
     """Random directions are isotropic: the eigenvalues of W W' obey the Marchenko-Pastur law."""
     size, dimensions = directions(FLOOR).shape
     edges = (1 + np.array([-1, 1]) * np.sqrt(dimensions / size)) ** 2
@@ -99,7 +99,7 @@ def test_saes_other_than_the_floor_have_independent_initial_weights():
         assert cosines.mean() < 2 * expected_cosine(one.shape[1]), (a, b)
 
 
-def test_reconstruction_costs_loss_and_less_so_than_an_ablation():
+def test_reconstruction_costs_less_loss_than_an_ablation():
     assert FACTS.keys() == set(DEMO_SAES)
     for found in FACTS.values():
         assert found["l0"] == pytest.approx(20)

@@ -1,4 +1,4 @@
-"""The forecast of an ingest from fixed costs, so that no test depends on the machine."""
+"""Forecast of an ingest, from fixed costs to be independent of the machine."""
 
 from types import SimpleNamespace
 
@@ -17,18 +17,18 @@ DENSE = SaeCosts(
 )
 
 
-def work(*, left, shards=10, stored=True):
+def work(*, unfinished_shards, shards=10, stored=True):
     """Return a run with a number of unfinished shards for each SAE."""
     return SimpleNamespace(
         shards=shards,
-        unfinished=lambda name: left[name],
+        unfinished=lambda name: unfinished_shards[name],
         settings=SimpleNamespace(keep_codes=stored),
     )
 
 
 def test_the_forecast_includes_all_costs():
     costs = Costs(1000, 0.01, {"a": SPARSE})
-    found = forecast(work(left={"a": 10}), costs)
+    found = forecast(work(unfinished_shards={"a": 10}), costs)
     assert found.run == pytest.approx(10 + 2 + 1 + 5)
     assert found.reduce == pytest.approx({"a": 3 + 2.5})
     assert found.parts == {"a": 7.0}
@@ -36,30 +36,34 @@ def test_the_forecast_includes_all_costs():
 
 
 def test_the_model_is_counted_once_for_two_saes():
-    found = forecast(work(left={"a": 10, "b": 10}), Costs(1000, 0.01, {"a": SPARSE, "b": DENSE}))
+    found = forecast(
+        work(unfinished_shards={"a": 10, "b": 10}), Costs(1000, 0.01, {"a": SPARSE, "b": DENSE})
+    )
     assert found.run == pytest.approx(10 + 2 * 8)
     assert found.reduce == pytest.approx({"a": 5.5, "b": 302.5})
 
 
 def test_finished_shards_are_only_reduced():
-    found = forecast(work(left={"a": 5}), Costs(1000, 0.01, {"a": SPARSE}))
+    found = forecast(work(unfinished_shards={"a": 5}), Costs(1000, 0.01, {"a": SPARSE}))
     assert found.run == pytest.approx(18 / 2)
     assert found.reduce == pytest.approx({"a": 5.5})
 
 
 def test_dropped_codes_are_reduced_within_the_run():
-    found = forecast(work(left={"a": 10}, stored=False), Costs(1000, 0.01, {"a": SPARSE}))
+    found = forecast(
+        work(unfinished_shards={"a": 10}, stored=False), Costs(1000, 0.01, {"a": SPARSE})
+    )
     assert found.run == pytest.approx(18 + 5.5)
     assert found.reduce == {"a": 0.0}
 
 
 @pytest.mark.parametrize("tokens", [0, 1])
-def test_a_text_of_few_tokens(tokens):
-    found = forecast(work(left={"a": 1}, shards=1), Costs(tokens, 0.01, {"a": SPARSE}))
+def test_a_text_of_few_tokens_has_a_forecast(tokens):
+    found = forecast(work(unfinished_shards={"a": 1}, shards=1), Costs(tokens, 0.01, {"a": SPARSE}))
     assert found.run == pytest.approx(0.5 + 0.013 * tokens)
 
 
-def test_a_run_without_saes():
-    found = forecast(work(left={}), Costs(1000, 0.01, {}))
+def test_a_run_without_saes_takes_no_time():
+    found = forecast(work(unfinished_shards={}), Costs(1000, 0.01, {}))
     assert found == Forecast(0.0, {}, {})
     assert found.pace(progress=RecordingProgress(), clock=lambda: 0.0).seconds_remaining == 0.0

@@ -1,4 +1,4 @@
-"""``fire``: equal to an ingest of the text, ranked by quantiles of the corpus."""
+"""``fire`` equals an ingest of the text, with ranks by quantiles of the corpus."""
 
 import json
 import re
@@ -21,7 +21,7 @@ TEXT = texts(3)[1]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Model, two SAEs and an atlas of other texts."""
+    """Write a model, two SAEs and an atlas of other texts."""
     folder = tmp_path_factory.mktemp("fire")
     random_model("llama").save_pretrained(folder / "model")
     small_tokenizer(vocabulary=80).save_pretrained(folder / "model")
@@ -99,7 +99,7 @@ def test_requests_without_an_answer_are_messages(opened):
         fire(opened, TEXT, FireSettings(saes=("absent",)))
 
 
-def test_the_command(folder, capsys):
+def test_the_command_prints_tokens_and_features(folder, capsys):
     for words, check in (
         (["--full"], lambda out: "\na\n" in out and "\nb\n" in out),
         (["--sae", "a"], lambda out: "\na\n" in out and "\nb\n" not in out),

@@ -1,4 +1,4 @@
-"""Forecasts of studies: reported before the work, corrected during it, measured on samples."""
+"""Forecasts of studies are measured on samples, reported before the work and corrected during it."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -110,7 +110,7 @@ def test_the_forecast_is_corrected_as_tasks_finish():
     ]
 
 
-def test_without_a_forecast_the_remaining_time_is_that_of_the_finished_groups():
+def test_without_a_forecast_the_remaining_time_follows_the_finished_groups():
     clock, recorded = Clock(), RecordingProgress()
     forecast = Forecast("f", None, groups=4, progress=recorded, clock=clock)
     forecast.begin()
@@ -122,7 +122,7 @@ def test_without_a_forecast_the_remaining_time_is_that_of_the_finished_groups():
     assert recorded.messages == ["f: 1 of 4 done, about 60 seconds remain."]
 
 
-def test_groups_beyond_the_budget_count_as_the_mean_of_the_measured():
+def test_unmeasured_groups_cost_the_mean_of_the_measured():
     clock, measured = Clock(), []
 
     def measure(number):
@@ -142,7 +142,7 @@ def test_groups_beyond_the_budget_count_as_the_mean_of_the_measured():
     ]
 
 
-def test_a_study_of_unlike_groups_measures_some_beyond_the_budget():
+def test_a_minimum_of_groups_is_measured_beyond_the_budget():
     clock, measured = Clock(), []
 
     def measure(number):
@@ -160,7 +160,7 @@ def test_a_study_of_unlike_groups_measures_some_beyond_the_budget():
     assert "about 50 seconds" in recorded.messages[0]
 
 
-def test_workers_correct_the_forecast_group_by_group():
+def test_workers_share_the_forecast():
     clock, recorded = Clock(), RecordingProgress()
     costs = [[Cost(60.0)]] * 4
     forecast = Forecast("f", costs, groups=4, processes=8, progress=recorded, clock=clock)
@@ -175,7 +175,7 @@ def test_workers_correct_the_forecast_group_by_group():
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory):
-    """A planted atlas of two SAEs with codes."""
+    """Write a planted atlas of two SAEs with codes."""
     from ingest.match.settings import MatchSettings
     from ingest.match.study import match_saes
 
@@ -186,7 +186,7 @@ def planted(tmp_path_factory):
 
 
 def forecasts(study, path, tmp_path, monkeypatch, *modules):
-    """Return the cost of the first task, with a clock that counts the timed calls only."""
+    """Return the cost of the first task, with a clock that counts only timed calls."""
     calls = []
 
     def timed(work):
@@ -279,7 +279,7 @@ def test_forecasts_are_finite_and_grow_with_the_settings(name, planted, tmp_path
 
 
 @pytest.mark.parametrize("features", [1, 3, 4, 40, 512, 513, 4000])
-def test_probes_cost_a_setup_blocks_and_features(features):
+def test_the_cost_of_probes_has_setup_blocks_and_features(features):
     measured = []
 
     def block(number):

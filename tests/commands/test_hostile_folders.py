@@ -1,4 +1,4 @@
-"""Damaged or malicious folders give one message. This is a sample; ``make attack`` tries all of them."""
+"""Damaged or malicious folders are refused with one message; ``make attack`` tests all of them."""
 
 import pytest
 from attacks import folders
@@ -10,7 +10,7 @@ from ingest.model.loading import load_model
 
 
 @pytest.mark.slow
-def test_damaged_folders_give_one_message(tmp_path):
+def test_damaged_folders_are_one_message(tmp_path):
     tries = list(folders.tries(tmp_path, seed=1, count=50))
     assert [t for t in tries if not t.survived] == []
 

@@ -1,4 +1,4 @@
-"""`atlas mcp`: the SDK's own client over stdio, on both stores, and answers against plain Python."""
+"""`atlas mcp` on both stores: calls by the client of the SDK, and answers compared with plain Python."""
 
 import contextlib
 import json
@@ -33,7 +33,7 @@ HOSTILE = "\x1b[2J<script>"
 
 @pytest.fixture(scope="module")
 def atlas_path(tmp_path_factory):
-    """An atlas of two SAEs with matches, whose tokenizer has a hostile token."""
+    """Write an atlas of two SAEs with matches, whose tokenizer has a hostile token."""
     folder = tmp_path_factory.mktemp("mcp")
     tokenizer = small_tokenizer(vocabulary=80)
     tokenizer.add_tokens([HOSTILE])
@@ -67,7 +67,7 @@ def talk(url, calls, *, options=(), env=None):
 
 
 def near(value):
-    """A number as an answer has it: six significant digits."""
+    """Round a number to the six significant digits of an answer."""
     if isinstance(value, list):
         return [near(v) for v in value]
     return float(f"{value:.6g}") if isinstance(value, float) and math.isfinite(value) else value
@@ -75,7 +75,7 @@ def near(value):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["kuzu", pytest.param("neo4j", marks=pytest.mark.neo4j)])
-def test_a_client_gets_what_the_atlas_stores(engine, atlas_path, request):
+def test_answers_to_a_client_equal_the_atlas(engine, atlas_path, request):
     url, env = str(atlas_path), {}
     if engine == "neo4j":
         url = request.getfixturevalue("neo4j_url")
@@ -169,7 +169,7 @@ def tools(atlas_path):
 
 
 @pytest.mark.parametrize(("name", "arguments", "expected"), BAD, ids=range(len(BAD)))
-def test_a_bad_call_gets_one_short_message(name, arguments, expected, tools):
+def test_a_bad_call_returns_one_short_message(name, arguments, expected, tools):
     answer, text = answered(tools, name, arguments)
     assert answer is None
     assert expected in text
@@ -178,7 +178,7 @@ def test_a_bad_call_gets_one_short_message(name, arguments, expected, tools):
 
 
 class Store:
-    """The store of an atlas, which notes the time limit of each query that has one."""
+    """The store of an atlas, with a record of the time limits of its queries."""
 
     def __init__(self, store, limits):
         self.store, self.limits = store, limits
@@ -214,7 +214,7 @@ def test_cards_share_the_time_limit_of_the_server(atlas_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_server_outlives_bad_calls_and_reads_a_changed_atlas(atlas_path, tmp_path):
+def test_a_server_answers_after_bad_calls(atlas_path, tmp_path):
     calls = [(name, arguments) for name, arguments, _ in BAD if isinstance(arguments, dict)][:14]
     _, tools, results = talk(
         atlas_path,
@@ -230,7 +230,7 @@ def test_a_server_outlives_bad_calls_and_reads_a_changed_atlas(atlas_path, tmp_p
 
 @pytest.fixture(scope="module")
 def example(tmp_path_factory):
-    """Tools on a graph with the names of the examples, and its tables."""
+    """Return tools on a graph with the names of the examples, and its tables."""
     graph = small_graph(shuffled=1)
     store = KuzuStore.open(tmp_path_factory.mktemp("example") / "g.kuzu", graph=lambda: graph)
     atlas = Atlas("example", store=store)
@@ -387,7 +387,9 @@ def test_a_missing_sdk_is_one_message(atlas_path, monkeypatch, capsys):
         (["--atlas", "neo4j://user:secret@localhost"], "contains a login"),
     ],
 )
-def test_a_server_that_cannot_start_says_why(words, expected, atlas_path, capsys, monkeypatch):
+def test_a_server_that_cannot_start_reports_the_reason(
+    words, expected, atlas_path, capsys, monkeypatch
+):
     monkeypatch.setattr("atlas.assistant.server.check_sdk", lambda: None)
     words = words if "--atlas" in words else [*words, "--atlas", str(atlas_path)]
     with pytest.raises(SystemExit) as done:

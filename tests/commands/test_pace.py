@@ -1,4 +1,4 @@
-"""Forecasts that are corrected by the work done, on a clock that the test moves."""
+"""Forecasts are corrected by the measured pace, on a clock that the test advances."""
 
 import pytest
 from recording_progress import RecordingProgress
@@ -6,8 +6,8 @@ from recording_progress import RecordingProgress
 from atlas.progress import Pace, duration
 
 
-class Hand:
-    """A clock that moves only when the test moves it."""
+class Clock:
+    """A clock that only the test advances."""
 
     def __init__(self):
         self.now = 1000.0
@@ -18,7 +18,7 @@ class Hand:
 
 @pytest.fixture
 def clock():
-    return Hand()
+    return Clock()
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def recorded():
 
 
 def work(pace, clock, kind, *, pieces, forecast, actual):
-    """Do some equal pieces of work."""
+    """Record equal pieces of work."""
     for _ in range(pieces):
         clock.now += actual
         pace.lap(kind, forecast)
@@ -49,7 +49,7 @@ def test_a_forecast_that_holds_is_not_corrected(clock, recorded, actual):
 
 
 @pytest.mark.parametrize(
-    ("actual", "said"),
+    ("actual", "message"),
     [
         (
             100.0,
@@ -59,37 +59,37 @@ def test_a_forecast_that_holds_is_not_corrected(clock, recorded, actual):
         (1.0, "At the measured pace, about 95 seconds remain"),
     ],
 )
-def test_a_forecast_that_is_far_off_is_corrected_once(clock, recorded, actual, said):
+def test_a_forecast_that_is_far_off_is_corrected_once(clock, recorded, actual, message):
     pace = Pace({"model": 1000.0}, progress=recorded, clock=clock)
     work(pace, clock, "model", pieces=4, forecast=10.0, actual=actual)
-    assert recorded.messages == []  # less than 5% is mostly start-up
+    assert recorded.messages == []  # below 5%, start-up dominates
     work(pace, clock, "model", pieces=96, forecast=10.0, actual=actual)
     assert len(recorded.messages) == 1
-    assert recorded.messages[0].startswith(said.replace("95 seconds", "2 minutes"))
+    assert recorded.messages[0].startswith(message.replace("95 seconds", "2 minutes"))
 
 
-def test_the_pace_of_one_kind_leaves_the_other_as_it_was(clock):
+def test_the_pace_of_one_kind_does_not_change_the_other(clock):
     pace = Pace({"model": 100.0, "reduce": 40.0}, clock=clock)
     work(pace, clock, "model", pieces=5, forecast=10.0, actual=30.0)
     assert pace.seconds_remaining == pytest.approx(150.0 + 40.0)
     assert pace.title == " (about 3 minutes remaining in total)"
 
 
-def test_a_later_kind_of_work_may_correct_it_too(clock, recorded):
+def test_a_later_kind_of_work_may_correct_the_forecast(clock, recorded):
     pace = Pace({"model": 100.0, "reduce": 100.0}, progress=recorded, clock=clock)
     work(pace, clock, "model", pieces=10, forecast=10.0, actual=10.0)
     work(pace, clock, "reduce", pieces=10, forecast=10.0, actual=100.0)
     assert len(recorded.messages) == 1
 
 
-def test_a_few_seconds_are_not_worth_a_message(clock, recorded):
+def test_a_difference_of_seconds_is_not_reported(clock, recorded):
     pace = Pace({"model": 2.0}, progress=recorded, clock=clock)
     work(pace, clock, "model", pieces=10, forecast=0.2, actual=2.0)
     assert recorded.messages == []
     assert pace.title == ""
 
 
-def test_time_between_pieces_counts_for_none(clock):
+def test_skipped_time_is_not_counted(clock):
     pace = Pace({"model": 10.0}, clock=clock)
     clock.now += 500.0
     pace.skip()
@@ -97,7 +97,7 @@ def test_time_between_pieces_counts_for_none(clock):
     assert pace.seconds_remaining == pytest.approx(9.0)
 
 
-def test_no_work_at_all(clock, recorded):
+def test_no_work_has_no_remaining_time(clock, recorded):
     pace = Pace({"rows": 0.0}, progress=recorded, clock=clock)
     assert pace.seconds_remaining == 0.0
     clock.now += 100.0
@@ -106,7 +106,7 @@ def test_no_work_at_all(clock, recorded):
     assert recorded.messages == []
 
 
-def test_more_work_than_expected(clock):
+def test_more_work_than_forecast_has_no_remaining_time(clock):
     pace = Pace({"rows": 10.0}, clock=clock)
     work(pace, clock, "rows", pieces=3, forecast=10.0, actual=1.0)
     assert pace.seconds_remaining == 0.0

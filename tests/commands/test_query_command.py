@@ -82,7 +82,7 @@ def test_the_help_of_a_query_has_its_question_parameters_columns_and_an_example(
     assert all(len(line) <= 80 for line in done.stdout.splitlines() if "atlas query" not in line)
 
 
-def test_names_of_parameters_are_no_other_options():
+def test_names_of_parameters_differ_from_other_options():
     own = {o for p in command().commands["query"].params for o in p.opts}
     for query in queries.every():
         assert not {f"--{p.name}" for p in query.parameters} & own
@@ -90,7 +90,7 @@ def test_names_of_parameters_are_no_other_options():
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    """An atlas in which no study has run."""
+    """Write an atlas without results of studies."""
     path = tmp_path_factory.mktemp("demo") / "d.atlas"
     text = path.with_name("t.txt")
     text.write_text("He saw the big dog. She saw the big dog. The dog saw him and her. " * 9)
@@ -144,7 +144,7 @@ def test_no_rows_name_the_study_that_never_ran(demo, words, sentence):
     assert sentence in done.stderr
 
 
-def test_data_of_another_answer_are_not_reported_as_missing(tmp_path):
+def test_only_tables_without_rows_are_reported_as_missing(tmp_path):
     graph = small_graph()
     with_rows = {name for name, table in graph.tables.items() if table.num_rows}
     store = KuzuStore.open(tmp_path / "g.kuzu", graph=lambda: graph)

@@ -1,4 +1,4 @@
-"""The list of known SAEs: equal to the registry of sae-lens, searched without importing it."""
+"""The list of known SAEs equals the registry of sae-lens, and is searched without importing it."""
 
 import json
 import subprocess
@@ -25,7 +25,7 @@ from ingest.sae.registry import (
 )
 
 
-def test_the_list_is_the_registry_of_sae_lens():
+def test_the_list_equals_the_registry_of_sae_lens():
     registry = get_pretrained_saes_directory()
     expected = {(release, sae) for release, about in registry.items() for sae in about.saes_map}
     assert {(one.release, one.sae_id) for one in known_saes()} == expected
@@ -163,14 +163,16 @@ def test_kinds_are_refused_by_name_or_by_the_conversion_of_their_files():
     assert _known("some-release", {"conversion_func": "gemma_2"}, one).refused == ""
 
 
-def test_a_name_with_a_slash_and_an_empty_one(monkeypatch):
+def test_a_name_with_a_slash_is_read_and_an_empty_one_is_refused(monkeypatch):
     known = by_release("gpt2-small-res-jb/blocks.8.hook_resid_pre")
     assert known.name == "gpt2-small-res-jb:blocks.8.hook_resid_pre"
     assert by_release("gpt2-small-res-jb/nothing") is None
-    asked = []
-    monkeypatch.setattr(loading, "_from_release", lambda *names, name: asked.append((*names, name)))
+    requested = []
+    monkeypatch.setattr(
+        loading, "_from_release", lambda *names, name: requested.append((*names, name))
+    )
     loading._by_name("gpt2-small-res-jb/blocks.8.hook_resid_pre")
-    assert asked == [("gpt2-small-res-jb", "blocks.8.hook_resid_pre", known.name)]
+    assert requested == [("gpt2-small-res-jb", "blocks.8.hook_resid_pre", known.name)]
     with pytest.raises(BadInput, match="is empty"):
         loading._by_name(" ")
 
@@ -197,7 +199,7 @@ def test_unknown_names_do_not_import_sae_lens():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_the_command(capsys):
+def test_the_command_prints_json(capsys):
     with pytest.raises(SystemExit) as done:
         main(["saes", "gemma-scope-2b-pt-res-canonical", "layer_20", "16k", "--json"])
     assert done.value.code == 0

@@ -1,4 +1,4 @@
-"""Every registered command on an atlas whose model, SAEs, tokens and documents have hostile names."""
+"""Run every command on an atlas whose model, SAEs, tokens and documents have hostile names."""
 
 import csv
 import json
@@ -40,7 +40,7 @@ FEW = ["--draws", "3"]
 
 
 def requests(study):
-    """Requests of the command of a study: on SAEs of the atlas, and on one that does not exist."""
+    """Return requests of the command of a study: on SAEs of the atlas, and on an unknown one."""
     words = ["A"] if study.example.endswith(f" {study.name}") else study.example.split()[2:]
     saes = [ONE, OTHER][: len(words)]
     few = FEW if any("--draws" in option.opts for option in study.params) else []
@@ -263,7 +263,8 @@ def places(tmp_path_factory):
     (folder / "file").touch()
     (folder / NAME.format("text.txt")).write_text("\n\n".join(documents))
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("ingest.sae.info.slug", lambda text: text)  # as in a folder of others
+        # Names as in a folder that another program wrote.
+        patched.setattr("ingest.sae.info.slug", lambda text: text)
         saes = [open_sae(topk(seed=i), name=name) for i, name in enumerate((ONE, OTHER))]
     ingest(folder / "a.atlas", saes=saes, text=documents, model=str(model), match=None)
     return {
@@ -283,8 +284,8 @@ def run(places):
 
     def run(words, out, *more):
         words = [word.replace("{out}", str(out)) for word in words]
-        for name, place in places.items():
-            words = [word.replace(f"{{{name}}}", str(place)) for word in words]
+        for name, value in places.items():
+            words = [word.replace(f"{{{name}}}", str(value)) for word in words]
         path = (
             ["--atlas", places["atlas"]]
             if words[0] not in ("demo", "random-weights", "push", "saes", "synthetic", "train")
@@ -296,14 +297,14 @@ def run(places):
             main([*words, *path, *more])
         return done.value.code
 
-    for kept in ("match", "communities", "probe", "transcoder"):  # read by other commands
-        assert run(CASES[kept][0], "", "--quiet") == 0
+    for needed in ("match", "communities", "probe", "transcoder"):  # inputs of other commands
+        assert run(CASES[needed][0], "", "--quiet") == 0
     return run
 
 
 @pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
 @pytest.mark.parametrize("name", CASES)
-def test_names_of_others_do_nothing(name, as_json, run, tmp_path, capsys, monkeypatch):
+def test_hostile_names_have_no_effect(name, as_json, run, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for number, words in enumerate(CASES[name]):
         capsys.readouterr()

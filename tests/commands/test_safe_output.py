@@ -1,4 +1,4 @@
-"""Tokens, labels and names of others do nothing but appear: in pages, terminals, tables and files."""
+"""Untrusted tokens, labels and names are only displayed: in pages, terminals, tables and files."""
 
 import json
 import re
@@ -43,7 +43,7 @@ def drawn(tmp_path):
     return save(chart, tmp_path / "hostile.html"), rows
 
 
-def test_a_page_of_a_picture_has_no_script_but_its_own(drawn):
+def test_the_page_of_a_plot_has_only_its_own_scripts(drawn):
     path, rows = drawn
     found = Scripts()
     found.feed(path.read_text("utf-8"))
@@ -55,7 +55,7 @@ def test_a_page_of_a_picture_has_no_script_but_its_own(drawn):
     assert read["title"] == HOSTILE[0]
 
 
-def test_nothing_of_a_token_runs_in_a_browser(drawn):
+def test_no_code_of_a_token_runs_in_a_browser(drawn):
     sync_api = pytest.importorskip("playwright.sync_api")
     try:
         path = find_chromium()
@@ -66,17 +66,17 @@ def test_nothing_of_a_token_runs_in_a_browser(drawn):
         playwright.chromium.launch(executable_path=path, args=["--no-sandbox"]) as browser,
     ):
         tab = browser.new_page()
-        asked = []
-        tab.on("request", lambda r: asked.append(r.url))
+        requested = []
+        tab.on("request", lambda r: requested.append(r.url))
         tab.goto(drawn[0].as_uri())
         tab.wait_for_selector("#vis svg, #vis canvas")
         tab.hover("#vis svg, #vis canvas")
         assert tab.evaluate("window.hacked") is None
-        assert [u for u in asked if not u.startswith(("file:", "data:", "blob:"))] == []
+        assert [u for u in requested if not u.startswith(("file:", "data:", "blob:"))] == []
 
 
 @pytest.mark.parametrize("form", ["svg", "png"])
-def test_control_characters_do_not_abort_a_picture(tmp_path, form):
+def test_a_plot_with_control_characters_is_written(tmp_path, form):
     rows = [{"token": t, "n": i} for i, t in enumerate(HOSTILE[:-1])]
     chart = alt.Chart(alt.Data(values=rows), title=HOSTILE[5]).mark_point()
     chart = chart.encode(x="n:Q", y="token:N", row="token:N")
@@ -88,7 +88,7 @@ def test_control_characters_do_not_abort_a_picture(tmp_path, form):
         assert "<script" not in text
 
 
-def test_json_in_a_script_reads_back_as_it_was():
+def test_json_in_a_script_is_exact():
     text = json.dumps(HOSTILE, cls=ScriptSafe)
     assert json.loads(text) == HOSTILE
     assert not any(c in text for c in "<>&\u2028")
@@ -127,7 +127,7 @@ def test_a_result_in_a_notebook_escapes_untrusted_text():
 
 @pytest.mark.parametrize("width", [24, 50, 200])
 def test_no_value_is_cut_in_a_narrow_terminal(monkeypatch, capsys, width):
-    monkeypatch.setenv("FORCE_COLOR", "1")  # rich writes as to a terminal
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich formats as for a terminal
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", str(width))
     names = [f"an-sae-with-a-long-name-and-seed-{i}" for i in range(3)]
@@ -139,7 +139,7 @@ def test_no_value_is_cut_in_a_narrow_terminal(monkeypatch, capsys, width):
 
 
 @pytest.mark.parametrize("width", ["20", "200"])
-def test_hostile_values_do_nothing_in_a_terminal(monkeypatch, capsys, width):
+def test_hostile_values_have_no_effect_in_a_terminal(monkeypatch, capsys, width):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", width)
     print_table([{"token": t, "n": "a-long-word-without-a-space"} for t in HOSTILE])
@@ -186,7 +186,7 @@ def test_json_is_exact_and_safe():
     assert "é" in json_line("é")
 
 
-def test_text_without_controls_is_shown_as_it_is():
+def test_text_without_control_characters_is_unchanged():
     for text in ("plain", "é ü 漢字 🙂", "tab\there", "line\nend", ""):
         assert shown(text) == text
 
@@ -202,7 +202,7 @@ def test_a_csv_cell_is_no_formula(tmp_path):
     assert csv_text("\t=1") == "'\t=1"
 
 
-def test_a_picture_that_cannot_be_written_leaves_no_file(tmp_path, monkeypatch):
+def test_a_failed_write_preserves_the_earlier_file(tmp_path, monkeypatch):
     chart = alt.Chart(alt.Data(values=[{"x": 1}])).mark_point().encode(x="x:Q")
     (tmp_path / "p.svg").write_text("before")
 
@@ -219,7 +219,7 @@ def test_a_picture_that_cannot_be_written_leaves_no_file(tmp_path, monkeypatch):
 
 
 def test_commands_print_through_one_function():
-    """`click.echo` prints what it gets; `atlas.cli.output.echo` prints it safely."""
+    """`click.echo` does not escape control characters; `atlas.cli.output.echo` does."""
     root = Path(atlas.__file__).parents[1]
     allowed = {"output.py", "main.py"}
     for room in ("atlas", "ingest", "analysis"):

@@ -1,4 +1,4 @@
-"""Settings: each field's help, range and flag are written once, and hold in Python and on the command line."""
+"""Help, range and flag of each setting are written once, for Python and for the command line."""
 
 from dataclasses import asdict, dataclass
 from typing import Literal
@@ -90,7 +90,7 @@ def run(*words):
     return done, seen
 
 
-def test_options_come_from_the_fields():
+def test_options_are_generated_from_the_fields():
     done, seen = run()
     assert (done.exit_code, seen) == (0, {})
     done, seen = run(
@@ -106,7 +106,7 @@ def test_options_come_from_the_fields():
         assert text in help
 
 
-def test_options_written_from_settings_give_the_same_settings():
+def test_options_written_from_settings_are_read_as_equal_settings():
     settings = Example(count=5, way="other", rates=(0.5, 2.0), limit=7, fast=False)
     words = flags_for(Example, asdict(settings))
     assert words == [
@@ -144,7 +144,7 @@ def test_every_setting_has_a_sentence_of_help_and_its_default_is_valid(cls):
             assert unset or one.accepts(value), one.name
 
 
-def test_a_field_without_help_or_of_a_type_without_option_is_an_error_of_the_class():
+def test_fields_without_help_or_option_type_are_refused():
     @dataclass(frozen=True)
     class Plain:
         count: int = 3

@@ -1,4 +1,4 @@
-"""Generated commands of studies: order of checks and work, --all, --out, JSON and tables."""
+"""Generated commands of studies: checks before work, --all, --out, JSON and tables."""
 
 import json
 from dataclasses import dataclass
@@ -39,12 +39,12 @@ def prepare(paths, saes, *, size):
 
 
 def report(results, saes):
-    """The content of --json."""
+    """Return the content of --json."""
     return {"few": results.rows, "named": list(saes)}
 
 
 def show(found):
-    """Print it."""
+    """Print the result."""
     click.echo(f"shown {found['named']}")
 
 
@@ -97,7 +97,7 @@ def test_json_has_the_report_and_the_written_files(tmp_path, more, expected):
     assert json.loads(done.stdout)["result"] == expected
 
 
-def test_names_or_all_but_not_both(tmp_path):
+def test_names_and_all_exclude_each_other(tmp_path):
     for arguments in ([], ["one", "--all"]):
         done = invoke(arguments, tmp_path, every="All.")
         assert isinstance(done.exception, RequestError)

@@ -90,7 +90,7 @@ def test_columns_that_do_not_fit_are_named_and_printed_on_request(show):
 
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_ids_are_not_broken(show, width):
-    """An id can be copied: columns after it are omitted instead."""
+    """Users copy ids, so later columns are omitted instead."""
     ids = [f"a-release-of-many-saes:blocks.{n}/width_16k/average_l0_13{n}" for n in range(3)]
     rows = [{"sae": name, "model": "m" * 30, "page": name[::-1]} for name in ids]
     out, _ = show(rows, width=width)
@@ -132,7 +132,7 @@ def test_a_pipe_has_all_columns_and_rows_without_colour(monkeypatch, capsys):
     assert out.err == ""
 
 
-def test_three_significant_digits(show):
+def test_numbers_have_three_significant_digits(show):
     random.seed(0)
     for value in [random.uniform(-1, 1) * 10.0**n for n in range(-12, 12)]:
         lines, _ = show([{"value": value, "x": 1}] * 2)
@@ -140,7 +140,7 @@ def test_three_significant_digits(show):
         assert printed == pytest.approx(value, rel=0.0051)
 
 
-def test_values_without_a_number(show):
+def test_values_that_are_no_numbers_are_printed(show):
     lines, _ = show([{"a": None, "b": float("nan"), "c": True, "d": float("inf")}] * 2)
     assert lines[1].split() == ["–", "nan", "yes", "inf"]
 
@@ -206,7 +206,7 @@ def test_remarks_are_reported_at_once_without_a_command(capfd):
     assert capfd.readouterr().err == "A floor has no result.\n"
 
 
-def test_few_rows_whose_columns_do_not_fit_are_printed_side_by_side(show):
+def test_few_rows_with_too_many_columns_are_transposed(show):
     assert "Columns omitted" in show(ROWS[:2], turned=True)[1]  # the last text would be broken
     short = [{**row, "naming": "once"} for row in ROWS]
     lines, remark = show(short[:2], turned=True)
