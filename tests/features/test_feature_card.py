@@ -21,7 +21,7 @@ from ingest.settings import Settings
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory):
-    """An atlas of two SAEs with matches, whose tokenizer has a hostile token."""
+    """Open an atlas of two SAEs with matches, whose tokenizer has a hostile token."""
     folder = tmp_path_factory.mktemp("cards")
     tokenizer = small_tokenizer(vocabulary=80)
     tokenizer.add_tokens(["<script>alert(1)</script>"])
@@ -179,7 +179,7 @@ def test_the_best_counterpart_does_not_depend_on_names_and_limits(opened):
                 assert f"(Pearson {max(own):.2f})" in verdict
 
 
-def test_what_is_not_stored_is_named_with_its_command(opened, run):
+def test_missing_parts_are_named_with_their_command(opened, run):
     feature = live(opened)[0]["id"]
     card = feature_card(opened, feature)
     assert card.empty["Promoted tokens"] == "atlas logits a"
@@ -188,7 +188,7 @@ def test_what_is_not_stored_is_named_with_its_command(opened, run):
     assert "atlas logits a" in card.to_html()
 
 
-def test_numbers_stand_next_to_their_controls_and_ranks(opened):
+def test_numbers_are_next_to_their_controls_and_ranks(opened):
     row = live(opened)[0]
     stored = {
         "degree": 12,
@@ -258,7 +258,7 @@ def test_shown_runs_stay_distinct(runs, shown):
         (0.001, None, ", significantly more than shared tokens explain."),
     ],
 )
-def test_the_verdict_on_a_match_has_the_size_that_tokens_explain(q, by_token, expected):
+def test_the_verdict_on_a_match_has_the_share_explained_by_tokens(q, by_token, expected):
     match = {"counterpart": "b/1", "pearson": 0.96, "q": 0.001, "token_q": 0.001}
     match |= {"token_document_q": q, "by_token_in_document": by_token}
     assert (
@@ -266,8 +266,8 @@ def test_the_verdict_on_a_match_has_the_size_that_tokens_explain(q, by_token, ex
     )
 
 
-def test_tables_without_rows_are_computed_or_not(opened):
-    """A match is stored for both SAEs; a dead feature has no row of it."""
+def test_empty_tables_are_distinguished_from_missing_ones(opened):
+    """A match is stored for both SAEs, but a dead feature has no row."""
     dead = next(r for r in opened.features("a").to_pylist() if r["dead"])
     card = feature_card(opened, dead["id"])
     assert "Counterparts in other SAEs" in card.none

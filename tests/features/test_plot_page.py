@@ -98,7 +98,7 @@ def test_titles_are_broken_into_lines_that_fit_their_chart():
     assert "".join(found["subtitle"]) == LONG
     lengths = [len(line) for line in found["subtitle"]]
     assert max(lengths) * 5 < 420
-    assert min(lengths) > max(lengths) / 2  # no word stands alone
+    assert min(lengths) > max(lengths) / 2  # no line of one word
     assert "".join(found["text"]) == "word " * 30
     again = finished(finished(one("word " * 30, width=420))).to_dict()["title"]
     assert again == found
@@ -153,7 +153,7 @@ CHARTS = {
 
 @pytest.mark.parametrize("width", [1300, 390])
 @pytest.mark.parametrize("name", CHARTS)
-def test_nothing_runs_off_a_page(browser, tmp_path, name, width):
+def test_no_plot_exceeds_the_width_of_a_page(browser, tmp_path, name, width):
     path = save(CHARTS[name](), tmp_path / "x.html")
     tab = browser.new_page(viewport={"width": width, "height": 800})
     errors = []

@@ -1,4 +1,4 @@
-"""Plots of results: what they draw equals the tables, and what cannot be drawn is one sentence."""
+"""Plots draw the values of the tables, and a result without a plot is one message."""
 
 import random
 
@@ -35,7 +35,7 @@ def result_of(kind, summary, tables=()):
     return Result(kind, "x", summary, tables=(tables, tables.__getitem__))
 
 
-#: Kinds of studies whose results have tables alone.
+#: Studies without a plot.
 WITHOUT_PLOT = {"floors", "ground_truth", "near_direction", "residual"}
 
 
@@ -45,7 +45,7 @@ def test_every_study_has_a_plot():
     assert find_plotter("no such study") is None
 
 
-def test_a_plot_leaves_altair_as_it_is(tmp_path):
+def test_a_plot_does_not_change_the_options_of_altair(tmp_path):
     before = (alt.theme.active, alt.data_transformers.active, dict(alt.data_transformers.options))
     rows = pd.DataFrame({"x": np.arange(6000.0)})  # Altair refuses more than 5,000 rows
     chart = alt.layer(alt.Chart(rows).mark_point().encode(x="x:Q")) | alt.Chart(rows).mark_bar()
@@ -96,7 +96,7 @@ def test_claims_of_matches():
     assert claims(table).tolist() == [claim for _, claim in CLAIMED]
 
 
-def test_the_bars_of_a_match_count_its_matches():
+def test_the_bars_of_a_match_are_counts_of_its_matches():
     draw = random.Random(0)
     rows = [
         (
@@ -123,7 +123,7 @@ def test_the_bars_of_a_match_count_its_matches():
     ]
 
 
-def test_matches_without_draws_one_match_or_none():
+def test_matches_without_draws_and_with_one_match_or_none_are_drawn():
     (bars,) = marks(match_result([(True, 1.0, None, None, None, None)] * 2, threshold=None).plot())
     assert [(b["claim"], b["matches"]) for b in bars.rows] == [("not tested (2)", 2)]
     (bars, _) = marks(match_result([(True, 1.0, 0.01, 0.01, 0.01, 0.0)]).plot())
@@ -144,7 +144,7 @@ def path(tmp_path_factory):
     return made
 
 
-def test_claims_of_a_match_are_those_that_it_counts(path):
+def test_claims_of_a_match_equal_its_counts(path):
     (result,) = match_saes(path, settings=MatchSettings(draws=19, min_joint=3))
     assert result.atlas == str(path)
     bars = marks(result.plot())[0]
@@ -230,8 +230,8 @@ def test_probes_of_activations_without_scores_or_alone(tmp_path):
     assert row_values(points, "feature", points.field("y")) == [("one/0", 0.5), ("one/1", -1.0)]
     assert "1 below -1 are drawn at -1" in titles(drawn)
     assert axis_titles(drawn) == {"token ceiling (R²)", "R² of the probe"}
-    for name, given in (("none", {}), ("score", {"balanced_accuracy": 0.7})):
-        path = made_atlas(tmp_path / f"{name}.atlas", [edge("one", 0, run=DOCUMENT, **given)])
+    for name, fields in (("none", {}), ("score", {"balanced_accuracy": 0.7})):
+        path = made_atlas(tmp_path / f"{name}.atlas", [edge("one", 0, run=DOCUMENT, **fields)])
         with pytest.raises(BadInput, match="No probe of one at hook_embed"):
             probe_result(path, DOCUMENT).plot()
     one = edge("one", 0, run=DOCUMENT, balanced_accuracy=0.7, token_ceiling=0.8)
@@ -247,7 +247,7 @@ def test_probes_of_activations_without_scores_or_alone(tmp_path):
 def test_every_probe_result_has_a_verdict():
     row = dict.fromkeys(("balanced_accuracy", "token_ceiling", "r2", "r2_token_ceiling"))
     row |= {"sae": "one", "site": EMBED, "run": "r", "features": 4, "verdicts": {}}
-    for given, words in (
+    for fields, words in (
         ({}, "no feature has a score."),
         ({"verdicts": {"token": 3, "context": 1}}, "1 context, 3 token."),
         ({"balanced_accuracy": 0.75}, "mean balanced accuracy 0.750 of 4 features."),
@@ -256,7 +256,7 @@ def test_every_probe_result_has_a_verdict():
             "mean R² -0.500 of 4 features; mean token ceiling 0.250.",
         ),
     ):
-        assert _verdict(row | given) == [f"one at hook_embed (r): {words}"]
+        assert _verdict(row | fields) == [f"one at hook_embed (r): {words}"]
 
 
 # Graph statistics
@@ -309,7 +309,7 @@ def test_statistics_are_drawn_next_to_their_nulls():
     assert "undefined: average clustering, degree assortativity" in text
 
 
-def test_growth_is_drawn_and_statistics_without_nulls_are_a_sentence():
+def test_growth_is_drawn_and_statistics_without_nulls_are_one_message():
     curves = [
         {"sae": "one", "tokens": 10 * i, "edges": i, "isolates": 9 - i, "average_clustering": 0.5}
         for i in (1, 2)
@@ -492,7 +492,7 @@ def test_counterparts_are_drawn_with_their_intervals():
 # Transcoders and positions
 
 
-def map_result(**given):
+def map_result(**fields):
     edge_ = {
         "source": "m/hook_embed",
         "target": "m/blocks.0.hook_resid_post",
@@ -508,7 +508,7 @@ def map_result(**given):
         "token_r2_high": 0.4375,
         "token_eta2_weighted": 0.875,
     }
-    return result_of("transcoder", edge_ | given)
+    return result_of("transcoder", edge_ | fields)
 
 
 def test_a_map_is_drawn_next_to_the_means_of_tokens():

@@ -79,7 +79,7 @@ def test_a_feature_is_its_card(opened):
 
 
 @pytest.mark.parametrize("name", ["c", "a/9999", "", "c/1"])
-def test_unknown_names(opened, name):
+def test_unknown_names_are_refused(opened, name):
     with pytest.raises(UnknownName):
         opened[name]
     with pytest.raises(UnknownName):
@@ -93,8 +93,8 @@ def test_representations_name_the_sae_and_escape(opened):
 
 def test_a_frame_is_a_table_an_answer_or_cypher(opened):
     assert opened.frame("Feature", sae="a").equals(opened.table("Feature", sae="a").to_pandas())
-    asked = opened.ask("tokens_of_feature", feature="a/3", limit=2).to_pandas()
-    assert opened.frame("tokens_of_feature", feature="a/3", limit=2).equals(asked)
+    rows = opened.ask("tokens_of_feature", feature="a/3", limit=2).to_pandas()
+    assert opened.frame("tokens_of_feature", feature="a/3", limit=2).equals(rows)
     cypher = "MATCH (s:SAE {name: $name}) RETURN s.d_sae AS n"
     assert opened.frame(cypher, name="a")["n"].tolist() == [opened["a"].properties["d_sae"]]
     with pytest.raises(UnknownName, match="No table is named 'Featur'"):
@@ -142,7 +142,7 @@ def test_a_feature_by_its_index(opened):
 
 
 @pytest.mark.parametrize("url", [3, None, ""])
-def test_what_is_no_path_is_one_message(url):
+def test_values_that_are_no_path_are_one_message(url):
     with pytest.raises(BadInput, match="was passed as an atlas"):
         Atlas(url)
 
@@ -152,7 +152,7 @@ def test_an_unknown_graph_library_is_one_message(opened):
         opened["a"].graph(kind="nx")
 
 
-def test_one_name_of_an_sae_is_not_a_sequence_of_letters(folder):
+def test_a_single_sae_name_is_not_read_as_letters(folder):
     settings = analysis.PositionSettings(draws=2)
     path = folder / "x.atlas"
     one = analysis.activation_by_position(path, "a", settings=settings)
@@ -161,7 +161,7 @@ def test_one_name_of_an_sae_is_not_a_sequence_of_letters(folder):
         analysis.activation_by_position(path, "absent", settings=settings)
 
 
-def test_a_notebook_shows_the_message_of_an_error_alone():
+def test_a_notebook_shows_only_the_message_of_an_error():
     from IPython.core.interactiveshell import InteractiveShell
 
     shell = InteractiveShell()

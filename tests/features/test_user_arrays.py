@@ -1,4 +1,4 @@
-"""Functions of ``analysis`` on the arrays of a user: lists are taken, other input is one message."""
+"""Functions of ``analysis`` accept lists, arrays and data frames; other input is one message."""
 
 import numpy as np
 import pandas as pd
@@ -32,7 +32,7 @@ def test_lists_and_data_frames_equal_arrays(name):
         (X[:10], "10 and 40 rows"),
     ],
 )
-def test_what_is_no_matrix_is_one_message(name, x, message):
+def test_values_that_are_no_matrix_are_one_message(name, x, message):
     with pytest.raises(BadInput, match=message):
         getattr(analysis, name)(x, Y)
 
