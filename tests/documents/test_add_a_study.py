@@ -1,6 +1,6 @@
-"""A study is one folder, one test file, one page and one line: what CONTRIBUTING says, on a copy.
+"""The steps of CONTRIBUTING, run on a copy, add a study: a folder, a test file, a page and a line.
 
-The new study is `analysis/positions` under other names, as CONTRIBUTING advises.
+The new study is a renamed copy of `analysis/positions`, as CONTRIBUTING advises.
 """
 
 import filecmp
@@ -34,7 +34,7 @@ WRITTEN = {
     "docs/shades.md",
     "tests/test_shades.py",
 }
-MADE = {"CONTRIBUTING.md", "analysis/__init__.py", "docs/format.md", "docs/guides.md"}
+GENERATED = {"CONTRIBUTING.md", "analysis/__init__.py", "docs/format.md", "docs/guides.md"}
 
 
 def renamed(text):
@@ -66,8 +66,8 @@ def python(root, *words):
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory):
-    """A copy of the house with a new study."""
+def repository(tmp_path_factory):
+    """Copy the repository, and add a study to the copy."""
     root = tmp_path_factory.mktemp("house")
     ignored = shutil.ignore_patterns("__pycache__", "generated", ".*_cache", "*.egg-info")
     for name in ("queries", "atlas", "ingest", "analysis", "docs", "examples", "tests"):
@@ -95,19 +95,20 @@ def house(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_the_files_of_a_study(house):
+def test_a_study_adds_only_the_documented_files(repository):
     changed = {
         name
-        for name in files(house)
-        if not (ROOT / name).exists() or not filecmp.cmp(house / name, ROOT / name, shallow=False)
+        for name in files(repository)
+        if not (ROOT / name).exists()
+        or not filecmp.cmp(repository / name, ROOT / name, shallow=False)
     }
     moved = {name for name in changed if name.endswith("test_shades.py")}
     assert len(moved) == 1
-    assert changed - moved == (WRITTEN | MADE) - {"tests/test_shades.py"}
+    assert changed - moved == (WRITTEN | GENERATED) - {"tests/test_shades.py"}
 
 
 @pytest.mark.slow
-def test_the_study_has_a_command_a_plot_and_python_names(house):
+def test_the_study_has_a_command_a_plot_and_python_names(repository):
     code = (
         "import analysis\n"
         "from atlas.cli.main import command\n"
@@ -120,17 +121,17 @@ def test_the_study_has_a_command_a_plot_and_python_names(house):
         "print(study_commands()['shades'].example)\n"
         "print(command().commands['shades'].get_short_help_str(80))\n"
     )
-    found = python(house, "-c", code.replace("{root}", str(house))).splitlines()
+    found = python(repository, "-c", code.replace("{root}", str(repository))).splitlines()
     assert found[0] == "atlas shades A"
     assert found[1].startswith("Compare activations")
-    assert "| `atlas shades` | [Shades](shades.md) |" in (house / "docs/guides.md").read_text()
-    assert "`analysis/shades/study.py`" in (house / "docs/format.md").read_text()
+    assert "| `atlas shades` | [Shades](shades.md) |" in (repository / "docs/guides.md").read_text()
+    assert "`analysis/shades/study.py`" in (repository / "docs/format.md").read_text()
 
 
 @pytest.mark.deep
-def test_the_tests_of_the_house_pass_with_the_study(house):
+def test_the_tests_of_the_structure_pass_with_the_study(repository):
     chosen = (
         "shades or test_docs or test_analysis_names or test_house or test_study_command "
         "or a_case or has_a_plot or has_an_example or has_a_command"
     )
-    python(house, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", "-k", chosen, "tests")
+    python(repository, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", "-k", chosen, "tests")

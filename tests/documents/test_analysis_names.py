@@ -50,7 +50,7 @@ def test_node_statistics_equal_those_of_networkx():
     np.testing.assert_allclose(found, [clustering[node] for node in graph])
 
 
-def test_arrays_are_compared():
+def test_functions_take_plain_arrays():
     rng = np.random.default_rng(0)
     points, turn = rng.normal(size=(60, 4)), np.linalg.qr(rng.normal(size=(4, 4)))[0]
     assert analysis.procrustes(points, points @ turn) == pytest.approx(1)

@@ -1,4 +1,4 @@
-"""docker-compose.yml, as far as it can be checked without an engine."""
+"""Checks of docker-compose.yml that need no Docker engine."""
 
 import re
 import shutil
@@ -17,8 +17,8 @@ def server() -> dict:
     return yaml.safe_load(FILE.read_text("utf-8"))["services"]["neo4j"]
 
 
-def test_the_image_is_pinned_to_the_line_that_is_tested(server: dict) -> None:
-    """Images appear before the jars that tests start, so it may be some corrections ahead."""
+def test_the_image_has_the_tested_minor_version(server: dict) -> None:
+    """Images are released before the jars that tests start, so the patch version may be higher."""
     image = re.fullmatch(r"neo4j:5\.26\.(\d+)-community", server["image"])
     tested = re.fullmatch(r"5\.26\.(\d+)", PINNED)
     assert int(image[1]) >= int(tested[1])
@@ -28,7 +28,7 @@ def test_the_password_comes_from_the_environment_and_is_required(server: dict) -
     assert re.fullmatch(
         r"neo4j/\$\{NEO4J_PASSWORD:\?.*NEO4J_PASSWORD.*\}", server["environment"]["NEO4J_AUTH"]
     )
-    # The image turns any other NEO4J_… into a setting, and refuses to start on one it does not know.
+    # The image reads any other NEO4J_… as a setting, and does not start with an unknown one.
     assert not {"NEO4J_PASSWORD", "NEO4J_USERNAME", "NEO4J_URI"} & set(server["environment"])
 
 
@@ -48,7 +48,7 @@ def test_memory_health_and_volumes_are_configured(server: dict) -> None:
 
 
 @pytest.mark.parametrize("password", ["long-enough", None])
-def test_docker_compose_reads_it(password: str | None, tmp_path: Path) -> None:
+def test_docker_compose_reads_the_file(password: str | None, tmp_path: Path) -> None:
     compose = shutil.which("docker-compose")
     if compose is None:
         pytest.skip("docker-compose is not installed")

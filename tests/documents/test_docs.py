@@ -1,4 +1,4 @@
-"""The pages say what the code does: the schema is current, commands and links exist."""
+"""Pages agree with the code: generated pages are current, and commands, queries and links exist."""
 
 import json
 import re
@@ -17,18 +17,18 @@ PAGES = sorted(
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_links_lead_somewhere(page):
+def test_relative_links_exist(page):
     for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text("utf-8")):
         if "://" not in target:
             assert (page.parent / target).exists(), target
 
 
 def commands_of(page):
-    """The commands in the code blocks and the text of a page, each as its words."""
+    """Yield the words of each command in the code blocks and the text of a page."""
     text = page.read_text("utf-8")
     blocks = "\n".join(re.findall(r"^```\w*\n(.*?)^```", text, re.M | re.S))
     prose = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
-    joined = re.sub(r"\\\n\s*", "", blocks)  # a line that is continued
+    joined = re.sub(r"\\\n\s*", "", blocks)  # join continued lines
     joined = re.sub(r"'[^'\n]*'|\"[^\"]*\"", "TEXT", joined)
     lines = re.findall(r"^(?:\$ )?(?:\w+=\S+ )*(atlas [a-z].*)$", joined, re.M)
     lines += re.findall(r"`(?:\w+=\S+ )*(atlas [a-z][^`]*)`", re.sub(r"\n\s*", " ", prose))
@@ -65,8 +65,8 @@ def test_queries_named_in_the_pages_exist():
         assert name in queries.names()
 
 
-def test_no_machine_or_registry_is_named():
-    """Pins are versions only: no addresses, no paths."""
+def test_constraints_name_no_machine_or_registry():
+    """Pins are versions, without addresses or paths."""
     for line in (ROOT / "constraints.txt").read_text().splitlines():
         assert re.fullmatch(r"[A-Za-z0-9_.-]+==[A-Za-z0-9_.+!-]+", line), line
 
@@ -91,7 +91,7 @@ def test_the_demo_table_equals_the_measurements():
 
 
 @pytest.mark.parametrize("page", ["schema", "house", "names", "format", "guides"])
-def test_what_is_made_from_the_code_is_current(page):
+def test_generated_pages_are_current(page):
     done = subprocess.run(
         [sys.executable, str(ROOT / "docs" / f"make_{page}.py"), "--check"],
         capture_output=True,

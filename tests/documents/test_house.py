@@ -1,4 +1,4 @@
-"""The house stands: imports run one way, start-up is light, the rim turns errors into sentences."""
+"""Structure of the packages: imports run one way, start-up is light, errors are messages."""
 
 import ast
 import inspect
@@ -51,7 +51,7 @@ def test_imports_run_one_way(room):
 
 
 def modules():
-    """The modules of the four rooms, by their dotted names."""
+    """Return the files of the modules of the four packages by their dotted names."""
     found = {}
     for room in ROOMS:
         for path in (ROOT / room).rglob("*.py"):
@@ -61,7 +61,7 @@ def modules():
 
 
 def imported_modules(path, known):
-    """The modules that a file imports anywhere, also for types only."""
+    """Yield the modules that a file imports, including imports for types."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.ImportFrom):
             for alias in node.names:
@@ -71,12 +71,12 @@ def imported_modules(path, known):
             yield from (alias.name for alias in node.names)
 
 
-def test_no_two_files_import_each_other_in_a_circle():
+def test_imports_have_no_cycles():
     known = modules()
     graph = networkx.DiGraph(
         (name, other)
         for name, path in known.items()
-        if name not in ROOMS  # these load lazily what they list
+        if name not in ROOMS  # packages import their public names lazily
         for other in imported_modules(path, known)
         if other in known and other != name
     )
@@ -99,7 +99,7 @@ def run(*args, **options):
 
 
 @pytest.mark.parametrize("words", [["--help"], ["ingest", "--help"], ["query", "--help"]])
-def test_help_is_light(words):
+def test_help_imports_no_heavy_library(words):
     code = (
         "import sys\n"
         "from atlas.cli.main import command\n"
@@ -153,12 +153,12 @@ def positional(function):
 
 
 def test_public_functions_take_at_most_three_positional_arguments():
-    # Compiled loops take no keywords.
+    # Compiled functions accept no keywords.
     too_many = [
         f"{path.name}: {node.name}"
         for room in ROOMS
         for path in (ROOT / room).rglob("*.py")
-        if path.name != "commands.py"  # click gives commands their options by name
+        if path.name != "commands.py"  # click passes options by name
         for node in ast.walk(ast.parse(path.read_text("utf-8")))
         if isinstance(node, ast.FunctionDef)
         and not node.name.startswith("_")
@@ -206,12 +206,12 @@ def test_an_error_is_a_sentence_or_an_envelope(tmp_path):
 
     done = run("list", "--atlas", "nowhere.atlas", "--json", cwd=tmp_path)
     assert done.returncode == 2
-    said = json.loads(done.stdout)
-    assert said["ok"] is False
-    assert said["error"]["type"] == "BadInput"
+    envelope = json.loads(done.stdout)
+    assert envelope["ok"] is False
+    assert envelope["error"]["type"] == "BadInput"
 
 
-def test_a_room_that_cannot_be_imported_costs_one_line(monkeypatch, capsys):
+def test_a_room_that_cannot_be_imported_is_one_line(monkeypatch, capsys):
     from importlib.metadata import EntryPoint
 
     from atlas import plugins

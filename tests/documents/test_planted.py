@@ -1,4 +1,4 @@
-"""Planted SAEs are what they say: rates, truth and independence, counted by numpy on dense codes."""
+"""Planted SAEs have the specified rates, pairs and independence, counted by numpy on dense codes."""
 
 import re
 from itertools import pairwise
@@ -24,13 +24,13 @@ def dense(rows):
 
 
 def correlations(a, b):
-    """Pearson of every column of a with every column of b, as numpy has it."""
+    """Return the Pearson correlation of every column of a with every column of b, by numpy."""
     return np.corrcoef(a.T, b.T)[: a.shape[1], a.shape[1] :]
 
 
 @pytest.fixture(scope="module")
-def some():
-    """Several features of each kind on some 45,000 tokens in several blocks."""
+def example():
+    """Plant several features of each kind on about 45,000 tokens in several blocks."""
     numbers = dict.fromkeys(KINDS, 5) | {"private": 8}
     planted = Planted.make(1, documents=300, document_length=150, rates={"bursty": 0.03}, **numbers)
     assert planted.text.blocks > 2
@@ -38,23 +38,23 @@ def some():
 
 
 @pytest.fixture(scope="module")
-def codes(some):
-    return {sae: dense(some.rows(sae)) for sae in ("a", "b")}
+def codes(example):
+    return {sae: dense(example.rows(sae)) for sae in ("a", "b")}
 
 
 @pytest.mark.parametrize("sae", ["a", "b"])
-def test_features_have_the_specified_rates(some, codes, sae):
-    tokens, rates = len(some.units), some.rates(sae)
-    kinds = some.kinds(sae)
+def test_features_have_the_specified_rates(example, codes, sae):
+    tokens, rates = len(example.units), example.rates(sae)
+    kinds = example.kinds(sae)
     assert {k: (kinds == k).sum() for k in KINDS} == dict.fromkeys(KINDS, 5) | {"private": 8}
     np.testing.assert_array_equal(rates, np.where(kinds == "bursty", 0.03, 0.05))
     counts = (codes[sae] > 0).sum(0)
-    # What is thinned from a set of places varies less than a binomial count.
+    # A count thinned from a set of positions varies less than a binomial count.
     deviation = np.sqrt(tokens * rates * (1 - rates))
     assert (np.abs(counts - tokens * rates) < 4 * deviation).all()
 
 
-def test_rates_spread_and_counterparts_have_the_same():
+def test_rates_have_the_specified_spread_and_pairs_have_equal_rates():
     planted = Planted.make(2, documents=200, shared=300, private=300, spread=1.0, rate=0.02)
     a, b = (planted.rates(sae) for sae in ("a", "b"))
     for kind in KINDS:
@@ -68,29 +68,29 @@ def test_rates_spread_and_counterparts_have_the_same():
     assert (np.abs(counts - tokens * b) < 5 * np.sqrt(tokens * b) + 1).all()
 
 
-def test_what_is_shared_correlates_and_nothing_else(some, codes):
+def test_only_planted_pairs_are_correlated(example, codes):
     found = correlations(codes["a"], codes["b"])
-    truth = {tuple(pair) for pair in some.truth.tolist()}
+    truth = {tuple(pair) for pair in example.truth.tolist()}
     assert len(truth) == 10
-    alike = {
+    related = {
         tuple(pair)
         for kind in ("token", "position", "bursty", "token_document")
-        for pair in some.pairs(kind).tolist()
+        for pair in example.pairs(kind).tolist()
     }
     assert min(found[pair] for pair in truth) > 0.8
-    assert all(0.01 < found[pair] < 0.6 for pair in alike)
+    assert all(0.01 < found[pair] < 0.6 for pair in related)
     rest = np.ones_like(found, dtype=bool)
-    for pair in truth | alike:
+    for pair in truth | related:
         rest[pair] = False
-    # Shared and private courses have nothing to do with any other; two token features may have
-    # a word in common, and two bursty ones a document.
-    alone = [np.isin(some.kinds(sae), ["shared", "private"]) for sae in ("a", "b")]
+    # Shared and private patterns are independent of all others; two token features may share
+    # a word, and two bursty ones a document.
+    alone = [np.isin(example.kinds(sae), ["shared", "private"]) for sae in ("a", "b")]
     rest &= alone[0][:, None] | alone[1]
-    assert np.abs(found[rest]).max() < 5 / np.sqrt(len(some.units))
+    assert np.abs(found[rest]).max() < 5 / np.sqrt(len(example.units))
 
 
-def test_a_common_pattern_is_missed_at_the_specified_rate(some, codes):
-    for a, b in some.truth:
+def test_a_common_pattern_is_missed_at_the_specified_rate(example, codes):
+    for a, b in example.truth:
         x, y = codes["a"][:, a] > 0, codes["b"][:, b] > 0
         seen = (x & y).sum() / x.sum()
         assert seen == pytest.approx(0.9, abs=4 * np.sqrt(0.09 / x.sum()))
@@ -99,9 +99,9 @@ def test_a_common_pattern_is_missed_at_the_specified_rate(some, codes):
         assert np.std(ratio) == pytest.approx(0.2 * np.sqrt(2), rel=0.1)
 
 
-def test_token_features_share_words_and_no_more(some, codes):
-    type = some.units.type
-    for a, b in some.pairs("token"):
+def test_token_features_are_independent_given_the_word(example, codes):
+    type = example.units.type
+    for a, b in example.pairs("token"):
         x, y = codes["a"][:, a] > 0, codes["b"][:, b] > 0
         occurrences = np.bincount(type)
         n, on_a, on_b = (np.bincount(type[m], minlength=len(occurrences)) for m in (x | True, x, y))
@@ -109,80 +109,80 @@ def test_token_features_share_words_and_no_more(some, codes):
         assert common.any()
         assert (on_b[common] > 0).all()
         assert n[on_a > 0].sum() < 0.25 * len(type)
-        # Among the occurrences of one word, the two are active independently.
+        # The two features are independent given the word.
         together = np.bincount(type[x & y], minlength=len(n))
         expected = on_a * on_b / n
         variance = on_a * on_b * (n - on_a) * (n - on_b) / (n**2 * np.maximum(n - 1, 1))
         assert abs((together - expected).sum()) < 4 * np.sqrt(variance.sum())
 
 
-def test_features_of_words_in_documents_share_these_and_no_more(some, codes):
-    type, document = some.units.type, some.units.document
+def test_token_document_features_are_independent_given_word_and_document(example, codes):
+    type, document = example.units.type, example.units.document
     site = np.unique(np.stack([type, document]), axis=1, return_inverse=True)[1].ravel()
     n = np.bincount(site)
-    for a, b in some.pairs("token_document"):
+    for a, b in example.pairs("token_document"):
         x, y = codes["a"][:, a] > 0, codes["b"][:, b] > 0
-        # The same words and the same documents, about half of them.
+        # Both have the same words and the same documents, about half of all.
         for values in (type, document):
             on_x, on_y = (set(values[m].tolist()) for m in (x, y))
             assert len(on_x & on_y) / len(on_x | on_y) > 0.75
-        assert 0.3 < len(set(document[x].tolist())) / len(some.text.lengths) < 0.6
-        # Among the occurrences of a word in a document, the two are active independently.
+        assert 0.3 < len(set(document[x].tolist())) / len(example.text.lengths) < 0.6
+        # The two features are independent given the word and the document.
         on_a, on_b = (np.bincount(site[m], minlength=len(n)) for m in (x, y))
         together = np.bincount(site[x & y], minlength=len(n))
         variance = on_a * on_b * (n - on_a) * (n - on_b) / (n**2 * np.maximum(n - 1, 1))
         assert abs((together - on_a * on_b / n).sum()) < 4 * np.sqrt(variance.sum())
 
 
-def test_position_features_are_active_at_some_positions(some, codes):
-    index = some.text.complete.index
-    for a, b in some.pairs("position"):
+def test_position_features_are_active_at_some_positions(example, codes):
+    index = example.text.complete.index
+    for a, b in example.pairs("position"):
         at_a, at_b = (set(index[codes[s][:, f] > 0].tolist()) for s, f in (("a", a), ("b", b)))
         assert len(at_a ^ at_b) <= 0.1 * len(at_a | at_b)
         assert np.isin(index, list(at_a)).mean() < 0.3
 
 
-def test_bursty_features_are_together_through_documents_alone(some, codes):
-    document = some.units.document
-    for a, b in some.pairs("bursty"):
+def test_bursty_features_share_documents(example, codes):
+    document = example.units.document
+    for a, b in example.pairs("bursty"):
         x, y = codes["a"][:, a] > 0, codes["b"][:, b] > 0
         assert set(document[x].tolist()) == set(document[y].tolist())
         assert (x & y).mean() / (x.mean() * y.mean()) > 2
 
 
-def test_documents_of_bursts_may_be_shifted():
-    """p of a bursty pair, by all documents of one side shifted at random, is uniform."""
+def test_bursty_pairs_have_uniform_p_under_shifts_of_documents():
+    """The p-value of a bursty pair under random shifts of documents is uniform."""
     numbers = dict.fromkeys(KINDS, 0) | {"bursty": 300}
     planted = Planted.make(3, **numbers)
     a, b = (dense(planted.rows(sae)) for sae in ("a", "b"))
     i, j = planted.pairs("bursty").T
     a, b = a[:, i].astype(np.float64), b[:, j].astype(np.float64)
-    whole, rng = planted.text.complete, np.random.default_rng(0)
+    text, rng = planted.text.complete, np.random.default_rng(0)
     seen = (a * b).sum(0)  # shifts change neither mean nor variance
     reached = np.zeros(len(i))
     for _ in range(19):
-        by = rng.integers(0, whole.lengths)[whole.document]
-        lengths, begins = whole.lengths[whole.document], whole.starts[whole.document]
-        reached += (a * b[begins + (whole.index + by) % lengths]).sum(0) >= seen
+        by = rng.integers(0, text.lengths)[text.document]
+        lengths, begins = text.lengths[text.document], text.starts[text.document]
+        reached += (a * b[begins + (text.index + by) % lengths]).sum(0) >= seen
     p = (1 + reached) / 20
     assert np.mean(p <= 0.1) == pytest.approx(0.1, abs=4 * np.sqrt(0.09 / 300))
     assert np.mean(p) == pytest.approx(0.525, abs=4 * np.sqrt(1 / 12 / 300))
 
 
-def test_a_trigger_reaches_what_a_loop_over_tokens_finds():
+def test_positions_after_triggers_equal_a_loop_over_tokens():
     planted = Planted.make(4, documents=20, document_length=30, vocabulary=12)
     words = [np.array([1, 5]), np.array([0]), np.array([], dtype=int)]
-    course = AfterTriggers(Index(words, 12), 4, np.ones(3))
-    whole = planted.text.complete
-    token, feature = course.positions(whole)
+    pattern = AfterTriggers(Index(words, 12), 4, np.ones(3))
+    text = planted.text.complete
+    token, feature = pattern.positions(text)
     expected = {
         (t, f)
-        for t in range(len(whole))
+        for t in range(len(text))
         for f, mine in enumerate(words)
         if any(
             t - back >= 0
-            and whole.document[t - back] == whole.document[t]
-            and whole.type[t - back] in mine
+            and text.document[t - back] == text.document[t]
+            and text.type[t - back] in mine
             for back in range(1, 5)
         )
     }
@@ -191,19 +191,19 @@ def test_a_trigger_reaches_what_a_loop_over_tokens_finds():
     assert set(found) == expected
 
 
-def test_bursts_begin_anywhere_and_go_round():
+def test_bursts_begin_uniformly_and_wrap_around():
     planted = Planted.make(5, documents=4000, document_length=9)
-    whole = planted.text.complete
-    course = InBursts(Index([np.arange(4000)], 4000), 0.5, np.ones(1))
-    token, _ = course.draw(whole, np.random.default_rng(0))
-    active = np.zeros(len(whole), dtype=bool)
+    text = planted.text.complete
+    pattern = InBursts(Index([np.arange(4000)], 4000), 0.5, np.ones(1))
+    token, _ = pattern.draw(text, np.random.default_rng(0))
+    active = np.zeros(len(text), dtype=bool)
     active[token] = True
-    assert active.sum() == len(token) == np.ceil(whole.lengths / 2).sum()
+    assert active.sum() == len(token) == np.ceil(text.lengths / 2).sum()
     begins = np.zeros(9)
-    for begin, length in zip(whole.starts, whole.lengths, strict=True):
+    for begin, length in zip(text.starts, text.lengths, strict=True):
         one = active[begin : begin + length]
         starts = np.flatnonzero(one & ~np.roll(one, 1))
-        assert len(starts) == 1  # in a circle
+        assert len(starts) == 1  # one burst, cyclic
         if length == 9:
             begins[starts] += 1
     share = 1 / 9
@@ -211,24 +211,24 @@ def test_bursts_begin_anywhere_and_go_round():
     assert (np.abs(begins - begins.sum() * share) < bound).all()
 
 
-def test_equal_settings_plant_the_same(some, codes):
-    again = Planted(some.settings)
-    for sae in ("b", "a"):  # in another order
+def test_equal_settings_plant_equal_codes(example, codes):
+    again = Planted(example.settings)
+    for sae in ("b", "a"):  # in reverse order
         np.testing.assert_array_equal(dense(again.rows(sae)), codes[sae])
-    np.testing.assert_array_equal(again.truth, some.truth)
-    other = Planted.make(some.settings.seed + 1)
+    np.testing.assert_array_equal(again.truth, example.truth)
+    other = Planted.make(example.settings.seed + 1)
     assert not np.array_equal(other.pairs("private"), Planted.make(1).pairs("private"))
     assert len(other.units) != len(Planted.make(1).units)
 
 
-def test_blocks_hold_the_rows(some, codes):
-    documents = list(some.text.documents())
-    whole, units = some.rows("a"), some.units
+def test_blocks_contain_the_rows(example, codes):
+    documents = list(example.text.documents())
+    rows, units = example.rows("a"), example.units
     assert sorted(set(units.type.tolist())) == list(range(units.type.max() + 1))
     assert (units.document.dtype, units.type.dtype) == (np.int64, np.int32)
     row = 0
     ids = []
-    for number, block in enumerate(some.blocks("a")):
+    for number, block in enumerate(example.blocks("a")):
         tokens = block.tokens
         assert block.number == number
         assert (block.indptr.dtype, block.indices.dtype, block.values.dtype) == (
@@ -244,13 +244,13 @@ def test_blocks_hold_the_rows(some, codes):
             )
             text = documents[tokens.document[t]]
             word = text[tokens.start[t] : tokens.end[t]]
-            assert word == some.text.words[tokens.token_id[t]] == text.split()[tokens.index[t]]
+            assert word == example.text.words[tokens.token_id[t]] == text.split()[tokens.index[t]]
         assert (np.diff(block.location) > 0).all()
         fresh = np.flatnonzero(np.diff(block.context, prepend=-1))
-        np.testing.assert_array_equal(tokens.index[fresh] % some.settings.context_size, 0)
+        np.testing.assert_array_equal(tokens.index[fresh] % example.settings.context_size, 0)
         ids.append(tokens.token_id)
         row += len(block)
-    assert row == len(units) == len(whole) == len(some.text)
+    assert row == len(units) == len(rows) == len(example.text)
     pairs = set(zip(np.concatenate(ids).tolist(), units.type.tolist(), strict=True))
     assert len(pairs) == units.type.max() + 1
 
@@ -303,12 +303,12 @@ def test_unknown_names_are_rejected():
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory, some):
+def written(tmp_path_factory, example):
     path = tmp_path_factory.mktemp("planted") / "planted.atlas"
-    return path, some.write(path, settings=Settings(shard_blocks=2))
+    return path, example.write(path, settings=Settings(shard_blocks=2))
 
 
-def test_the_written_atlas_has_the_planted_features(written, some, codes):
+def test_the_written_atlas_has_the_planted_features(written, example, codes):
     path, atlas = written
     assert [sae["name"] for sae in atlas.table("SAE").to_pylist()] == ["a", "b"]
     assert not Folder.open(path).sound().stale
@@ -326,30 +326,31 @@ def test_the_written_atlas_has_the_planted_features(written, some, codes):
     assert atlas.table("Corpus")["documents"].to_pylist() == [300]
 
 
-def test_the_written_atlas_knows_words(written, some, codes):
+def test_the_written_atlas_counts_words(written, example, codes):
     _, atlas = written
-    ids = np.concatenate([b.tokens.token_id for b in some.blocks("a")])
+    ids = np.concatenate([b.tokens.token_id for b in example.blocks("a")])
     text = {r["id"]: r["text"] for r in atlas.table("Token").to_pylist()}
     fires = [r for r in atlas.table("FIRES_ON").to_pylist() if r["source"].startswith("a/")]
     assert fires
     for row in fires[::7]:
         on = codes["a"][:, int(row["source"].removeprefix("a/"))] > 0
-        word = np.array(some.text.words)[ids] == text[row["target"]]
+        word = np.array(example.text.words)[ids] == text[row["target"]]
         assert row["count"] == (on & word).sum()
 
 
 @pytest.mark.parametrize("how", ["tokens", "words"])
-def test_the_written_codes_align(written, some, codes, how):
+def test_the_written_codes_align(written, example, codes, how):
     path, _ = written
     folder = Folder.open(path)
     corpus = Corpus.open(folder.corpus_file)
-    assert len(corpus) == some.text.blocks
+    assert len(corpus) == example.text.blocks
     shards = {sae: sorted(folder.codes(sae).glob("*.arrow")) for sae in ("a", "b")}
-    assert len(shards["a"]) == -(-some.text.blocks // 2)
+    assert len(shards["a"]) == -(-example.text.blocks // 2)
     found = align(shards["a"], shards["b"], corpus, how=how)
-    np.testing.assert_array_equal(found.units.document, some.units.document)
+    np.testing.assert_array_equal(found.units.document, example.units.document)
     assert (
-        len(set(zip(found.units.type, some.units.type, strict=True))) == found.units.type.max() + 1
+        len(set(zip(found.units.type, example.units.type, strict=True)))
+        == found.units.type.max() + 1
     )
     np.testing.assert_array_equal(dense(found.a), codes["a"])
     np.testing.assert_array_equal(dense(found.b), codes["b"])
@@ -373,13 +374,13 @@ def test_a_planted_atlas_of_one_kind_opens(tmp_path):
 def test_the_code_of_the_page_prints_the_documented_output(tmp_path, monkeypatch, capsys):
     page = (Path(__file__).parents[2] / "docs" / "planted.md").read_text("utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    (said,) = re.findall(r"It prints:\n\n```\n(.*?)```", page, re.DOTALL)
+    (expected,) = re.findall(r"It prints:\n\n```\n(.*?)```", page, re.DOTALL)
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "docs/planted.md", "exec"), {})
-    assert capsys.readouterr().out == said
+    assert capsys.readouterr().out == expected
 
 
-def test_it_is_where_users_import_from():
+def test_planted_is_public():
     import ingest
 
     assert ingest.Planted is Planted

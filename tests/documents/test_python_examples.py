@@ -11,7 +11,7 @@ import atlas
 import ingest
 from atlas.features.sae_view import SaeView
 
-#: Examples that are only read: they train SAEs, write a synthetic model, or need a download.
+#: Examples that are not run: they train SAEs, write a synthetic model, or need a download.
 NOT_RUN = {"compare_with_truth", "residual_study", "save_synthetic", "train_saes"}
 
 #: Examples of more than about two seconds.

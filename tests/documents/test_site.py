@@ -1,4 +1,4 @@
-"""The documentation site: it builds without a warning, and its pages load nothing from elsewhere."""
+"""The documentation site builds without a warning, and its pages load only local files."""
 
 import re
 import subprocess
@@ -27,7 +27,7 @@ def site(tmp_path_factory):
 
 @pytest.mark.slow
 def test_the_site_works_offline(site):
-    """Links may lead elsewhere; scripts, styles, fonts and pictures may not."""
+    """Links may be external; scripts, styles, fonts and pictures may not."""
     loaded = re.compile(r"<(?:script|img|iframe|source)\b[^>]*\bsrc=\"(?:https?:)?//[^\"]+\"")
     styles = re.compile(
         r"<link\b[^>]*\brel=\"(?:stylesheet|preload|icon)\"[^>]*href=\"(?:https?:)?//"

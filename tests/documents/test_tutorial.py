@@ -1,4 +1,4 @@
-"""The tutorial: its cells run on a small demo, and its text states the numbers of its outputs."""
+"""The cells of the tutorial run on a small demo, and its text states the numbers of its outputs."""
 
 import re
 import sys
@@ -56,8 +56,8 @@ def test_the_text_states_the_counts_of_the_outputs():
     assert f"match {floor[1]} features" in text.replace("\n", " ")
 
 
-def test_the_stored_card_has_the_notes_of_the_present_one():
-    """After a change of the card, run docs/make_tutorial.py."""
+def test_the_stored_card_has_the_notes_of_the_current_card():
+    """If this fails after a change of the card, run docs/make_tutorial.py."""
     template = (DOCS.parent / "atlas" / "features" / "templates" / "card.html").read_text("utf-8")
     note = re.search(r"Underlined: [^<{]+", template)[0]
     pages = [
