@@ -209,7 +209,7 @@ def test_rm_removes_an_sae_and_the_parts_computed_from_it(atlas, monkeypatch):
     assert [r["sae"] for r in result(atlas("list", "--json"))] == ["tiny-a-l1-s0"]
 
 
-def test_list_takes_the_path_as_an_argument(atlas):
+def test_list_accepts_the_path_as_an_argument(atlas):
     code, named, _ = atlas("list", "s.atlas", "--json")
     assert code == 0
     assert named == atlas("list", "--atlas", "s.atlas", "--json")[1]

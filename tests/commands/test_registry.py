@@ -41,7 +41,7 @@ def test_every_short_name_is_in_the_registry():
     assert {f"{release}:{sae}" for release, sae in short_names().values()} <= names
 
 
-def test_search_equals_a_loop_and_takes_all_words():
+def test_search_equals_a_loop_and_requires_all_words():
     rows = search_saes("GPT2 resid_pre", short=short_names())
     expected = {
         one.name

@@ -249,7 +249,7 @@ def test_every_registered_command_has_a_case():
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory):
+def paths(tmp_path_factory):
     """Write the hostile atlas; return the paths that requests name."""
     folder = tmp_path_factory.mktemp("hostile")
     model = folder / NAME.format("model")
@@ -279,20 +279,20 @@ def places(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def run(places):
+def run(paths):
     """Run a request on the hostile atlas."""
 
     def run(words, out, *more):
         words = [word.replace("{out}", str(out)) for word in words]
-        for name, value in places.items():
+        for name, value in paths.items():
             words = [word.replace(f"{{{name}}}", str(value)) for word in words]
         path = (
-            ["--atlas", places["atlas"]]
+            ["--atlas", paths["atlas"]]
             if words[0] not in ("demo", "random-weights", "push", "saes", "synthetic", "train")
             else []
         )
         if words[0] == "push":
-            path = ["-a", places["atlas"]]
+            path = ["-a", paths["atlas"]]
         with pytest.raises(SystemExit) as done:
             main([*words, *path, *more])
         return done.value.code
@@ -320,12 +320,12 @@ def test_hostile_names_have_no_effect(name, as_json, run, tmp_path, capsys, monk
         check(path)
 
 
-def test_the_tables_of_stored_parts_are_documented(run, places):
+def test_the_tables_of_stored_parts_are_documented(run, paths):
     """Runs last, so that the atlas has parts of all studies that ran."""
     packages = ("ingest.", "analysis.")
     studies = {s.kind: s for s in subclasses(Study) if s.__module__.startswith(packages)}
     of_schema = {table.name for table in TABLES}
-    stored = [p.manifest for p in Folder.open(Path(places["atlas"])).sound().parts.values()]
+    stored = [p.manifest for p in Folder.open(Path(paths["atlas"])).sound().parts.values()]
     assert {one.kind for one in stored} & set(studies) >= {"match", "graph", "probe"}
     for one in stored:
         if one.kind in studies:

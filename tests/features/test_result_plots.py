@@ -201,7 +201,7 @@ def test_the_points_of_probes_are_their_scores(tmp_path):
     path = made_atlas(tmp_path / "p.atlas", edges, counts={"one": [3] * 40})
     drawn = probe_result(path, DOCUMENT).plot()
     points = next(mark for mark in marks(drawn) if mark.type == "circle")
-    wanted = sorted(
+    expected = sorted(
         (e["source"], e["balanced_accuracy"], e["token_ceiling"])
         for e in edges
         if e["run"] == DOCUMENT
@@ -209,15 +209,15 @@ def test_the_points_of_probes_are_their_scores(tmp_path):
         and e["token_ceiling"] is not None
     )
     found = row_values(points, "feature", points.field("y"), points.field("x"))
-    assert [row[0] for row in found] == [row[0] for row in wanted]
-    np.testing.assert_allclose([row[1:] for row in found], [row[1:] for row in wanted], atol=1e-5)
+    assert [row[0] for row in found] == [row[0] for row in expected]
+    np.testing.assert_allclose([row[1:] for row in found], [row[1:] for row in expected], atol=1e-5)
     assert axis_titles(drawn) == {
         "token ceiling (balanced accuracy)",
         "balanced accuracy of the probe",
     }
 
 
-def test_probes_of_activations_without_scores_or_alone(tmp_path):
+def test_probes_of_activations_are_drawn_and_need_scores_and_an_atlas(tmp_path):
     rows = [(0, 0.5, 0.75), (1, -3.0, 0.25), (2, None, 0.5), (3, 0.25, None)]
     edges = [edge("one", i, run=HOW_MUCH, r2=r2, r2_token_ceiling=top) for i, r2, top in rows]
     path = made_atlas(tmp_path / "p.atlas", edges, counts={"one": [3] * 4})

@@ -346,8 +346,8 @@ def test_list_predicates_with_their_own_variable_are_right(bools):
         found = sorted(id for (id,) in connection.execute(query).get_all())
         counts = {id: sum(x > 9 and x % 2 == 0 for x in [id, 5, 30]) for id in ids}
         assert found == sorted(id for id, n in counts.items() if holds(n)), query
-    wanted = "any(x IN f.list WHERE x IN $p AND coalesce(x, 1) = CASE WHEN x > 0 THEN 1 END)"
-    check_faults(f"MATCH (f:N) WHERE f.b AND {wanted} RETURN all(y IN f.l WHERE y = 1)")
+    accepted_form = "any(x IN f.list WHERE x IN $p AND coalesce(x, 1) = CASE WHEN x > 0 THEN 1 END)"
+    check_faults(f"MATCH (f:N) WHERE f.b AND {accepted_form} RETURN all(y IN f.l WHERE y = 1)")
 
 
 @pytest.fixture(scope="module")

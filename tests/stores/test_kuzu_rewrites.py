@@ -71,9 +71,9 @@ def equal(one, other):
 
 def checked(tables, query, expected):
     """Check the rows of the rewritten query, and return whether those of the typed one are wrong."""
-    wanted = ordered(expected)
-    assert tables.rows(query) == wanted, query
-    return tables.rows(query, as_typed=True) != wanted
+    expected_rows = ordered(expected)
+    assert tables.rows(query) == expected_rows, query
+    return tables.rows(query, as_typed=True) != expected_rows
 
 
 def test_a_join_on_a_property_with_nulls(tables):

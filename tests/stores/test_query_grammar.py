@@ -116,11 +116,11 @@ def compare(server, folder, seeds, each, *, size=0):
                     found = embedded_rows(store, query)
                     if found is None:
                         continue
-                    wanted = [tuple(r.values()) for r in session.run(query)]
+                    neo4j_rows = [tuple(r.values()) for r in session.run(query)]
                     compared += 1
                     in_order = "ORDER BY" in query.splitlines()[-1]
-                    if not same_rows(found, wanted, in_order=in_order):
-                        different.append((seed, query, found[:5], wanted[:5]))
+                    if not same_rows(found, neo4j_rows, in_order=in_order):
+                        different.append((seed, query, found[:5], neo4j_rows[:5]))
             store.close()
     return compared, different
 

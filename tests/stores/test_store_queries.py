@@ -89,24 +89,24 @@ def test_nulls_and_no_rows(filled: Store) -> None:
 
 def test_lists_of_properties(filled: Store) -> None:
     graph = make_graph()
-    wanted = [r["tokens"] for r in rows_of(graph, "Example")]
+    expected = [r["tokens"] for r in rows_of(graph, "Example")]
     found = filled.query("MATCH (e:Example) RETURN e.id AS id, e.tokens AS t", {})
-    assert found.sort_by("id")["t"].to_pylist() == wanted
+    assert found.sort_by("id")["t"].to_pylist() == expected
 
 
 def test_a_returned_node_is_its_properties(filled: Store) -> None:
-    wanted = next(r for r in rows_of(make_graph(), "Feature") if r["id"] == "a1/0")
+    expected = next(r for r in rows_of(make_graph(), "Feature") if r["id"] == "a1/0")
     found = filled.query("MATCH (f:Feature {id: 'a1/0'}) RETURN f", {})
-    assert found.to_pylist() == [{"f": wanted}]
+    assert found.to_pylist() == [{"f": expected}]
 
 
 def test_a_returned_edge_is_its_properties(filled: Store) -> None:
-    wanted = rows_of(make_graph(), "FIRES_ON")
+    expected = rows_of(make_graph(), "FIRES_ON")
     found = filled.query(
         "MATCH (f:Feature)-[e:FIRES_ON]->(t:Token) RETURN f.id AS f, t.id AS t, e", {}
     )
     got = found.sort_by([("f", "ascending"), ("t", "ascending")]).to_pylist()
-    assert [{"source": r["f"], "target": r["t"], **r["e"]} for r in got] == wanted
+    assert [{"source": r["f"], "target": r["t"], **r["e"]} for r in got] == expected
 
 
 def test_unlabelled_patterns_match_only_nodes_of_the_graph(filled: Store) -> None:
