@@ -23,8 +23,8 @@ class Stop(Exception):
 class Ends(Silent):
     """Interrupts an ingest at one of its reports of progress, and collects the reports."""
 
-    def __init__(self, left=10**9):
-        self.left, self.sentences = left, []
+    def __init__(self, remaining=10**9):
+        self.remaining, self.sentences = remaining, []
 
     def report(self, sentence):
         self.sentences.append(sentence)
@@ -39,18 +39,18 @@ class Ends(Silent):
         return None
 
     def advance(self, by=1):
-        self.left -= by
-        if self.left < 0:
+        self.remaining -= by
+        if self.remaining < 0:
             raise Stop
 
 
-def run(path, keep, progress):
+def run(path, keep_codes, progress):
     ingest(
         path,
         saes=[open_sae(topk(), name="top")],
         text=texts(600, seed=5, words=(50, 120)),
         model=model(),
-        settings=Settings(shard_blocks=1, keep_codes=keep),
+        settings=Settings(shard_blocks=1, keep_codes=keep_codes),
         progress=progress,
     )
 
@@ -58,12 +58,12 @@ def run(path, keep, progress):
 @pytest.fixture(params=[True, False], ids=["keep", "drop"])
 def unfinished(request, tmp_path):
     """Interrupt a run after some shards, and return its atlas and request."""
-    run(tmp_path / "whole.atlas", request.param, Silent())
+    run(tmp_path / "reference.atlas", request.param, Silent())
     path = tmp_path / "a.atlas"
     with pytest.raises(Stop):
         run(path, request.param, Ends(602.5))  # 600 documents, and some blocks
     (folder,) = Folder.open(path).runs()
-    return path, request.param, folder, hashes(tmp_path / "whole.atlas")
+    return path, request.param, folder, hashes(tmp_path / "reference.atlas")
 
 
 def flip(path, share=0.5):
@@ -73,12 +73,12 @@ def flip(path, share=0.5):
 
 
 def test_damaged_codes_and_states_are_computed_again(unfinished):
-    path, keep, folder, wanted = unfinished
-    damaged = sorted((folder / "codes").glob("*.arrow")) if keep else [folder / "reduced.npz"]
+    path, keep_codes, folder, wanted = unfinished
+    damaged = sorted((folder / "codes").glob("*.arrow")) if keep_codes else [folder / "reduced.npz"]
     assert damaged
     flip(damaged[0])
     progress = Ends()
-    run(path, keep, progress)
+    run(path, keep_codes, progress)
     assert hashes(path) == wanted
     assert any("damaged" in s and "computed again" in s for s in progress.sentences)
 

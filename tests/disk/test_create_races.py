@@ -1,4 +1,4 @@
-"""Several processes create one atlas: it is one sound atlas, wherever each of them is stopped."""
+"""Processes that create one atlas at once create one sound atlas, wherever each is interrupted."""
 
 import json
 import multiprocessing
@@ -14,11 +14,11 @@ from ingest.text.atlas_corpus import beginning
 FORK = multiprocessing.get_context("fork")
 STOPS = {
     "before it lists the folder": (Path, "iterdir"),
-    "before it looks for the atlas": (Path, "exists"),
+    "before it checks for the atlas": (Path, "exists"),
     "before it makes the folder": (Path, "mkdir"),
     "before it locks": (Folder, "writing"),
 }
-"""The functions at whose first call a process is stopped; each is an interleaving of two."""
+"""The functions at whose first call a process is stopped, one interleaving of two each."""
 
 
 class Stopped:
@@ -31,15 +31,15 @@ class Stopped:
         self.first = self._here.recv()
 
     def _create(self, path, owner, name):
-        original, met = getattr(owner, name), []
+        original, calls = getattr(owner, name), []
 
-        def late(at, *given, **options):
-            # A lock has functions of a path too.
-            if not met and getattr(at, "path", at) in (path, path / "atlas.json"):
-                met.append(True)
+        def late(at, *args, **options):
+            # A lock has these methods too, with its path.
+            if not calls and getattr(at, "path", at) in (path, path / "atlas.json"):
+                calls.append(True)
                 self._there.send("stopped")
                 self._there.recv()
-            return original(at, *given, **options)
+            return original(at, *args, **options)
 
         setattr(owner, name, late)
         self._there.send(created(path))
@@ -66,8 +66,8 @@ def created(path):
 
 @pytest.mark.parametrize(
     ("stop", "made"),
-    # Without a folder, the atlas is first looked for under the lock.
-    [(stop, made) for stop in STOPS for made in (False, True) if made or "looks" not in stop],
+    # Without a folder, the first check for the atlas is under the lock.
+    [(stop, made) for stop in STOPS for made in (False, True) if made or "checks" not in stop],
 )
 def test_another_process_creates_the_atlas_while_this_one_is_stopped(tmp_path, stop, made):
     path = tmp_path / "above" / "a.atlas"
@@ -75,7 +75,7 @@ def test_another_process_creates_the_atlas_while_this_one_is_stopped(tmp_path, s
         path.mkdir(parents=True)
     late = Stopped(path, *STOPS[stop])
     folder = Folder.create(path)
-    with folder.writing():  # and has work to do, so that the lock is taken
+    with folder.writing():  # it then writes, so the lock is held
         folder.set_corpus({"id": "c", "name": "text", "documents": 1})
         (path / "parts").mkdir()
         content = (path / "atlas.json").read_bytes()
@@ -84,7 +84,7 @@ def test_another_process_creates_the_atlas_while_this_one_is_stopped(tmp_path, s
     assert Folder.open(path).corpus["id"] == "c"
 
 
-def test_the_one_that_holds_the_lock_creates_the_atlas(tmp_path):
+def test_the_process_that_holds_the_lock_creates_the_atlas(tmp_path):
     path = tmp_path / "a.atlas"
     first = Stopped(path, atlas.disk.folder, "write_json")
     assert first.first == "stopped"
@@ -95,8 +95,8 @@ def test_the_one_that_holds_the_lock_creates_the_atlas(tmp_path):
     assert created(path) == uuid == json.loads((path / "atlas.json").read_text())["uuid"]
 
 
-def test_the_lock_is_lost_to_one_that_finishes_meanwhile(tmp_path, monkeypatch):
-    """It finds the folder locked, and the atlas there just after."""
+def test_an_atlas_that_is_created_while_the_folder_is_locked_is_opened(tmp_path, monkeypatch):
+    """The process finds the folder locked, and just after that the atlas is complete."""
     path = tmp_path / "a.atlas"
     first, taking = Stopped(path, atlas.disk.folder, "write_json"), Folder.writing
     uuids = []
@@ -110,8 +110,8 @@ def test_the_lock_is_lost_to_one_that_finishes_meanwhile(tmp_path, monkeypatch):
                     uuids.append(first.go_on())
                     raise
 
-            def __exit__(self_, *given):
-                return lock.__exit__(*given)
+            def __exit__(self_, *error):
+                return lock.__exit__(*error)
 
         lock = taking(self)
         return Taking()
@@ -141,7 +141,7 @@ def test_eight_processes_create_one_atlas(tmp_path):
 
 
 def test_a_command_that_fails_does_not_discard_the_atlas_of_another(tmp_path, monkeypatch):
-    """It saw no folder, opened the other's atlas while that was empty, and then waited for it."""
+    """It found no folder, opened the empty atlas of the other process, and waited for the lock."""
     path = tmp_path / "a.atlas"
     create = Folder.create
 
@@ -164,7 +164,7 @@ def test_a_command_that_fails_discards_the_empty_atlas_that_it_created(tmp_path)
     assert not path.exists()
 
 
-def test_what_a_killed_process_left_is_no_obstacle(tmp_path):
+def test_an_atlas_is_created_over_the_files_of_a_killed_process(tmp_path):
     path = tmp_path / "a.atlas"
     path.mkdir()
     (path / "lock").touch()
@@ -172,7 +172,7 @@ def test_what_a_killed_process_left_is_no_obstacle(tmp_path):
     assert Folder.create(path).uuid == Folder.open(path).uuid
 
 
-def test_files_of_others_are_refused_and_nothing_is_written(tmp_path):
+def test_a_folder_of_other_files_is_refused_and_nothing_is_written(tmp_path):
     path = tmp_path / "mine"
     path.mkdir()
     (path / "thesis.txt").touch()
@@ -182,7 +182,7 @@ def test_files_of_others_are_refused_and_nothing_is_written(tmp_path):
 
 
 @pytest.mark.parametrize("below", ["", "a.atlas", "a/b.atlas"])
-def test_a_file_in_the_way_is_one_message(tmp_path, below):
+def test_a_path_that_is_or_is_below_a_file_is_one_message(tmp_path, below):
     (tmp_path / "file").touch()
     with pytest.raises(BadInput, match="is a file, or below one"):
         Folder.create(tmp_path / "file" / below)

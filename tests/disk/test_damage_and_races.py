@@ -1,4 +1,4 @@
-"""A damaged view is found and built again; two processes do not overwrite or misreport each other."""
+"""A damaged view is built again; two processes do not overwrite or misreport each other's parts."""
 
 import random
 from collections import namedtuple
@@ -43,8 +43,8 @@ def damaged(path, draw):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
-def test_a_damaged_view_is_built_again_and_answers_as_before(view, seed):
-    whole = view.read_bytes()
+def test_a_damaged_view_is_built_again_with_the_same_rows(view, seed):
+    intact = view.read_bytes()
     damaged(view, random.Random(seed))
     progress = RecordingProgress()
     store = KuzuStore.open(view, graph=make_graph, progress=progress)
@@ -54,10 +54,10 @@ def test_a_damaged_view_is_built_again_and_answers_as_before(view, seed):
     store.close()
     fresh.close()
     assert KuzuStore(view).is_sound(complete=True)
-    assert len(view.read_bytes()) == len(whole)
+    assert len(view.read_bytes()) == len(intact)
 
 
-def test_a_large_view_is_read_whole_only_when_size_or_time_differ(view, monkeypatch):
+def test_a_large_view_is_hashed_at_open_only_when_its_size_or_time_differ(view, monkeypatch):
     import os
 
     monkeypatch.setattr("atlas.stores.kuzu.store.ALWAYS_HASHED", 0)
@@ -67,11 +67,12 @@ def test_a_large_view_is_read_whole_only_when_size_or_time_differ(view, monkeypa
     view.write_bytes(content)
     assert not KuzuStore(view).is_sound()
     os.utime(view, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert KuzuStore(view).is_sound()  # what the check at open cannot see
-    assert not KuzuStore(view).is_sound(complete=True)  # doctor does
+    # The check at open cannot detect this; the complete check of `atlas doctor` does.
+    assert KuzuStore(view).is_sound()
+    assert not KuzuStore(view).is_sound(complete=True)
 
 
-def test_doctor_finds_a_damaged_view(tmp_path):
+def test_doctor_reports_a_damaged_view(tmp_path):
     folder = Folder.create(tmp_path / "a.atlas")
     view = folder.cache / "graph-0.kuzu"
     KuzuStore.open(view, graph=make_graph).close()
@@ -106,8 +107,8 @@ def part(folder, value):
     return write_part(folder, Manifest(kind="k", name="n"), [("t", pa.table({"x": [value]}))])
 
 
-def test_a_part_that_is_replaced_while_it_is_read_is_not_called_broken(tmp_path):
-    """The reader has the old manifest, and the other process has put the new part there."""
+def test_a_part_that_is_replaced_while_it_is_read_is_not_reported_as_broken(tmp_path):
+    """The reader has the old manifest, and the other process has written the new part."""
     old = part(tmp_path / "k/n", 1)
     new = part(tmp_path / "k/n", 2)
     with pytest.raises(Locked, match="Another process replaced or removed the part"):
@@ -150,8 +151,8 @@ def test_a_corpus_that_another_process_recorded_meanwhile_is_not_overwritten(tmp
     assert Folder.open(tmp_path / "a.atlas").corpus == CORPUS
 
 
-def test_two_that_begin_an_atlas_at_once_begin_one(tmp_path, monkeypatch):
-    """The other one begins it between the first look at the folder and the lock."""
+def test_two_processes_that_create_an_atlas_at_once_create_one(tmp_path, monkeypatch):
+    """The other process creates it between the first check of the folder and the lock."""
     path, others = tmp_path / "a.atlas", []
     locking = Folder.writing
 
@@ -166,7 +167,7 @@ def test_two_that_begin_an_atlas_at_once_begin_one(tmp_path, monkeypatch):
     assert mine.uuid == others[0].uuid == Folder.open(path).uuid
 
 
-def test_nothing_is_written_while_another_process_has_the_right_to(tmp_path):
+def test_nothing_is_written_while_another_process_holds_the_lock(tmp_path):
     path = tmp_path / "a.atlas"
     path.mkdir()
     holder = Folder(path, {})
@@ -197,12 +198,12 @@ def test_a_part_is_replaced_between_two_reads(tmp_path, monkeypatch):
 def test_files_of_a_killed_build_are_removed_but_not_those_of_a_running_one(view):
     from filelock import FileLock
 
-    left = [view.with_name(f"{view.name}{s}") for s in (".new", ".new.wal", ".wal")]
-    for path in left:
+    leftovers = [view.with_name(f"{view.name}{s}") for s in (".new", ".new.wal", ".wal")]
+    for path in leftovers:
         path.write_bytes(b"left")
     with FileLock(f"{view}.lock"):
         discard_view(view)
-        assert all(path.exists() for path in (view, *left))
+        assert all(path.exists() for path in (view, *leftovers))
     discard_view(view)
     assert [p.name for p in view.parent.iterdir() if p.name.startswith(view.name)] in (
         [],

@@ -19,7 +19,7 @@ from ingest.probe.study import probe_saes
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    """Use a cache folder of the test; files count as unchanged at once."""
+    """Use a cache folder of the test, without the delay after a change of a file."""
     monkeypatch.delenv("ATLAS_NO_DIGEST_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(digest_cache, "SETTLED_NS", 0)
@@ -28,9 +28,9 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def hashed(monkeypatch):
-    """Count the blocks, and embeddings, that are hashed."""
+    """Record one entry for each block or embedding that is hashed."""
     count, digest = [], identity._digest
-    monkeypatch.setattr(identity, "_digest", lambda *given: count.append(1) or digest(*given))
+    monkeypatch.setattr(identity, "_digest", lambda *tensors: count.append(1) or digest(*tensors))
     return count
 
 
@@ -49,7 +49,7 @@ def reopened(folder, hooks=(), **options):
 def changed_in_place(folder):
     """Negate an upper weight matrix in the file: same path, inode, size and time of modification."""
     file = folder / "model.safetensors"
-    before, kept = file.read_bytes(), file.stat()
+    before, stat = file.read_bytes(), file.stat()
     lm = open_model(folder)
     with torch.no_grad():
         negate("layers.1.mlp.down_proj.weight")(lm.base)
@@ -61,12 +61,12 @@ def changed_in_place(folder):
     assert len(after) == len(before)
     with file.open("r+b") as open_file:
         open_file.write(after)
-    os.utime(file, ns=(kept.st_atime_ns, kept.st_mtime_ns))
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     now = file.stat()
     assert (now.st_size, now.st_mtime_ns, now.st_ino) == (
-        kept.st_size,
-        kept.st_mtime_ns,
-        kept.st_ino,
+        stat.st_size,
+        stat.st_mtime_ns,
+        stat.st_ino,
     )
 
 
@@ -176,7 +176,7 @@ def test_files_that_change_before_they_are_hashed_are_not_cached(folder, cache, 
 
 
 def test_a_model_that_was_changed_in_memory_is_hashed(folder, tmp_path):
-    """`.data` leaves no trace on a tensor, so no model of the caller's uses the cache."""
+    """`.data` leaves no trace on a tensor, so a model that the caller passes does not use the cache."""
     path = tmp_path / "a.atlas"
     run(path, str(folder), [named(topk(), "top")], texts(), match=None)
     lm = open_model(folder)
@@ -189,7 +189,7 @@ def test_a_model_that_was_changed_in_memory_is_hashed(folder, tmp_path):
     assert adopted.parameters([LAST]) != open_model(folder).parameters([LAST])
 
 
-def test_number_formats_have_entries_of_their_own(folder):
+def test_number_formats_have_separate_entries(folder):
     single = reopened(folder).parameters([LAST])
     half = reopened(folder, dtype="bfloat16").parameters([LAST])
     assert single != half
@@ -197,7 +197,7 @@ def test_number_formats_have_entries_of_their_own(folder):
     assert reopened(folder, dtype="bfloat16").parameters([LAST]) == half
 
 
-def test_a_copy_of_the_folder_has_an_entry_of_its_own(folder, tmp_path, hashed):
+def test_a_copy_of_the_folder_has_a_separate_entry(folder, tmp_path, hashed):
     first = reopened(folder).parameters([LAST])
     shutil.copytree(folder, tmp_path / "copy" / "small")
     hashed.clear()
@@ -244,23 +244,23 @@ DAMAGES = {
 
 @pytest.mark.parametrize("how", DAMAGES)
 def test_a_damaged_entry_is_ignored_and_written_again(folder, cache, how, hashed):
-    right = reopened(folder).parameters([LAST])
+    expected = reopened(folder).parameters([LAST])
     (file,) = cache.glob("*.json")
     DAMAGES[how](file)
     hashed.clear()
-    assert reopened(folder).parameters([LAST]) == right
+    assert reopened(folder).parameters([LAST]) == expected
     assert len(hashed) == 3
-    assert reopened(folder).parameters([LAST]) == right
+    assert reopened(folder).parameters([LAST]) == expected
     assert len(hashed) == 3
-    assert json.loads(file.read_text())["digests"] == list(right)
+    assert json.loads(file.read_text())["digests"] == list(expected)
 
 
 def test_a_folder_that_cannot_be_trusted_is_not_used(folder, cache, tmp_path, monkeypatch, hashed):
-    right = reopened(folder).parameters([LAST])
+    expected = reopened(folder).parameters([LAST])
     cache.chmod(0o777)  # anyone may have written the entry
     hashed.clear()
     assert cache_folder() is None
-    assert reopened(folder).parameters([LAST]) == right
+    assert reopened(folder).parameters([LAST]) == expected
     assert len(hashed) == 3
     cache.chmod(0o700)
     assert cache_folder() == cache
@@ -270,7 +270,7 @@ def test_a_folder_that_cannot_be_trusted_is_not_used(folder, cache, tmp_path, mo
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "config.json"))  # a file
     monkeypatch.delenv("ATLAS_NO_DIGEST_CACHE")
     assert cache_folder() is None
-    assert reopened(folder).parameters([LAST]) == right
+    assert reopened(folder).parameters([LAST]) == expected
     link = tmp_path / "link"
     (link / "feature-atlas").mkdir(parents=True)
     (link / "feature-atlas" / "model-digests").symlink_to(cache)
@@ -306,7 +306,7 @@ def test_shards_are_cached(tmp_path, hashed):
     random_model("llama").save_pretrained(path, max_shard_size="20KB")
     small_tokenizer().save_pretrained(path)
     assert len(list(path.glob("*.safetensors"))) > 1
-    right = reopened(path).parameters([LAST])
+    expected = reopened(path).parameters([LAST])
     hashed.clear()
-    assert reopened(path).parameters([LAST]) == right
+    assert reopened(path).parameters([LAST]) == expected
     assert hashed == []

@@ -1,4 +1,4 @@
-"""Files and folders are placed whole or not at all; a full disk is one sentence."""
+"""Files and folders are written completely or not at all; a full disk is one message."""
 
 import errno
 import os
@@ -12,17 +12,17 @@ from atlas.disk.temp_storage import mapped_array, scratch
 from atlas.errors import OutOfSpace
 
 
-def fail(placing, write):
-    with placing as beside:
-        write(beside)
+def fail(writing, write):
+    with writing as temporary:
+        write(temporary)
         raise ValueError("half way")
 
 
-def test_a_file_appears_under_its_name_at_the_end(tmp_path):
-    with atomic_file(tmp_path / "a.txt") as beside:
-        beside.write_text("new")
+def test_a_file_has_its_name_only_when_it_is_complete(tmp_path):
+    with atomic_file(tmp_path / "a.txt") as temporary:
+        temporary.write_text("new")
         assert not (tmp_path / "a.txt").exists()
-        assert is_leftover(beside)
+        assert is_leftover(temporary)
     assert (tmp_path / "a.txt").read_text() == "new"
     assert [f.name for f in tmp_path.iterdir()] == ["a.txt"]
 
@@ -30,25 +30,26 @@ def test_a_file_appears_under_its_name_at_the_end(tmp_path):
 def test_a_failure_preserves_the_existing_file(tmp_path):
     (tmp_path / "a.txt").write_text("old")
     with pytest.raises(ValueError, match="half way"):
-        fail(atomic_file(tmp_path / "a.txt"), lambda beside: beside.write_text("new"))
+        fail(atomic_file(tmp_path / "a.txt"), lambda temporary: temporary.write_text("new"))
     assert (tmp_path / "a.txt").read_text() == "old"
     assert [f.name for f in tmp_path.iterdir()] == ["a.txt"]
 
 
 def test_a_folder_is_created_and_replaced_atomically(tmp_path):
     for content in ("one", "two"):
-        with atomic_folder(tmp_path / "kind" / "name") as beside:
-            (beside / f"{content}.txt").write_text(content)
+        with atomic_folder(tmp_path / "kind" / "name") as temporary:
+            (temporary / f"{content}.txt").write_text(content)
     assert [f.name for f in (tmp_path / "kind" / "name").iterdir()] == ["two.txt"]
     assert [f.name for f in (tmp_path / "kind").iterdir()] == ["name"]
 
 
 def test_a_failure_preserves_the_existing_folder(tmp_path):
-    with atomic_folder(tmp_path / "name") as beside:
-        (beside / "old.txt").write_text("old")
+    with atomic_folder(tmp_path / "name") as temporary:
+        (temporary / "old.txt").write_text("old")
     with pytest.raises(ValueError, match="half way"):
         fail(
-            atomic_folder(tmp_path / "name"), lambda beside: (beside / "new.txt").write_text("new")
+            atomic_folder(tmp_path / "name"),
+            lambda temporary: (temporary / "new.txt").write_text("new"),
         )
     assert [f.name for f in (tmp_path / "name").iterdir()] == ["old.txt"]
     assert [f.name for f in tmp_path.iterdir()] == ["name"]
@@ -61,7 +62,7 @@ def test_a_failure_preserves_the_existing_folder(tmp_path):
         OSError("IOError: Error writing bytes to file. Detail: [errno 28] No space left on device"),
     ],
 )
-def test_a_full_disk_is_one_sentence(tmp_path, error):
+def test_a_full_disk_is_one_message(tmp_path, error):
     with (
         pytest.raises(OutOfSpace, match=r"The disk is full: .*a.txt could not be written"),
         atomic_file(tmp_path / "a.txt"),
@@ -69,12 +70,12 @@ def test_a_full_disk_is_one_sentence(tmp_path, error):
         raise error
 
 
-def test_other_errors_pass(tmp_path):
+def test_other_errors_are_not_changed(tmp_path):
     with pytest.raises(PermissionError), atomic_file(tmp_path / "a.txt"):
         raise PermissionError(errno.EACCES, "no")
 
 
-def test_discard_takes_files_folders_and_nothing(tmp_path):
+def test_discard_removes_files_and_folders_and_ignores_absent_names(tmp_path):
     (tmp_path / "file").write_text("x")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "inside").write_text("x")
@@ -83,7 +84,7 @@ def test_discard_takes_files_folders_and_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_mapped_array_has_its_disk_space_before_it_is_filled(tmp_path):
+def test_a_mapped_array_reserves_its_disk_space(tmp_path):
     array = mapped_array(tmp_path / "a.npy", (1000, 30), np.float64)
     assert array.shape == (1000, 30)
     assert array.dtype == np.float64
@@ -97,7 +98,7 @@ def test_a_mapped_array_has_its_disk_space_before_it_is_filled(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system reserves no space")
-def test_a_mapped_array_without_room_is_one_sentence(tmp_path, monkeypatch):
+def test_a_mapped_array_on_a_full_disk_is_one_message(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -106,7 +107,7 @@ def test_a_mapped_array_without_room_is_one_sentence(tmp_path, monkeypatch):
         mapped_array(tmp_path / "a.npy", (10, 3), np.float32)
 
 
-def test_a_full_disk_in_a_scratch_folder_is_one_sentence(tmp_path):
+def test_a_full_disk_in_a_scratch_folder_is_one_message(tmp_path):
     folder = Folder.create(tmp_path / "a.atlas")
     with pytest.raises(OutOfSpace, match="The disk is full"), scratch(folder, "test"):
         raise OSError(errno.ENOSPC, "No space left on device")

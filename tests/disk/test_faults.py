@@ -1,4 +1,4 @@
-"""What goes wrong leaves nothing half done: killed, interrupted, out of disk, asked from two sides."""
+"""An ingest that is killed, interrupted, out of disk or started twice leaves a sound atlas."""
 
 import random
 import signal
@@ -19,7 +19,7 @@ from ingest import doctor_checks
 
 @pytest.fixture(scope="module")
 def start():
-    """Start an ingest in a process of its own: ``start(folder, *words)``."""
+    """Return a function that starts an ingest in its own process: ``start(folder, *words)``."""
     server = ForkServer("slow_ingest")
     yield lambda folder, keep="keep", *wait: server.start(str(folder), "1", keep, *wait)
     server.close()
@@ -28,7 +28,7 @@ def start():
 def hashes(folder):
     sound = Folder.open(folder).sound()
     assert sound.stale == {}
-    # Parts name the atlas' uuid, which two folders differ in: what counts is the tables of numbers.
+    # An SAE's part contains the uuid of its atlas, which differs between two folders.
     return {
         key: {name: (t.rows, t.sha256) for name, t in part.manifest.tables.items()}
         for key, part in sound.parts.items()
@@ -37,29 +37,29 @@ def hashes(folder):
 
 
 @pytest.fixture(scope="module", params=["keep", "drop"])
-def whole(request, tmp_path_factory):
-    path = tmp_path_factory.mktemp("whole") / "a.atlas"
+def expected(request, tmp_path_factory):
+    path = tmp_path_factory.mktemp("expected") / "a.atlas"
     work(path, keep=request.param == "keep")
     return request.param, hashes(path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
-def test_killed_at_random_moments_the_same_command_gives_the_same_parts(
-    tmp_path, start, whole, seed
+def test_a_command_killed_at_random_moments_writes_the_same_parts_when_repeated(
+    tmp_path, start, expected, seed
 ):
-    keep, wanted = whole
+    keep, wanted = expected
     draw = random.Random(seed)
     path = tmp_path / "a.atlas"
     for _ in range(2):
         running = start(path, keep)
-        for _ in range(draw.randint(1, 25)):  # let it come so many steps far
+        for _ in range(draw.randint(1, 25)):  # wait for this number of steps
             running.stdout.readline()
         time.sleep(draw.random() * 0.05)
         running.kill()
         running.communicate()
-        if (path / "atlas.json").exists():  # between, nothing is broken: at most unfinished
-            found = told(path)
+        if (path / "atlas.json").exists():  # parts may be unfinished, but none is broken
+            found = all_checks(path)
             assert [c for c in found if c.state == "fault"] == []
             unfinished = [c for c in found if "unfinished" in c.message]
             assert len(unfinished) == len(Folder.open(path).runs())
@@ -68,16 +68,16 @@ def test_killed_at_random_moments_the_same_command_gives_the_same_parts(
     assert done.returncode == 0, errors
     assert hashes(path) == wanted
     assert Folder.open(path).runs() == []
-    assert all(c.state == "ok" for c in told(path))
+    assert all(c.state == "ok" for c in all_checks(path))
 
 
-def told(path):
-    """Return what both rooms tell the doctor of an atlas."""
+def all_checks(path):
+    """Return the checks of `atlas` and of `ingest` for the doctor."""
     return [*checks(path), *doctor_checks.checks(path)]
 
 
 @pytest.mark.slow
-def test_ctrl_c_leaves_what_is_finished(tmp_path, start):
+def test_ctrl_c_preserves_finished_shards(tmp_path, start):
     path = tmp_path / "a.atlas"
     running = start(path, "keep", "wait")
     assert "waiting\n" in running.stdout
@@ -93,12 +93,12 @@ def test_ctrl_c_leaves_what_is_finished(tmp_path, start):
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_a_sentence_and_nothing_is_lost(tmp_path):
-    """A file system of its own of 400 KiB: real ENOSPC, met in the middle of the work."""
-    place = tmp_path / "small"
-    place.mkdir()
+def test_a_full_disk_is_one_message_and_nothing_is_lost(tmp_path):
+    """A real ENOSPC during the ingest, on a mounted file system of 400 KiB."""
+    disk = tmp_path / "small"
+    disk.mkdir()
     mount = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(place)],
+        ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)],
         capture_output=True,
         text=True,
         check=False,
@@ -107,27 +107,27 @@ def test_a_full_disk_is_a_sentence_and_nothing_is_lost(tmp_path):
         pytest.skip(f"cannot mount a small file system here: {mount.stderr.strip()}")
     try:
         with pytest.raises(OutOfSpace, match="free"):
-            work(place / "a.atlas")
-        assert not [c for c in checks(place / "a.atlas") if c.state == "fault"]
-        subprocess.run(["mount", "-o", "remount,size=100m", str(place)], check=True)
-        work(place / "a.atlas")
-        assert all(c.state == "ok" for c in checks(place / "a.atlas"))
+            work(disk / "a.atlas")
+        assert not [c for c in checks(disk / "a.atlas") if c.state == "fault"]
+        subprocess.run(["mount", "-o", "remount,size=100m", str(disk)], check=True)
+        work(disk / "a.atlas")
+        assert all(c.state == "ok" for c in checks(disk / "a.atlas"))
     finally:
-        subprocess.run(["umount", str(place)], check=True)
+        subprocess.run(["umount", str(disk)], check=True)
 
 
 DIES = """
 import os, signal, sys
 from atlas.cli.main import main
 from ingest.forward.shard_runner import ShardRunner
-ShardRunner.run = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)  # the request is written then
+ShardRunner.run = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)  # after the request is written
 main(sys.argv[1:])
 """
 
 
 @pytest.mark.slow
 def test_resume_finishes_the_request(tmp_path, monkeypatch, capsys):
-    """By the command line, with --tokens and --replace, from another folder."""
+    """On the command line, with --tokens and --replace, from another folder."""
     from atlas.cli.main import main
 
     text = files("ingest.demo") / "text.jsonl"
@@ -153,7 +153,7 @@ def test_resume_finishes_the_request(tmp_path, monkeypatch, capsys):
             main(again)
         assert done.value.code == 0, capsys.readouterr().err
         assert list(runs.iterdir()) == []
-    assert all(c.state == "ok" for c in told(tmp_path / "a.atlas"))
+    assert all(c.state == "ok" for c in all_checks(tmp_path / "a.atlas"))
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The table of tokens and their most active features: its edges those of the atlas, its null fair."""
+"""The table of tokens and their most active features: its edges equal the atlas', its null is uniform."""
 
 import itertools
 from collections import Counter
@@ -19,7 +19,7 @@ from ingest.settings import Settings
 
 
 def made(rows, *, documents=None, d_sae=None):
-    """A table from lists of features."""
+    """Return the table of lists of features."""
     d_sae = d_sae or 1 + max((f for row in rows for f in row), default=0)
     return Membership(
         np.cumsum([0, *map(len, rows)]),
@@ -56,9 +56,9 @@ def test_the_k_most_active_features_and_their_pairs(seed, k, ties):
     assert m.document.tolist() == documents
     for first in (None, len(m) // 2):
         for min_count in (1, 2):
-            met = Counter(p for row in wanted[:first] for p in itertools.combinations(row, 2))
+            together = Counter(p for row in wanted[:first] for p in itertools.combinations(row, 2))
             pairs, count = edges(m, first, min_count=min_count)
-            some = {p: n for p, n in met.items() if n >= min_count}
+            some = {p: n for p, n in together.items() if n >= min_count}
             assert [tuple(p) for p in pairs.tolist()] == sorted(some)
             assert count.tolist() == [some[p] for p in sorted(some)]
 
@@ -71,7 +71,7 @@ def atlas(tmp_path_factory):
         yield opened
 
 
-def test_edges_are_those_of_the_atlas(atlas):
+def test_edges_equal_those_of_the_atlas(atlas):
     table = atlas.table("CO_ACTIVATES").to_pylist()
     wanted = {(int(e["source"][4:]), int(e["target"][4:])): e["count"] for e in table}
     m = open_membership(atlas.folder, "top")
@@ -82,7 +82,7 @@ def test_edges_are_those_of_the_atlas(atlas):
     assert len(open_membership(atlas.folder, "top", tokens=7)) == 7
 
 
-def test_bad_input(atlas, tmp_path):
+def test_bad_input_is_refused(atlas, tmp_path):
     with pytest.raises(UnknownName, match="tap"):
         open_membership(atlas.folder, "tap")
     with pytest.raises(BadInput, match="999,999 tokens of top"):
@@ -116,18 +116,20 @@ def test_swaps_preserve_counts_of_tokens_and_features(within):
 def test_all_tables_of_these_counts_are_equally_likely():
     rows = [[0, 1], [0, 2], [1, 3], [2]]
     m = made(rows)
-    assert_fair(rows, [rows_of(swapped(m, seed, within_documents=False)) for seed in range(4000)])
+    assert_uniform(
+        rows, [rows_of(swapped(m, seed, within_documents=False)) for seed in range(4000)]
+    )
 
 
 def test_all_tables_of_a_document_are_equally_likely():
-    # Documents are independent, so many copies of one are as many draws.
+    # Documents are independent, so each copy of one is a draw.
     rows, copies = [[0, 1], [0, 2], [1, 3], [2]], 4000
     m = made(rows * copies, documents=np.repeat(np.arange(copies), len(rows)).tolist())
     drawn = rows_of(swapped(m, 0, within_documents=True))
-    assert_fair(rows, [drawn[at : at + len(rows)] for at in range(0, len(drawn), len(rows))])
+    assert_uniform(rows, [drawn[at : at + len(rows)] for at in range(0, len(drawn), len(rows))])
 
 
-def assert_fair(rows, draws):
+def assert_uniform(rows, draws):
     states = sorted(all_tables(rows))
     found = Counter(map(str, draws))
     assert len(states) > 10
@@ -136,7 +138,7 @@ def assert_fair(rows, draws):
 
 
 def all_tables(rows):
-    """Yield, as text, all tables with as many features on each token and tokens for each feature."""
+    """Yield, as text, all tables with the same counts of each token and of each feature."""
     wanted = Counter(f for row in rows for f in row)
     choices = [itertools.combinations(range(4), len(row)) for row in rows]
     for table in itertools.product(*choices):

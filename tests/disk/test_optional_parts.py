@@ -48,7 +48,7 @@ class CountStudy(Study):
 
 
 class StrictStudy(CountStudy):
-    """The same, with a part that must be stored."""
+    """The same study, with a part that must be stored."""
 
     optional_part = False
 
@@ -62,7 +62,7 @@ def features(results):
     return [one["features"] for one in results]
 
 
-def test_results_are_stored_where_that_is_possible(folder):
+def test_results_are_stored_where_possible(folder):
     assert features(run_study(CountStudy(), folder.path)) == [3, 2]
     recorded = RecordingProgress()
     assert features(run_study(CountStudy(), folder.path, progress=recorded)) == [3, 2]

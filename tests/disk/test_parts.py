@@ -1,4 +1,4 @@
-"""Parts are whole, checked against their manifest and the schema, and stale when outdated."""
+"""Parts are complete, match their manifest and the schema, and are stale when outdated."""
 
 import json
 import multiprocessing
@@ -54,7 +54,7 @@ def test_a_table_of_several_kinds_has_the_columns_of_all(folder):
     ]
 
 
-def test_the_hash_covers_content_and_not_time(tmp_path):
+def test_the_hash_depends_on_content_and_not_on_time(tmp_path):
     first = small_atlas(tmp_path / "a.atlas").sound().parts
     second = small_atlas(tmp_path / "b.atlas").sound().parts
     assert {k: p.manifest.hash for k, p in first.items()} == {
@@ -62,7 +62,7 @@ def test_the_hash_covers_content_and_not_time(tmp_path):
     }
 
 
-def test_a_changed_byte_is_found(folder):
+def test_a_changed_byte_is_reported(folder):
     path = folder.part("sae", "one") / "Feature.parquet"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -71,7 +71,7 @@ def test_a_changed_byte_is_found(folder):
         assemble(folder)
 
 
-def test_a_missing_file_is_found(folder):
+def test_a_missing_file_is_reported(folder):
     (folder.part("sae", "one") / "Feature.parquet").unlink()
     with pytest.raises(BrokenPart, match=r"its table Feature is missing.*--replace"):
         assemble(folder)
@@ -80,17 +80,17 @@ def test_a_missing_file_is_found(folder):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda said: said.update(format=2), "this version reads formats up to 1"),
-        (lambda said: said.update(seed=7), "has changed since it was written"),
-        (lambda said: said.pop("tables"), "cannot be read"),
-        (lambda said: said.update(unheard_of=1), "cannot be read"),
+        (lambda manifest: manifest.update(format=2), "this version reads formats up to 1"),
+        (lambda manifest: manifest.update(seed=7), "has changed since it was written"),
+        (lambda manifest: manifest.pop("tables"), "cannot be read"),
+        (lambda manifest: manifest.update(unheard_of=1), "cannot be read"),
     ],
 )
 def test_a_part_with_a_changed_manifest_is_broken_and_reported(folder, change, reason):
     path = folder.part("sae", "one") / "manifest.json"
-    said = json.loads(path.read_text())
-    change(said)
-    path.write_text(json.dumps(said))
+    manifest = json.loads(path.read_text())
+    change(manifest)
+    path.write_text(json.dumps(manifest))
     sound = folder.sound()
     assert reason in sound.broken["sae/one"]
     assert set(sound.stale) == {"statistics/one"}
@@ -121,7 +121,7 @@ def test_tables_outside_the_schema_are_lower_case(folder):
     assert part.table("notes").equals(data)
 
 
-def test_assembled_tables_are_the_schema(folder):
+def test_assembled_tables_have_the_columns_of_the_schema(folder):
     graph = assemble(folder)
     assert set(graph.tables) == {t.name for t in (*NODES, *EDGES)}
     for name, data in graph.tables.items():
@@ -211,17 +211,19 @@ def test_a_part_with_a_missing_ancestor_and_its_descendants_are_stale(folder):
     assert sound.saes == ["two"]
 
 
-def test_a_fingerprint_changes_with_the_parts_that_touch_its_sae_only(folder):
+def test_a_fingerprint_changes_only_with_the_parts_of_its_sae(folder):
     before = fingerprints(folder.sound())
-    whole = graph_fingerprint(folder.sound())
+    graph = graph_fingerprint(folder.sound())
     write_statistics(folder, read_manifest(folder.part("sae", "one")), [1, 1, 1])
     after = fingerprints(folder.sound())
     assert before["one"] != after["one"]
     assert before["two"] == after["two"]
-    assert graph_fingerprint(folder.sound()) != whole
+    assert graph_fingerprint(folder.sound()) != graph
 
 
-def test_a_new_meaning_of_a_stored_column_changes_what_is_built_from_it(folder, monkeypatch):
+def test_a_new_meaning_of_a_stored_column_changes_the_fingerprints_of_its_tables(
+    folder, monkeypatch
+):
     def hashes():
         sound = folder.sound()
         return fingerprints(sound), graph_fingerprint(sound), table_sources(sound)
@@ -255,7 +257,7 @@ def test_a_part_without_a_table_of_the_graph_changes_no_fingerprint(folder):
     assert fingerprints(folder.sound())["two"] != before[0]["two"]
 
 
-def test_tables_of_one_name_and_other_columns_are_joined(folder):
+def test_tables_of_the_same_name_and_different_columns_are_joined(folder):
     for kind, column in (("notes", "words"), ("remarks", "numbers")):
         tables = [("beside", pa.table({column: [1]}))]
         write_part(folder.part(kind, "one"), Manifest(kind, "one", saes=("one",)), tables)
@@ -279,7 +281,7 @@ def test_rows_of_an_sae(folder):
     assert rows("SAE", None)["name"].to_pylist() == ["one", "two"]
 
 
-def test_a_writer_killed_at_the_first_file_blocks_nobody(tmp_path):
+def test_a_writer_killed_at_the_first_file_does_not_prevent_a_new_atlas(tmp_path):
     (tmp_path / "a.atlas").mkdir()
     (tmp_path / "a.atlas" / ".atlas.json.new").write_text("{")
     assert Folder.create(tmp_path / "a.atlas").corpus is None
@@ -318,23 +320,23 @@ def test_an_atlas_has_one_corpus(folder):
         folder.set_corpus({"id": "decaf0", "name": "other", "documents": 4})
 
 
-def _hold(path, held, leave):
+def _hold(path, held, release):
     with Folder.open(path).writing():
         held.set()
-        leave.wait()
+        release.wait()
 
 
 def test_two_processes_may_not_write_at_once(folder):
     spawn = multiprocessing.get_context("spawn")
-    held, leave = spawn.Event(), spawn.Event()
-    other = spawn.Process(target=_hold, args=(folder.path, held, leave), daemon=True)
+    held, release = spawn.Event(), spawn.Event()
+    other = spawn.Process(target=_hold, args=(folder.path, held, release), daemon=True)
     other.start()
     try:
         held.wait()
         with pytest.raises(Locked, match="Another process is writing"), folder.writing():
             pass
     finally:
-        leave.set()
+        release.set()
         other.join()
     with folder.writing():
         pass
@@ -342,8 +344,8 @@ def test_two_processes_may_not_write_at_once(folder):
 
 def test_a_killed_writer_leaves_no_lock(folder):
     spawn = multiprocessing.get_context("spawn")
-    held, leave = spawn.Event(), spawn.Event()
-    other = spawn.Process(target=_hold, args=(folder.path, held, leave), daemon=True)
+    held, release = spawn.Event(), spawn.Event()
+    other = spawn.Process(target=_hold, args=(folder.path, held, release), daemon=True)
     other.start()
     held.wait()
     other.kill()

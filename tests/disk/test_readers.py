@@ -1,4 +1,4 @@
-"""A reader whose parts another process replaces: it reads one version, and damage is still found."""
+"""A reader whose parts another process replaces reads one version, and still detects damage."""
 
 import os
 import shutil
@@ -31,11 +31,11 @@ def replace(folder, features=7):
 
 def replacing(folder, monkeypatch, *, before, times=1):
     """Replace the SAE just before its table of a name is read."""
-    reading, left = Part.table, list(range(times))
+    reading, remaining = Part.table, list(range(times))
 
     def late(self, name):
-        if name == before and self.manifest.key == "sae/one" and left:
-            replace(folder, 7 + left.pop())
+        if name == before and self.manifest.key == "sae/one" and remaining:
+            replace(folder, 7 + remaining.pop())
         return reading(self, name)
 
     monkeypatch.setattr(Part, "table", late)
@@ -57,7 +57,7 @@ def test_a_table_is_read_from_the_new_parts(folder):
 
 @pytest.mark.parametrize("table", ["Model", "Feature", "IN_SAE"])
 def test_all_tables_of_a_graph_are_of_one_version(folder, monkeypatch, table):
-    """The first tables of the old version are read already."""
+    """Some tables of the old version were read before the replacement."""
     replacing(folder, monkeypatch, before=table)
     graph = Atlas.open(folder.path).graph_tables()
     assert len(ids(graph.tables["Feature"])) == 7
@@ -65,7 +65,7 @@ def test_all_tables_of_a_graph_are_of_one_version(folder, monkeypatch, table):
     assert graph.fingerprints == Atlas.open(folder.path).graph_tables().fingerprints
 
 
-def test_a_view_has_the_rows_that_its_name_stands_for(folder, monkeypatch):
+def test_a_view_has_the_rows_of_the_version_in_its_name(folder, monkeypatch):
     replacing(folder, monkeypatch, before="Feature")
     with Atlas.open(folder.path) as reader:
         assert reader.query(COUNT)["n"].to_pylist() == [7 + 2]
@@ -74,7 +74,7 @@ def test_a_view_has_the_rows_that_its_name_stands_for(folder, monkeypatch):
     assert len(list(folder.cache.glob("graph-*.kuzu"))) == 1
 
 
-def test_commands_read_again(folder, monkeypatch, tmp_path, capsys):
+def test_commands_read_replaced_parts_again(folder, monkeypatch, tmp_path, capsys):
     replacing(folder, monkeypatch, before="Feature")
     with pytest.raises(SystemExit) as done:
         main(["query", "--cypher", COUNT, "--atlas", str(folder.path), "--json", "--quiet"])
@@ -109,26 +109,26 @@ def test_damage_is_reported_and_not_read_again(folder, monkeypatch):
 
 
 def test_the_doctor_checks_the_new_part(folder, monkeypatch):
-    check, left = Part.check, [1]
+    check, remaining = Part.check, [1]
 
     def late(self):
-        if left:
-            left.pop()
+        if remaining:
+            remaining.pop()
             replace(folder)
         check(self)
 
     monkeypatch.setattr(Part, "check", late)
     faults = [c for c in checks(folder.path) if c.state == "fault"]
-    assert [f for f in faults if "replaced" in f.said] == []
+    assert [f for f in faults if "replaced" in f.message] == []
 
 
 def test_a_manifest_is_read_again_while_its_folder_is_renamed(folder, monkeypatch):
     away = folder.path / "away"
-    reading, left = read_manifest, [1]
+    reading, remaining = read_manifest, [1]
 
     def late(path):
-        if path == folder.part("sae", "one") and left:
-            left.pop()
+        if path == folder.part("sae", "one") and remaining:
+            remaining.pop()
             path.rename(away)
             try:
                 return reading(path)
@@ -142,8 +142,8 @@ def test_a_manifest_is_read_again_while_its_folder_is_renamed(folder, monkeypatc
     assert "sae/one" in sound.parts
 
 
-def test_the_new_folder_is_there_before_the_old_one_is_deleted(tmp_path, monkeypatch):
-    """Deleting a large folder takes long, and a reader would find no part meanwhile."""
+def test_the_new_folder_exists_before_the_old_one_is_deleted(tmp_path, monkeypatch):
+    """Deleting a large folder takes long, and meanwhile a reader would find no part."""
     path, seen, deleting = tmp_path / "part", [], shutil.rmtree
 
     def noted(folder, *args, **options):

@@ -185,6 +185,6 @@ def test_floors_of_an_sae():
         row("drawn", "trained", "a", random_model=True),
     ]
     assert floors_of(rows, "a") == ["drawn", "fa"]
-    assert floors_of(rows, "b") == ["loose"]  # none names it, so those of the same site and width
+    assert floors_of(rows, "b") == ["loose"]  # no floor names it: those of its site and width
     assert floors_of(rows, "fa") == []
     assert floors_of(rows, "absent") == []

@@ -18,7 +18,7 @@ from atlas.studies.study import Found
 
 @pytest.fixture
 def path(tmp_path):
-    """An atlas of parts without content: a, ab with tokens, and abc without."""
+    """Return an atlas of small parts: a and ab have tokens, abc has none."""
     folder = Folder.create(tmp_path / "x.atlas")
     for name in ("a", "ab", "abc"):
         for kind in ("sae", "tokens")[: 1 if name == "abc" else 2]:
@@ -70,7 +70,7 @@ def test_a_changed_input_makes_a_result_stale(path):
     assert "count/a" not in folder.sound().stale
 
 
-def test_missing_names_and_inputs_are_one_sentence(path):
+def test_a_missing_name_or_input_is_one_message(path):
     with pytest.raises(UnknownName, match="No SAE is named 'b'"):
         run_study(CountStudy(), path, ["b"])
     with pytest.raises(
@@ -84,7 +84,7 @@ def test_missing_names_and_inputs_are_one_sentence(path):
 
 @dataclass(frozen=True)
 class TwiceStudy(CountStudy):
-    """Counts within another study, and refers to the part that this writes."""
+    """A study that runs the count, and records the part of the count as its input."""
 
     kind: ClassVar[str] = "twice"
     resumes: ClassVar[bool] = True
@@ -122,7 +122,7 @@ def test_a_run_removes_its_scratch_folder_but_no_view(path):
     assert list(view.parent.iterdir()) == [view]
 
 
-def test_workers_give_the_same_parts(path, tmp_path):
+def test_workers_write_the_same_parts(path, tmp_path):
     import shutil
 
     copy = tmp_path / "copy.atlas"

@@ -1,4 +1,4 @@
-"""Workers on Ray: the same parts as one process makes, whatever befalls the workers."""
+"""Workers on Ray write the same parts as one process, also after crashes and errors."""
 
 import logging
 import os
@@ -36,8 +36,8 @@ HERE = Path(__file__).parent
 SUPPORT = HERE.with_name("support")
 
 
-class Heard:
-    """Keeps what it is told, and how far each stage came."""
+class Recorded:
+    """Progress that stores the messages, and the advance of each stage."""
 
     def __init__(self):
         self.sentences, self.stages = [], {}
@@ -60,8 +60,8 @@ class Heard:
         self.stages[self._title] += by
 
 
-class Stop(Heard):
-    """Leaves when so many shards are written."""
+class Stop(Recorded):
+    """Progress that interrupts a run after a number of written shards."""
 
     def __init__(self, path, *, written):
         super().__init__()
@@ -74,7 +74,7 @@ class Stop(Heard):
 
 @pytest.fixture(scope="module", autouse=True)
 def _environment():
-    """One token for all Rays of this module, none from home; and where workers find these files."""
+    """Set one Ray token for this module, and the path on which workers import these files."""
     with pytest.MonkeyPatch.context() as patch:
         for folder in (HERE, SUPPORT):
             patch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
@@ -85,7 +85,7 @@ def _environment():
 
 @pytest.fixture(scope="module")
 def cluster():
-    """The address of a running cluster."""
+    """Return the address of a running cluster."""
     running = subprocess.Popen(
         [sys.executable, str(SUPPORT / "ray_cluster.py")],
         stdin=subprocess.PIPE,
@@ -100,7 +100,7 @@ def cluster():
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread():
-    """Two workers on two CPUs have a thread each: the same number is taken alone, to compare."""
+    """Use one thread, as each of two workers on two CPUs does: sums depend on the number."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -109,33 +109,33 @@ def _one_thread():
 
 @pytest.fixture(scope="module")
 def wanted(tmp_path_factory):
-    """By whether codes are kept: the parts that one process makes of the light SAEs."""
+    """Return the parts that one process writes of the light SAEs, by whether codes are stored."""
     made = {}
-    for keep in (True, False):
+    for keep_codes in (True, False):
         path = tmp_path_factory.mktemp("alone") / "a.atlas"
-        work(path, keep=keep)
-        made[keep] = parts(path)
-    corpus = Corpus.open(Folder.open(path).corpus_file)  # the rest counts on this
+        work(path, keep_codes=keep_codes)
+        made[keep_codes] = parts(path)
+    corpus = Corpus.open(Folder.open(path).corpus_file)  # the tests below rely on this
     assert len(corpus) == BLOCKS
     assert any(d.text.startswith("she she") for d in corpus.block(MARKED_BLOCK))
     return made
 
 
-def work(path, lm=None, *, saes=None, keep=True, progress=None, **settings):
+def work(path, lm=None, *, saes=None, keep_codes=True, progress=None, **settings):
     """Run two SAEs over four blocks, each a shard."""
     return ingest(
         path,
         saes=saes or light_saes(),
         text=documents(),
         model=lm or marked(),
-        settings=Settings(shard_blocks=1, keep_codes=keep, **settings),
+        settings=Settings(shard_blocks=1, keep_codes=keep_codes, **settings),
         match=None,
-        progress=progress or Heard(),
+        progress=progress or Recorded(),
     )
 
 
 def parts(path):
-    """Return the hashes of all tables but those that name the atlas' uuid."""
+    """Return the hashes of all tables except those that contain the uuid of the atlas."""
     sound = Folder.open(path).sound()
     assert sound.stale == {}
     return {
@@ -148,34 +148,34 @@ def parts(path):
 def shards(path, sae):
     """Return the numbers of the finished shards of an unfinished run."""
     (run,) = (path / "runs").glob(f"{sae}-*")
-    kept = Checkpoint(run)
-    return {number for number in range(BLOCKS) if kept.finished(number)}
+    checkpoint = Checkpoint(run)
+    return {number for number in range(BLOCKS) if checkpoint.finished(number)}
 
 
 @pytest.mark.slow
-def test_workers_make_the_same_parts(tmp_path, cluster):
-    """Of a transformers model and SAEs of sae-lens."""
+def test_workers_write_the_same_parts(tmp_path, cluster):
+    """With a transformers model and SAEs of sae-lens."""
     saes = [open_sae(topk(seed=seed), name=f"top{seed}") for seed in (0, 1)]
     work(tmp_path / "a.atlas", model(), saes=saes)
-    heard = Heard()
-    work(tmp_path / "b.atlas", model(), saes=saes, ray=cluster, workers=2, progress=heard)
+    recorded = Recorded()
+    work(tmp_path / "b.atlas", model(), saes=saes, ray=cluster, workers=2, progress=recorded)
     assert parts(tmp_path / "b.atlas") == parts(tmp_path / "a.atlas")
     assert Folder.open(tmp_path / "b.atlas").runs() == []
-    assert [s for s in heard.sentences if "died" in s] == []
-    assert heard.stages["small: 2 SAEs"] == BLOCKS
+    assert [s for s in recorded.sentences if "died" in s] == []
+    assert recorded.stages["small: 2 SAEs"] == BLOCKS
 
 
 @pytest.mark.slow
 def test_workers_finish_a_run_and_a_killed_worker_costs_its_shard(tmp_path, cluster, wanted, capfd):
-    """Without kept codes: shards after that of the killed one wait to be counted in."""
+    """Codes are not stored: shards after the killed one are merged only after it is computed."""
     path = tmp_path / "a.atlas"
     with pytest.raises(KeyboardInterrupt):
-        work(path, keep=False, progress=Stop(path, written=1))
-    lm, heard = marked("wait", tmp_path / "pid"), Heard()
-    killed, over = [], threading.Event()
+        work(path, keep_codes=False, progress=Stop(path, written=1))
+    lm, recorded = marked("wait", tmp_path / "pid"), Recorded()
+    killed, finished = [], threading.Event()
 
     def kill():
-        while not over.wait(0.1):
+        while not finished.wait(0.1):
             if (tmp_path / "pid").exists():
                 killed.append(int((tmp_path / "pid").read_text()))
                 os.kill(killed[0], signal.SIGKILL)
@@ -184,12 +184,12 @@ def test_workers_finish_a_run_and_a_killed_worker_costs_its_shard(tmp_path, clus
     killer = threading.Thread(target=kill)
     killer.start()
     try:
-        work(path, lm, keep=False, ray=cluster, progress=heard)
+        work(path, lm, keep_codes=False, ray=cluster, progress=recorded)
     finally:
-        over.set()
+        finished.set()
         killer.join()
     assert len(killed) == 1
-    assert [s for s in heard.sentences if "died" in s] == [
+    assert [s for s in recorded.sentences if "died" in s] == [
         f"A worker died while computing shard {MARKED_BLOCK}; another takes over."
     ]
     assert parts(path) == wanted[False]
@@ -198,7 +198,7 @@ def test_workers_finish_a_run_and_a_killed_worker_costs_its_shard(tmp_path, clus
 
 @pytest.mark.slow
 def test_one_process_finishes_a_run_of_workers(tmp_path, wanted):
-    """By a Ray started here, which is gone afterwards."""
+    """The workers belong to a Ray that the run starts, and stops at its end."""
     import ray
 
     path = tmp_path / "a.atlas"
@@ -206,15 +206,15 @@ def test_one_process_finishes_a_run_of_workers(tmp_path, wanted):
         work(path, workers=2, progress=Stop(path, written=2))
     assert not ray.is_initialized()
     assert len(shards(path, "light1")) >= 2
-    heard = Heard()
-    work(path, progress=heard)
+    recorded = Recorded()
+    work(path, progress=recorded)
     assert parts(path) == wanted[True]
-    assert any("still to do" in sentence for sentence in heard.sentences)
+    assert any("still to do" in sentence for sentence in recorded.sentences)
 
 
 @pytest.fixture
 def two_threads(_one_thread):
-    """As many threads as a single worker has on two CPUs: sums of float32 depend on their number."""
+    """Use two threads, as a single worker on two CPUs does: float32 sums depend on the number."""
     torch.set_num_threads(2)
     yield
     torch.set_num_threads(1)
@@ -222,29 +222,29 @@ def two_threads(_one_thread):
 
 @pytest.mark.slow
 def test_a_shard_that_kills_every_worker_is_named(tmp_path, cluster, two_threads):
-    path, whole = tmp_path / "a.atlas", tmp_path / "whole.atlas"
+    path, reference = tmp_path / "a.atlas", tmp_path / "reference.atlas"
     with pytest.raises(AtlasError, match=f"3 workers died .* shard {MARKED_BLOCK}[.] .*stored"):
         work(path, marked("die"), ray=cluster, workers=1)
     assert shards(path, "light0") == set(range(MARKED_BLOCK))
-    for each in (path, whole):
+    for each in (path, reference):
         work(each)
-    assert parts(path) == parts(whole)
+    assert parts(path) == parts(reference)
 
 
 @pytest.mark.slow
-def test_an_error_in_a_worker_arrives_as_itself(tmp_path, cluster):
+def test_an_error_in_a_worker_is_raised_with_its_own_type(tmp_path, cluster):
     with pytest.raises(BadActivations, match=f"shard {MARKED_BLOCK};") as ours:
         work(tmp_path / "a.atlas", marked("nan"), ray=cluster, workers=1)
     assert ours.type is BadActivations
-    heard = Heard()
+    recorded = Recorded()
     with pytest.raises(ZeroDivisionError, match="the model would not") as foreign:
-        work(tmp_path / "a.atlas", marked("refuse"), ray=cluster, workers=3, progress=heard)
+        work(tmp_path / "a.atlas", marked("refuse"), ray=cluster, workers=3, progress=recorded)
     assert foreign.type is ZeroDivisionError
-    assert "Ray has 2 CPUs: using 2 workers instead of 3." in heard.sentences
+    assert "Ray has 2 CPUs: using 2 workers instead of 3." in recorded.sentences
 
 
 @pytest.mark.slow
-def test_objects_in_memory_go_to_workers_of_a_ray_that_is_there(tmp_path, cluster):
+def test_objects_in_memory_are_sent_to_workers_of_a_connected_ray(tmp_path, cluster):
     import ray
 
     def run(path, **settings):
@@ -270,7 +270,7 @@ def test_objects_in_memory_go_to_workers_of_a_ray_that_is_there(tmp_path, cluste
 
 
 @pytest.mark.slow
-def test_what_a_worker_cannot_open_is_a_sentence(tmp_path, cluster, monkeypatch):
+def test_an_object_that_a_worker_cannot_open_is_one_message(tmp_path, cluster, monkeypatch):
     here_only = types.ModuleType("here_only")
     exec("class Thing: pass", here_only.__dict__)
     monkeypatch.setitem(sys.modules, "here_only", here_only)
@@ -292,13 +292,13 @@ def test_what_a_worker_cannot_open_is_a_sentence(tmp_path, cluster, monkeypatch)
         ("somewhere", BadInput, "'somewhere' is not a valid address of a Ray cluster"),
     ],
 )
-def test_a_wrong_address_is_a_sentence(tmp_path, capfd, address, kind, message):
+def test_a_wrong_address_is_one_message(tmp_path, capfd, address, kind, message):
     with pytest.raises(kind, match=message):
         work(tmp_path / "a.atlas", ray=address)
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_command_without_the_extra_says_what_to_install(tmp_path, monkeypatch, capsys):
+def test_a_command_without_the_extra_reports_what_to_install(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "ray", None)
     text = tmp_path / "a.txt"
     text.write_text("Once upon a time there was a cat.\n\nShe was happy.")
@@ -317,7 +317,7 @@ def test_a_command_without_the_extra_says_what_to_install(tmp_path, monkeypatch,
     assert "pip install 'feature-atlas[ray]'" in capsys.readouterr().err
 
 
-def test_less_than_no_worker_is_refused(tmp_path):
+def test_a_negative_number_of_workers_is_refused(tmp_path):
     with pytest.raises(BadInput, match="workers is -1"):
         work(tmp_path / "a.atlas", workers=-1)
 
@@ -329,7 +329,7 @@ def test_ray_is_imported_only_for_workers():
 
 
 @pytest.mark.slow
-def test_tasks_of_a_study_run_on_a_cluster_too(tmp_path, cluster):
+def test_tasks_of_a_study_run_on_a_cluster(tmp_path, cluster):
     from counting_study import CountSettings, CountStudy
 
     folder = Folder.create(tmp_path / "x.atlas")
