@@ -11,7 +11,7 @@ last result. A module of this package has
     How many tries a run makes by default.
 ``def tries(folder: Path, *, seed: int, count: int) -> Iterator[Try]``
     The attack. ``folder`` is empty and its own; a module that needs what this
-    machine lacks raises ``Unavailable``.
+    machine does not have raises ``Unavailable``.
 
 and one line in ``ATTACKS``. The tests of the suite cover the same claims with few
 tries; the attacks repeat them until a rare failure would show.
@@ -58,4 +58,4 @@ class Try:
 
 
 class Unavailable(Exception):
-    """This machine lacks what the attack needs; the message names it."""
+    """This machine does not have what the attack needs; the message names it."""

@@ -69,7 +69,9 @@ def main() -> int:
     """Run the attacks that are named, or all."""
     parser = argparse.ArgumentParser(prog="attacks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"among {', '.join(ATTACKS)}")
-    parser.add_argument("--tries", type=int, help="how many, in place of each attack's own number")
+    parser.add_argument(
+        "--tries", type=int, help="number of tries of each attack, instead of its own"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--markdown", action="store_true", help="print the table of docs/attacks.md"

@@ -19,7 +19,7 @@ from ingest.sae.autoencoder import open_sae
 from ingest.settings import Settings
 
 TITLE = "one file of an atlas flipped, zeroed, cut or extended"
-CLAIM = "the command or `atlas doctor` reports it, or every answer is as before"
+CLAIM = "the command or `atlas doctor` reports it, or every answer is unchanged"
 TRIES = 200
 
 QUERIES = (
@@ -66,13 +66,13 @@ def outcome(path: Path, wanted: list[Any], name: str) -> Try:
         same = answers(path) == wanted
     except AtlasError as error:
         return Try(name, True, f"reported: {str(error)[:80]}")
-    except Exception as error:  # noqa: BLE001 - any other is a traceback: what an attack searches for
+    except Exception as error:  # noqa: BLE001 - the attack searches for tracebacks
         return Try(name, False, f"{type(error).__name__}: {error}")
     return Try(name, same or bool(faults), f"doctor: {faults}" if faults else "")
 
 
 def answers(path: Path) -> list[Any]:
-    """Return what the queries answer."""
+    """Return the answers of the queries."""
     with Atlas.open(path) as atlas:
         return [atlas.query(cypher).to_pydict() for cypher in QUERIES]
 

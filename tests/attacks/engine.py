@@ -14,7 +14,7 @@ from query_fuzz import RandomGraph, embedded_answers, queries, wrong
 from attacks import Try
 
 TITLE = "random multi-hop, optional, ordered and aggregating queries"
-CLAIM = "every answer equals that of a brute force"
+CLAIM = "every answer equals the answer of a brute force"
 TRIES = 2000
 EACH = 20
 
@@ -25,10 +25,10 @@ def tries(folder: Path, *, seed: int, count: int) -> Iterator[Try]:
     for number in range(-(-count // EACH)):
         rng = random.Random(f"{seed}/{number}")
         graph = RandomGraph.draw(rng)
-        asked = list(queries(rng, min(EACH, count - number * EACH)))
-        with tempfile.TemporaryDirectory(dir=folder) as place:
-            found = embedded_answers(graph, asked, Path(place, "fuzz.db"), engine=engine)
-        failed = {w[0]: w for w in wrong(graph, asked, found, trails=False)}
-        for query in asked:
+        drawn = list(queries(rng, min(EACH, count - number * EACH)))
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            found = embedded_answers(graph, drawn, Path(scratch, "fuzz.db"), engine=engine)
+        failed = {w[0]: w for w in wrong(graph, drawn, found, trails=False)}
+        for query in drawn:
             bad = failed.get(query.cypher)
             yield Try(f"graph {number}", bad is None, "" if bad is None else repr(bad)[:300])

@@ -12,8 +12,8 @@ from hostile_folders import make, model_damages, sae_damages
 from atlas.cli.main import main
 from attacks import Try
 
-TITLE = "hostile folders of SAEs and models"
-CLAIM = "one message, or an ingest; no traceback, no code run, no half atlas"
+TITLE = "folders of SAEs and models that are damaged, mistyped or malicious"
+CLAIM = "one message, or an ingest; no traceback, no code run, no partial atlas"
 TRIES = 120
 
 
@@ -24,14 +24,14 @@ def tries(folder: Path, *, seed: int, count: int) -> Iterator[Try]:
     text = folder / "text.txt"
     text.write_text("Once upon a time there was a little girl.\n" * 5, "utf-8")
     for kind, name, damage in chosen:
-        with tempfile.TemporaryDirectory(dir=folder) as place:
-            yield one(Path(place), text, kind, name, damage)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            yield one(Path(scratch), text, kind, name, damage)
 
 
-def one(place: Path, text: Path, kind: str, name: str, damage: object) -> Try:
+def one(scratch: Path, text: Path, kind: str, name: str, damage: object) -> Try:
     """Ingest from one damaged pair of folders."""
-    sae, model = make(place, kind, damage)  # type: ignore[arg-type]
-    atlas, out, err = place / "a.atlas", io.StringIO(), io.StringIO()
+    sae, model = make(scratch, kind, damage)  # type: ignore[arg-type]
+    atlas, out, err = scratch / "a.atlas", io.StringIO(), io.StringIO()
     command = [
         "ingest",
         "--sae",
@@ -50,9 +50,9 @@ def one(place: Path, text: Path, kind: str, name: str, damage: object) -> Try:
         code: object = 0
     except SystemExit as error:
         code = error.code
-    except BaseException as error:  # noqa: BLE001  # any escape is what is looked for
+    except BaseException as error:  # noqa: BLE001  # the attack searches for any escape
         return Try(f"{kind} {name}", False, f"{type(error).__name__}: {str(error)[:120]}")
-    ran = [p.name for p in (place / "pickle-ran", place / "code-ran") if p.exists()]
+    ran = [p.name for p in (scratch / "pickle-ran", scratch / "code-ran") if p.exists()]
     message = err.getvalue().strip().splitlines()[-1:] or [""]
     fine = code in (0, 1, 2) and not ran and "Traceback" not in err.getvalue()
     fine &= code == 0 or (bool(message[0]) and not (atlas / "parts").exists())

@@ -76,9 +76,9 @@ def prepare(action: str, disk: Path, complete: Path) -> tuple[Path, Path]:
     return disk / "a.atlas", disk / "out"
 
 
-def run(server: ForkServer, action: str, *places: Path | str) -> tuple[dict[str, Any], str]:
+def run(server: ForkServer, action: str, *folders: Path | str) -> tuple[dict[str, Any], str]:
     """Run an action in a process; return its outcome, and what is wrong with how it ended."""
-    process = server.start(action, *map(str, places))
+    process = server.start(action, *map(str, folders))
     printed, errors = process.communicate()
     if process.returncode:
         reason = errors.strip().splitlines()[-1:] or ["no message"]
@@ -91,7 +91,7 @@ def run(server: ForkServer, action: str, *places: Path | str) -> tuple[dict[str,
 
 def reference(server: ForkServer, action: str, disk: Path, complete: Path) -> tuple[Any, int, int]:
     """Return the result with enough room, and the bytes in use before and at most."""
-    places = prepare(action, disk, complete)
+    folders = prepare(action, disk, complete)
     before = used(disk)
     most = [before]
     ended = threading.Event()
@@ -102,7 +102,7 @@ def reference(server: ForkServer, action: str, disk: Path, complete: Path) -> tu
 
     watching = threading.Thread(target=watch)
     watching.start()
-    outcome, wrong = run(server, action, *places)
+    outcome, wrong = run(server, action, *folders)
     ended.set()
     watching.join()
     assert "result" in outcome, f"{action}: {wrong or outcome}"
@@ -115,7 +115,7 @@ def attack(
 ) -> Try:
     """Fill the disk once a random number of bytes is in use, or leave only that room from the start."""
     result, before, most = wanted
-    places = prepare(action, disk, complete)
+    folders = prepare(action, disk, complete)
     moment = draw.randint(0, most - before)
     slack, per_chunk = draw.randint(0, SLACK), action not in CHECKED and draw.random() < 0.5
     ended = threading.Event()
@@ -125,18 +125,18 @@ def attack(
         while used(disk) < before + moment:
             if ended.wait(POLL):
                 return
-        fill(filler, leave=slack)
+        fill(filler, spare=slack)
 
     if per_chunk:
-        fill(filler, leave=moment)
+        fill(filler, spare=moment)
     filling = threading.Thread(target=fill_later) if not per_chunk else threading.Thread()
     filling.start()
-    outcome, wrong = run(server, action, *places)
+    outcome, wrong = run(server, action, *folders)
     ended.set()
     filling.join()
     wrong = wrong or unsound(disk, outcome, result)
     filler.unlink(missing_ok=True)
-    again, failed = run(server, action, *places)
+    again, failed = run(server, action, *folders)
     if not wrong and again.get("result") != result:
         wrong = f"run again: {failed or again.get('message') or 'other results'}"
     how = f"{moment >> 10:,} KiB free" if per_chunk else f"filled after {moment >> 10:,} KiB"
@@ -144,7 +144,7 @@ def attack(
 
 
 def unsound(disk: Path, outcome: dict[str, Any], result: Any) -> str:
-    """Return what is wrong after a run on a full disk; empty if nothing is."""
+    """Return what is wrong after a run on a full disk, or an empty text."""
     if "result" in outcome and outcome["result"] != result:
         return "finished with other results"
     if "message" in outcome and not any(w in outcome["message"] for w in ("full", "free")):
@@ -173,10 +173,10 @@ def used(disk: Path) -> int:
     return (found.f_blocks - found.f_bfree) * found.f_frsize
 
 
-def fill(filler: Path, *, leave: int) -> None:
-    """Write a file until only ``leave`` bytes are free."""
+def fill(filler: Path, *, spare: int) -> None:
+    """Write a file until only ``spare`` bytes are free."""
     found = os.statvfs(filler.parent)
-    rest = found.f_bavail * found.f_frsize - leave
+    rest = found.f_bavail * found.f_frsize - spare
     with filler.open("wb", buffering=0) as file:
         try:
             while rest > 0:

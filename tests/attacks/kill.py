@@ -1,4 +1,4 @@
-"""Kill an ingest at random moments, damage nothing, and give the same command again."""
+"""Kill an ingest at random moments, damage nothing, and run the same command again."""
 
 import random
 import subprocess
@@ -13,39 +13,39 @@ from atlas.disk.folder import Folder
 from atlas.doctor import checks
 from attacks import Try
 
-TITLE = "an ingest killed twice at random moments, then given again"
-CLAIM = "no fault between; at the end the same tables as without a kill"
+TITLE = "an ingest killed twice at random moments, then run again"
+CLAIM = "no fault in between; the final tables equal those without a kill"
 TRIES = 20
 
 PROGRAM = Path(__file__).parents[1] / "support" / "slow_ingest.py"
 
 
 def tries(folder: Path, *, seed: int, count: int) -> Iterator[Try]:
-    """Kill and resume, codes stored and dropped in turn."""
+    """Kill and resume ingests that store or drop their codes."""
     draw = random.Random(seed)
     wanted = {}
-    for keep in ("keep", "drop"):
-        work(folder / keep, keep=keep == "keep")
-        wanted[keep] = hashes(folder / keep)
+    for codes in ("keep", "drop"):
+        work(folder / codes, keep=codes == "keep")
+        wanted[codes] = hashes(folder / codes)
     for number in range(count):
-        keep = draw.choice(("keep", "drop"))
+        codes = draw.choice(("keep", "drop"))
         path = folder / f"{number}.atlas"
-        moments = [killed(path, keep, draw) for _ in range(2)]
+        moments = [killed(path, codes, draw) for _ in range(2)]
         faults = (
             [c.about for c in checks(path) if c.state == "fault"]
             if (path / "atlas.json").exists()
             else []
         )
-        work(path, keep=keep == "keep")
-        same = hashes(path) == wanted[keep] and not Folder.open(path).runs()
-        yield Try(f"{keep}, killed after {moments} lines", same and not faults, ", ".join(faults))
+        work(path, keep=codes == "keep")
+        same = hashes(path) == wanted[codes] and not Folder.open(path).runs()
+        yield Try(f"{codes}, killed after {moments} lines", same and not faults, ", ".join(faults))
 
 
-def killed(path: Path, keep: str, draw: random.Random) -> int:
-    """Start the ingest, kill it after some lines of progress, and return how many."""
+def killed(path: Path, codes: str, draw: random.Random) -> int:
+    """Start the ingest, kill it after some lines of progress, and return their number."""
     lines = draw.randint(0, 40)
     with subprocess.Popen(
-        [sys.executable, str(PROGRAM), str(path), "1", keep],
+        [sys.executable, str(PROGRAM), str(path), "1", codes],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     ) as running:
@@ -58,7 +58,7 @@ def killed(path: Path, keep: str, draw: random.Random) -> int:
 
 
 def hashes(path: Path) -> dict[str, dict[str, str]]:
-    """Return the checksums of the tables of numbers; those of ``sae`` hold the uuid."""
+    """Return the checksums of the tables of numbers; those of ``sae`` contain the UUID."""
     return {
         key: {name: t.sha256 for name, t in part.manifest.tables.items()}
         for key, part in Folder.open(path).sound().parts.items()

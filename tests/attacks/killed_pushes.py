@@ -15,8 +15,8 @@ from atlas.stores import Graph
 from attacks import Try
 from attacks.servers import Attacked, serving
 
-TITLE = "kill -9 of a push to Neo4j while a reader asks for table after table"
-CLAIM = "each answer has each SAE as before or as after, complete; the next push finishes"
+TITLE = "kill -9 of a push to Neo4j while a reader requests table after table"
+CLAIM = "each answer has the old or the new version of each SAE, complete; the next push finishes"
 TRIES = 10
 
 VERSIONS = ({"a1": "v1", "a2": "v1", "b1": "v1"}, {"a1": "v2", "a2": "v2", "c1": "v1"})
@@ -24,7 +24,7 @@ READ = ("SAE", "Feature", "Example", "FIRES_ON", "SHOWN_BY", "CO_ACTIVATES")
 
 
 def tries(folder: Path, *, seed: int, count: int) -> Iterator[Try]:
-    """Push one of two graphs in place of the other, in turn."""
+    """Replace each of two graphs by the other, in turn."""
     draw = random.Random(seed)
     with serving(folder) as server:
         put(server.store, edge_graph(VERSIONS[0]))
@@ -59,9 +59,9 @@ class Reader(threading.Thread):
             for name in READ:
                 try:
                     rows = self._store.table(name).to_pylist()
-                except Locked:  # changed each time it was read
+                except Locked:  # it changed at each attempt to read
                     continue
-                except Exception as error:  # noqa: BLE001 - any other is what the attack searches for
+                except Exception as error:  # noqa: BLE001 - the attack searches for any other
                     self.wrong = self.wrong or f"reader: {type(error).__name__}: {error}"
                     continue
                 self.answers += 1
@@ -78,7 +78,7 @@ class Reader(threading.Thread):
 
 
 def mixture(name: str, rows: list[dict[str, object]], graphs: list[Graph]) -> str:
-    """Return which SAE's rows are those of no graph; of one that not all have, none is right too."""
+    """Return the SAE whose rows are those of no graph; no rows are right if a graph does not have it."""
     of = schema.table(name)
     key = of.keys[0]
     saes = {sae for graph in graphs for sae in graph.fingerprints}

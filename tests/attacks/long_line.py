@@ -9,7 +9,7 @@ from pathlib import Path
 
 from attacks import Try
 
-TITLE = "a text of one line of 100 MB, 20,000 tokens of it asked for, in 8 GiB of address space"
+TITLE = "a text of one line of 100 MB, 20,000 tokens of it requested, in 8 GiB of address space"
 CLAIM = "an ingest, or one message"
 TRIES = 2
 
@@ -37,15 +37,15 @@ print(f"{peak // 1024} MiB at most")
 
 
 def tries(folder: Path, *, seed: int, count: int) -> Iterator[Try]:
-    """Take a line of words, then one without a space, in turn."""
+    """Ingest a line of words and a line without a space, in turn."""
     for number in range(count):
         words = WORDS[number % len(WORDS)]
         text = folder / f"{number}.txt"
         text.write_text(words * (LINE // len(words)) + "\n", "utf-8")
-        asked = [str(text), str(folder / f"{number}.atlas"), LIMIT, TOKENS]
+        arguments = [str(text), str(folder / f"{number}.atlas"), LIMIT, TOKENS]
         try:
             done = subprocess.run(
-                [sys.executable, "-c", PROGRAM, json.dumps(asked)],
+                [sys.executable, "-c", PROGRAM, json.dumps(arguments)],
                 env=os.environ,
                 capture_output=True,
                 text=True,

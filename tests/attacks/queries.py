@@ -1,4 +1,4 @@
-"""Queries put together to write, load, call or run twice, past the guard of the stores.
+"""Queries that try to write, load, call or run twice, past the guard of the stores.
 
 Each accepted query runs on an embedded store. A query survives if the guard or the
 engine refuses it, or if it runs and neither the graph nor the folder nor the answer
@@ -91,7 +91,7 @@ def tries(folder: Path, *, seed: int, count: int) -> Iterator[Try]:
     secret = folder / "secret.csv"
     secret.write_text("hidden-4711\n", "utf-8")
     store = KuzuStore.open(folder / "graph.kuzu", graph=make_graph)
-    whole = {n: store.table(n) for n in ("SAE", "Feature")}
+    tables = {n: store.table(n) for n in ("SAE", "Feature")}
     rng = random.Random(seed)
     with contextlib.chdir(folder):
         for number in range(count):
@@ -101,18 +101,18 @@ def tries(folder: Path, *, seed: int, count: int) -> Iterator[Try]:
             except AtlasError:
                 yield Try(f"query {number}", True, "refused")
                 continue
-            except Exception as error:  # noqa: BLE001  # any other escape is what is looked for
+            except Exception as error:  # noqa: BLE001  # the attack searches for any other escape
                 yield Try(
                     f"query {number}", False, f"{text!r}: {type(error).__name__}: {error}"[:300]
                 )
                 continue
             read = "hidden-4711" in repr(answer.to_pylist())
-            made = [n for n in os.listdir(folder) if not n.startswith(("graph.kuzu", "secret"))]
+            files = [n for n in os.listdir(folder) if not n.startswith(("graph.kuzu", "secret"))]
             same = store.is_sound(complete=True) and all(
-                store.table(n).equals(t) for n, t in whole.items()
+                store.table(n).equals(t) for n, t in tables.items()
             )
-            fine = same and not read and not made
+            fine = same and not read and not files
             yield Try(
-                f"query {number}", fine, "ran" if fine else f"{text!r}: {made} {read} {same}"[:300]
+                f"query {number}", fine, "ran" if fine else f"{text!r}: {files} {read} {same}"[:300]
             )
     store.close()

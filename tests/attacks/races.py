@@ -13,10 +13,8 @@ from atlas.disk.parts import Manifest, read_manifest, write_part
 from atlas.errors import AtlasError, Locked
 from attacks import Try
 
-TITLE = "four processes begin one atlas; a part is read while it is replaced"
-CLAIM = (
-    "one uuid and one corpus; a reader gets one version or a message that names the other process"
-)
+TITLE = "four processes start one atlas; a part is read while it is replaced"
+CLAIM = "one uuid and one corpus; a reader receives one version or a message that names the other process"
 TRIES = 40
 
 
@@ -28,35 +26,35 @@ def tries(folder: Path, *, seed: int, count: int) -> Iterator[Try]:
 
 
 def begin(path: Path) -> Try:
-    """Let four processes create the atlas at ``path``, each with a corpus of its own."""
+    """Let four processes create the atlas at ``path``, each with its own corpus."""
     context = multiprocessing.get_context("fork")
-    said: Queue[str] = context.Queue()  # type: ignore[assignment]
+    outcomes: Queue[str] = context.Queue()  # type: ignore[assignment]
     together = context.Barrier(4)
-    running = [context.Process(target=_begin, args=(path, n, together, said)) for n in range(4)]
+    running = [context.Process(target=_begin, args=(path, n, together, outcomes)) for n in range(4)]
     for process in running:
         process.start()
-    got = [said.get(timeout=60) for _ in running]
+    found = [outcomes.get(timeout=60) for _ in running]
     for process in running:
         process.join()
     folder = Folder.open(path)
     corpus = (folder.corpus or {}).get("id")
-    owners = [g for g in got if g.startswith("mine")]
-    right = all(g.startswith(("mine", "Locked", "Mismatch")) for g in got)
+    owners = [g for g in found if g.startswith("mine")]
+    right = all(g.startswith(("mine", "Locked", "Mismatch")) for g in found)
     same = owners == [f"mine {folder.uuid} {corpus}"] or (not owners and corpus is None)
-    return Try("begin", right and same, "; ".join(sorted(got)))
+    return Try("begin", right and same, "; ".join(sorted(found)))
 
 
-def _begin(path: Path, number: int, together: Barrier, said: "Queue[str]") -> None:
+def _begin(path: Path, number: int, together: Barrier, outcomes: "Queue[str]") -> None:
     together.wait()
     try:
         folder = Folder.create(path)
         with folder.writing():
             folder.set_corpus({"id": str(number), "name": "text", "documents": 1})
-        said.put(f"mine {folder.uuid} {number}")
+        outcomes.put(f"mine {folder.uuid} {number}")
     except AtlasError as error:
-        said.put(type(error).__name__)
-    except Exception as error:  # noqa: BLE001 - a traceback is what an attack searches for
-        said.put(f"traceback: {error!r}")
+        outcomes.put(type(error).__name__)
+    except Exception as error:  # noqa: BLE001 - the attack searches for tracebacks
+        outcomes.put(f"traceback: {error!r}")
 
 
 def replace(path: Path) -> Try:

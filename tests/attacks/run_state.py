@@ -1,4 +1,4 @@
-"""Damage one file of an unfinished run, and give the same command again."""
+"""Damage one file of an unfinished run, and run the same command again."""
 
 import random
 import shutil
@@ -23,35 +23,35 @@ TRIES = 60
 
 
 def tries(folder: Path, *, seed: int, count: int) -> Iterator[Try]:
-    """Damage copies of two unfinished runs, codes stored and dropped in turn."""
+    """Damage copies of two unfinished runs: one that stores codes, and one that drops them."""
     draw = random.Random(seed)
     wanted, unfinished = {}, {}
-    for keep in ("keep", "drop"):
-        work(folder / keep, keep=keep == "keep")
-        wanted[keep] = hashes(folder / keep)
-        unfinished[keep] = interrupted(folder / f"{keep}.unfinished", keep)
+    for codes in ("keep", "drop"):
+        work(folder / codes, keep=codes == "keep")
+        wanted[codes] = hashes(folder / codes)
+        unfinished[codes] = interrupted(folder / f"{codes}.unfinished", codes)
     for number in range(count):
-        keep = draw.choice(("keep", "drop"))
+        codes = draw.choice(("keep", "drop"))
         copy = folder / f"{number}.atlas"
-        shutil.copytree(unfinished[keep], copy)
+        shutil.copytree(unfinished[codes], copy)
         files = sorted(p for p in (copy / "runs").rglob("*") if p.is_file() and p.stat().st_size)
         file = draw.choice(files)
-        name = f"{keep}, {file.name} {damage(file, draw)}"
+        name = f"{codes}, {file.name} {damage(file, draw)}"
         try:
             if draw.random() < 0.5:
-                resumed(copy)
-            work(copy, keep=keep == "keep")
-            same = hashes(copy) == wanted[keep] and not Folder.open(copy).runs()
+                check_resume_is_refused(copy)
+            work(copy, keep=codes == "keep")
+            same = hashes(copy) == wanted[codes] and not Folder.open(copy).runs()
             yield Try(name, same, "" if same else "other tables")
         except AtlasError as error:
             yield Try(name, True, f"reported: {str(error)[-100:]}")
-        except Exception as error:  # noqa: BLE001 - any other is a traceback: what an attack searches for
+        except Exception as error:  # noqa: BLE001 - the attack searches for tracebacks
             yield Try(name, False, f"{type(error).__name__}: {error}"[:200])
         shutil.rmtree(copy)
 
 
-def resumed(path: Path) -> None:
-    """Ask for the rest without the objects in memory; that is refused, whatever is damaged."""
+def check_resume_is_refused(path: Path) -> None:
+    """Resume without the SAEs in memory, which is refused whatever is damaged."""
     try:
         resume_all(path, saes=(), progress=SILENT)
     except AtlasError:
@@ -59,16 +59,16 @@ def resumed(path: Path) -> None:
     raise AssertionError("a run of objects in memory was resumed")
 
 
-def interrupted(path: Path, keep: str) -> Path:
-    """Kill an ingest once it has some finished shards, and return its folder."""
+def interrupted(path: Path, codes: str) -> Path:
+    """Kill an ingest after some shards are finished, and return its folder."""
     with subprocess.Popen(
-        [sys.executable, str(PROGRAM), str(path), "1", keep],
+        [sys.executable, str(PROGRAM), str(path), "1", codes],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     ) as running:
         assert running.stdout is not None
         for _ in running.stdout:
-            if len(list((path / "runs").glob("*/*.npz"))) >= (6 if keep == "keep" else 2):
+            if len(list((path / "runs").glob("*/*.npz"))) >= (6 if codes == "keep" else 2):
                 break
         running.kill()
     return path

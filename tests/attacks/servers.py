@@ -1,4 +1,4 @@
-"""What attacks on a Neo4j server share: a server of their own, and what it must hold."""
+"""What attacks on a Neo4j server share: a server of their own, and checks of its content."""
 
 import json
 import os
@@ -37,7 +37,7 @@ class Attacked:
         return Neo4jStore(Bolt(self.own.server.url, **self.login), wait=60)
 
     def pusher(self, moment: str, versions: Mapping[str, str]) -> "subprocess.Popen[str]":
-        """Start a process that pushes, and kills itself at a moment; ``inf`` is never."""
+        """Start a process that pushes, and kills itself at a moment; with ``inf`` never."""
         server = self.own.server
         env = {
             "NEO4J_URI": server.url,
@@ -52,7 +52,7 @@ class Attacked:
             text=True,
         )
 
-    def ask(self, cypher: str) -> list[list[Any]]:
+    def rows(self, cypher: str) -> list[list[Any]]:
         """Return the rows of a query on a connection of its own."""
         server = self.own.server
         auth = (server.username, server.password)
@@ -60,21 +60,21 @@ class Attacked:
             return [list(r) for r in driver.execute_query(cypher).records]
 
     def between(self, before: Graph, after: Graph) -> str:
-        """Return what is wrong if each SAE must be shown as one of two graphs has it."""
+        """Return what is wrong if each SAE must be that of one of two graphs."""
         return _wrong(lambda: assert_whole(self.store, [before, after]))
 
     def finished(self, graph: Graph) -> str:
-        """Push a graph; return what is wrong if all of it, and nothing else, must be there."""
+        """Push a graph; return what is wrong if the server must show it and nothing else."""
         put(self.store, graph)
         return self.shows(graph)
 
     def shows(self, graph: Graph) -> str:
-        """Return what is wrong if all of a graph, and nothing else, must be there."""
-        return _wrong(lambda: assert_shows(self.store, graph)) or self.left()
+        """Return what is wrong if the server must show a graph and nothing else."""
+        return _wrong(lambda: assert_shows(self.store, graph)) or self.remaining()
 
-    def left(self) -> str:
-        """Return what pushes have not removed, in words; empty if there is none."""
-        found = leftovers(self.ask)
+    def remaining(self) -> str:
+        """Describe what pushes have not removed; an empty text if there is none."""
+        found = leftovers(self.rows)
         return f"{len(found)} nodes that belong to nothing" if found else ""
 
 

@@ -43,7 +43,7 @@ def tries(folder: Path, *, seed: int, count: int) -> Iterator[Try]:
 
 
 def difference(server: Attacked, graphs: list[Graph]) -> str:
-    """Return the first table that does not hold the rows of both graphs, each once."""
+    """Return the first table that does not have the rows of both graphs, each once."""
     for of in (*schema.NODES, *schema.EDGES):
         table = pa.concat_tables([graph.tables[of.name] for graph in graphs])
         rows = {tuple(row[k] for k in of.keys): row for row in table.to_pylist()}
@@ -52,4 +52,4 @@ def difference(server: Attacked, graphs: list[Graph]) -> str:
     wanted = {s: StoredSae(g.atlas, f) for g in graphs for s, f in g.fingerprints.items()}
     if server.store.contents() != wanted:
         return "other SAEs are shown"
-    return server.left()
+    return server.remaining()

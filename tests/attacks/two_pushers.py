@@ -11,7 +11,10 @@ from attacks import Try
 from attacks.servers import serving
 
 TITLE = "two processes push different states of one atlas to one Neo4j server"
-CLAIM = "both end, or one says that another process writes; one of the two states is there, whole"
+CLAIM = (
+    "both finish, or one reports that another process is writing; "
+    "the server holds one of the two states, complete"
+)
 TRIES = 5
 
 
