@@ -7,9 +7,9 @@ Use it around a change that must not alter any result::
     python tests/record write REUSED.json --reuse DIR
     python tests/record compare OLD.json NEW.json
 
-``write`` builds the atlases that the folder does not have. ``--reuse`` builds nothing: atlases of
-older code are opened by the code at hand. ``--skip-demo`` leaves out the demo atlas, and
-``--only`` takes the atlases it names. ``compare`` prints each difference by name, and exits with 1
+``write`` builds the atlases that the folder does not have. ``--reuse`` builds nothing: this code
+opens atlases of older code. ``--skip-demo`` excludes the demo atlas, and
+``--only`` selects atlases by name. ``compare`` prints each difference by name, and exits with 1
 if there is one. Outputs of the commands that build are not compared where atlases were reused.
 
 A record is one sorted JSON file. Its entries are:
@@ -26,8 +26,8 @@ of the Parquet file. These vary from run to run, and are normalised or dropped:
 - the name of an embedded view, and the columns ``_generation`` and ``_fingerprint`` of exports,
   which follow from the hashes of parts;
 - hashes of parts, and checksums of files: they cover paths, and the bytes of Parquet;
-- absolute paths, of which the last name remains; dates, durations, versions of libraries;
-- free disk space and the state of the machine, which ``doctor`` reports beside the atlas.
+- absolute paths, of which only the last name is recorded; dates, durations, versions of libraries;
+- free disk space and the state of the machine, which ``doctor`` reports together with the atlas.
 
 The order of rows is not normalised, and no number is rounded.
 """
@@ -50,7 +50,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from commands import ALL, COMMANDS, NAMES, ONE, TWO
 from contents import normalised, of_atlas, of_folder, short
-from running import ROOT, announce, build, questions, run
+from running import ROOT, announce, build, named_queries, run
 
 SCHEMA = ROOT / "docs" / "make_schema.py"
 
@@ -66,16 +66,16 @@ def write(record: Path, folder: Path, atlases: list[str], *, reuse: bool) -> Non
         if built.exists():
             printed = json.loads(built.read_text("utf-8"))
         elif reuse:
-            sys.exit(f"{folder} has no whole atlas {atlas!r}.")
+            sys.exit(f"{folder} has no complete atlas {atlas!r}.")
         else:
-            shutil.rmtree(path, ignore_errors=True)  # begun and not finished
+            shutil.rmtree(path, ignore_errors=True)  # an unfinished build
             printed = build(atlas, folder)
         if not reuse:
-            shutil.rmtree(path / "cache", ignore_errors=True)  # views are made by this code
+            shutil.rmtree(path / "cache", ignore_errors=True)  # views must be built by this code
             found |= {f"{atlas}: build {k}": short(normalised(v)) for k, v in printed.items()}
         found |= {f"{atlas}: {name}": value for name, value in of_atlas(path)}
         names = NAMES[atlas]
-        for label, words in questions(names):
+        for label, words in named_queries(names):
             found[f"{atlas}: query {label}"] = short(normalised(run(words, path)), 3000)
         for label, (of, words) in COMMANDS.items():
             if atlas not in of:
@@ -92,7 +92,7 @@ def write(record: Path, folder: Path, atlases: list[str], *, reuse: bool) -> Non
 
 
 def differences(old: Any, new: Any, where: str = "") -> Iterator[str]:
-    """Go through what differs between two values."""
+    """Yield a line for each difference between two values."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(old | new):
             yield from differences(old.get(key), new.get(key), f"{where} {key}")
@@ -129,21 +129,21 @@ def main() -> int:
     writing = commands.add_parser("write")
     writing.add_argument("record", type=Path)
     folder = writing.add_mutually_exclusive_group()
-    folder.add_argument("--atlases", type=Path, help="Folder; atlases it lacks are built.")
+    folder.add_argument("--atlases", type=Path, help="Folder; missing atlases are built.")
     folder.add_argument("--reuse", type=Path, help="Folder; nothing is built.")
     writing.add_argument("--skip-demo", action="store_true")
     writing.add_argument("--only", nargs="+", choices=ALL, default=list(ALL))
     comparing = commands.add_parser("compare")
     comparing.add_argument("old", type=Path)
     comparing.add_argument("new", type=Path)
-    asked = parser.parse_args()
-    if asked.command == "compare":
-        return compare(asked.old, asked.new)
-    atlases = [a for a in asked.only if not (asked.skip_demo and a == "demo")]
+    arguments = parser.parse_args()
+    if arguments.command == "compare":
+        return compare(arguments.old, arguments.new)
+    atlases = [a for a in arguments.only if not (arguments.skip_demo and a == "demo")]
     with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryDirectory() as entries:
         announce(Path(entries))
-        at = asked.reuse or asked.atlases or Path(scratch)
-        write(asked.record, at.resolve(), atlases, reuse=asked.reuse is not None)
+        at = arguments.reuse or arguments.atlases or Path(scratch)
+        write(arguments.record, at.resolve(), atlases, reuse=arguments.reuse is not None)
     return 0
 
 

@@ -1,7 +1,7 @@
-"""The tables of what is run: how atlases are built, and which commands read them.
+"""How the atlases of a record are built, and which commands read them.
 
-Labels are the names of a record's entries, and stay; change the words where a command's name
-changes.
+A label names an entry of a record and must not change. If a command is renamed, only its words
+change.
 """
 
 ONE, TWO, WIDE = "tiny-a-l1-s0", "tiny-a-l1-s1", "tiny-a-l1-wide"

@@ -1,4 +1,4 @@
-"""What files and answers hold, without what varies from run to run."""
+"""The content of files and answers, without what varies from run to run."""
 
 import hashlib
 import io
@@ -28,7 +28,7 @@ PATTERNS = [  # of texts, in this order
 def normalised(value: Any) -> Any:
     """Return a JSON value without what varies from run to run."""
     if isinstance(value, dict):
-        # Of ancestors the names alone: their hashes cover paths and the bytes of Parquet.
+        # Only the names of ancestors: their hashes cover paths and the bytes of Parquet.
         value = {k: sorted(v) if k == "made_from" else v for k, v in value.items()}
         return {k: normalised(v) for k, v in value.items() if k not in DROPPED}
     if isinstance(value, list | tuple):
@@ -56,19 +56,19 @@ def of_table(table: pa.Table) -> dict[str, Any]:
     schema = {f.name: str(f.type) for f in table.schema}
     table = table.replace_schema_metadata(None)
     table = table.drop_columns([c for c in schema if c.split(":")[0] in COLUMNS])
-    if table.num_rows <= 1000:  # larger ones hold no sources
+    if table.num_rows <= 1000:  # larger tables have no sources
         table = pa.Table.from_pylist(normalised(table.to_pylist()), schema=table.schema)
     table = table.unify_dictionaries().combine_chunks()
     sink = io.BytesIO()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         for batch in table.to_batches():
-            # Taken row by row: a batch read from a file may hold buffers that its rows do not need.
+            # `take` copies the rows: a batch read from a file may hold buffers that its rows do not need.
             writer.write_batch(batch.take(pa.array(range(batch.num_rows))))
     return {"rows": table.num_rows, "schema": schema, "sha256": digest(sink.getvalue())}
 
 
 def of_file(path: Path) -> Any:
-    """Return what a file holds: a table, tensors, or the digest of a text."""
+    """Return the content of a file: a table, tensors, or the digest of a text."""
     if path.suffix == ".parquet":
         return of_table(pq.read_table(path))
     if path.suffix == ".arrow":
@@ -85,13 +85,13 @@ def of_file(path: Path) -> Any:
 
 
 def of_folder(folder: Path) -> Iterator[tuple[str, Any]]:
-    """Go through the files of a folder, by name."""
+    """Yield the content of each file of a folder, by name."""
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         yield str(path.relative_to(folder)), of_file(path)
 
 
 def of_atlas(path: Path) -> Iterator[tuple[str, Any]]:
-    """Go through the files of an atlas that hold results."""
+    """Yield the content of each file of an atlas that has results."""
     yield "atlas.json", of_file(path / "atlas.json")
     yield "corpus", of_file(path / "corpus.parquet")
     for name in ("parts", "codes", "saes"):

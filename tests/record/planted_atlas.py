@@ -1,4 +1,4 @@
-"""The one input of the record that no command builds: a planted atlas, made in Python."""
+"""The one input of the record that no command builds: a planted atlas, written in Python."""
 
 from pathlib import Path
 

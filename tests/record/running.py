@@ -98,25 +98,25 @@ def build(atlas: str, folder: Path) -> dict[str, Any]:
     return printed
 
 
-def replaced(value: str, names: dict[str, str]) -> str:
-    """Return what stands for a name, or for the name that a longer one begins with."""
+def atlas_name(value: str, names: dict[str, str]) -> str:
+    """Return the atlas's own name for a name of the examples, also if ``/`` and an index follow it."""
     for old in sorted(names, key=len, reverse=True):
         if value == old or value.startswith(f"{old}/"):
             return names[old] + value[len(old) :]
     return value
 
 
-def questions(names: dict[str, str]) -> Iterator[tuple[str, list[str]]]:
-    """Go through the named queries, with the examples of the parameters that must be given."""
+def named_queries(names: dict[str, str]) -> Iterator[tuple[str, list[str]]]:
+    """Yield each named query with the examples of its required parameters."""
     head = re.compile(r"^// param (\w+) \(.+?, (such as|default) (.+?)(?:, or .+?)?\):", re.M)
     for file in sorted(QUERIES.glob("*.cypher")):
         words = ["query", file.stem, "--timeout", "600"]
         for name, must, text in head.findall(file.read_text("utf-8")):
-            value = given = ast.literal_eval(text)
+            value = default = ast.literal_eval(text)
             if isinstance(value, str):
-                value = replaced(value, names)
+                value = atlas_name(value, names)
             elif isinstance(value, list):
                 value = json.dumps(value)
-            if must == "such as" or value != given:
+            if must == "such as" or value != default:
                 words += ["--param", f"{name}={value}"]
         yield file.stem, words
