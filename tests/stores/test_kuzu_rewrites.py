@@ -177,6 +177,37 @@ def test_an_empty_text_is_contained_in_every_text(tables):
         checked(tables, query, [(n["id"], None if n["s"] is None else True) for n in tables.nodes])
 
 
+@pytest.mark.parametrize(
+    ("wanted", "params", "is_changed"),
+    [
+        ("$t", {"t": "a"}, False),
+        ("$t", {"t": ""}, True),
+        ("$t", {"t": None}, False),
+        ("$t", {}, True),
+        ("toLower(($t))", {"t": "A"}, False),
+        ("toLower($t)", {"t": ""}, True),
+        ("toUpper('')", {}, True),
+        ("toLower('A')", {}, False),
+        ("trim($t)", {"t": " "}, True),
+        ("($t + $u)", {"t": "", "u": ""}, True),
+        ("a.s", {}, True),
+    ],
+)
+def test_only_a_text_that_may_be_empty_is_also_compared_as_a_start(
+    tables, wanted, params, is_changed
+):
+    query = f"MATCH (a:N) WHERE a.s CONTAINS {wanted} RETURN a.id"
+    text = rewritten(query, params)
+    assert (text != query) == is_changed
+    if not params or None in params.values():
+        return
+    meant = "" if wanted in ("trim($t)", "($t + $u)") else params["t"].lower()
+    ids = [n["id"] for n in tables.nodes if n["s"] is not None and meant in n["s"]]
+    assert ordered(tables.connection.execute(text, params).get_all()) == ordered(
+        (id,) for id in ids
+    )
+
+
 def test_a_condition_that_is_coalesce(tables):
     nodes = tables.nodes
     start = "MATCH (a:N)-[:E]->(z:N) WHERE"

@@ -15,10 +15,12 @@ kuzu 0.11.3 answers these forms wrongly, and the store writes each in a way that
 ``tests/stores/test_kuzu_rewrites.py`` shows them, and fails when the engine has been mended.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
+from types import MappingProxyType
 
 from atlas import schema
+from atlas.stores import Param
 from atlas.stores.cypher import Token, tokens_of
 from atlas.stores.kuzu.clauses import (
     CLAUSES,
@@ -45,13 +47,18 @@ Insertion = tuple[int, str]
 """A position in the text, and what is inserted there."""
 
 
-def rewritten(cypher: str) -> str:
+_NO_PARAMS: Mapping[str, Param] = MappingProxyType({})
+
+
+def rewritten(cypher: str, params: Mapping[str, Param] = _NO_PARAMS) -> str:
     """Return the query that the embedded engine runs.
 
     Parameters
     ----------
     cypher
         The query, without faults that ``faults.check_faults`` refuses. Its line ends become ``\\n``.
+    params
+        The values of its parameters. ``x CONTAINS $text`` is rewritten only if the text is empty or unknown.
 
     Examples
     --------
@@ -62,7 +69,7 @@ def rewritten(cypher: str) -> str:
     """
     text = cypher.replace("\r\n", "\n")
     for replacement in (_contained_text, _listed_values):
-        while found := replacement(text, list(tokens_of(text))):
+        while found := replacement(text, list(tokens_of(text)), params):
             start, end, written = found
             text = f"{text[:start]}{written}{text[end:]}"
     steps: list[Callable[[str, Sequence[Token]], Iterator[Insertion]]] = [
@@ -217,7 +224,28 @@ def _compared_calls(text: str, tokens: Sequence[Token]) -> Iterator[Insertion]:
             yield end, ") = true"
 
 
-def _contained_text(text: str, tokens: Sequence[Token]) -> tuple[int, int, str] | None:
+_SAME_LENGTH = frozenset(["TOLOWER", "TOUPPER", "LOWER", "UPPER", "LCASE", "UCASE"])
+
+
+def _may_be_empty(text: Sequence[Token], params: Mapping[str, Param]) -> bool:
+    """Return whether a text may be empty, unless it is a text or parameter that is known, also in ``toLower(…)``."""
+    while len(text) > 2 and text[-1].text == ")":
+        if text[0].text == "(":
+            text = text[1:-1]
+        elif text[0].word in _SAME_LENGTH and text[1].text == "(":
+            text = text[2:-1]
+        else:
+            return True
+    if len(text) == 1 and text[0].kind == "string":
+        return len(text[0].text) == 2
+    if len(text) == 1 and text[0].kind == "parameter":
+        return params.get(text[0].text[1:], "") == ""
+    return True
+
+
+def _contained_text(
+    text: str, tokens: Sequence[Token], params: Mapping[str, Param]
+) -> tuple[int, int, str] | None:
     """Return where an innermost ``x CONTAINS y`` is, and ``(contains(x, y) OR x STARTS WITH y)``.
 
     The second form is true for an empty ``y``. A text of one or more characters stays as it is.
@@ -227,8 +255,7 @@ def _contained_text(text: str, tokens: Sequence[Token]) -> tuple[int, int, str] 
         if token.word != "CONTAINS" or not at or tokens[at - 1].text in (".", ":", "("):
             continue
         first, last = _operand_before(tokens, at - 1), _operand_after(tokens, at + 1)
-        wanted = tokens[at + 1 : last + 1]
-        if len(wanted) > 1 or wanted[0].kind != "string" or len(wanted[0].text) == 2:
+        if _may_be_empty(tokens[at + 1 : last + 1], params):
             found.append((first, at, last))
     for first, at, last in found:
         if any(first <= other <= last for _, other, _ in found if other != at):
@@ -239,7 +266,9 @@ def _contained_text(text: str, tokens: Sequence[Token]) -> tuple[int, int, str] 
     return None
 
 
-def _listed_values(text: str, tokens: Sequence[Token]) -> tuple[int, int, str] | None:
+def _listed_values(
+    text: str, tokens: Sequence[Token], params: Mapping[str, Param]
+) -> tuple[int, int, str] | None:
     """Return where the last ``x IN [f.a, f.b]`` is, and ``(x = f.a OR x = f.b)``; None if there is none."""
     for at in range(len(tokens) - 2, 0, -1):
         if tokens[at].word != "IN" or tokens[at + 1].text != "[" or is_own_variable(tokens, at):

@@ -266,7 +266,7 @@ class KuzuStore:
         """Run a checked query in this process, with limits on time and rows only."""
         with self._connected() as connection, self._translated(limits.timeout, cypher):
             connection.set_query_timeout(max(1, int(limits.timeout * 1000)))
-            text = rewritten(cypher)
+            text = rewritten(cypher, values)
             result = _answer(connection, text, values, written=cypher)
             if result.get_num_tuples() > limits.rows:
                 raise QueryFailed(too_many_rows(limits.rows))
