@@ -1,3 +1,5 @@
+"""The corpus file: blocks of documents, limits of tokens, damage and bad sources."""
+
 import errno
 import hashlib
 import json
@@ -17,7 +19,7 @@ SHARED = Path(__file__).parents[3] / "shared" / "data"
 
 
 class RecordingProgress:
-    """A progress that records its reports."""
+    """Progress that records its reports."""
 
     def __init__(self):
         self.sentences = []
@@ -48,7 +50,7 @@ def all_of(corpus: Corpus) -> list[Document]:
 
 
 def one_each(texts):
-    """A stand-in for a tokenizer: one token per word."""
+    """Count one token per word, as a stand-in for a tokenizer."""
     return [len(text.split()) for text in texts]
 
 
@@ -80,9 +82,9 @@ def test_blocks_are_runs_of_complete_documents(sizes, character):
 
 def test_blocks_of_a_prefix_are_the_same():
     texts = ["word " * (i % 977) + "end" for i in range(400)]
-    whole = list(cut(texts))
+    expected = list(cut(texts))
     for n in (1, 57, 200, 399):
-        assert list(cut(texts[:n]))[:-1] == whole[: len(list(cut(texts[:n]))) - 1]
+        assert list(cut(texts[:n]))[:-1] == expected[: len(list(cut(texts[:n]))) - 1]
 
 
 text_lists = st.lists(
@@ -109,7 +111,7 @@ def test_documents_round_trip(tmp_path_factory, texts):
         corpus.verify()
 
 
-def test_order_and_borders_of_documents_matter(tmp_path):
+def test_the_id_depends_on_the_order_and_the_borders_of_documents(tmp_path):
     ids = {
         gather(tmp_path, texts).info.id
         for texts in (["ab", "c"], ["a", "bc"], ["c", "ab"], ["abc"])
@@ -213,7 +215,7 @@ def test_reading_stops_at_the_token_limit(tmp_path):
     assert corpus.info.documents == 10
 
 
-def test_tokens_need_a_count_and_a_positive_number(tmp_path):
+def test_a_token_limit_needs_a_count_function_and_a_positive_number(tmp_path):
     with pytest.raises(TypeError, match="count"):
         gather(tmp_path, ["x"], tokens=3)
     with pytest.raises(BadInput, match="at least one"):
@@ -267,10 +269,10 @@ def test_a_changed_byte_is_detected(tmp_path):
         assert "\n" not in str(error)
 
 
-@pytest.mark.parametrize("keep", [0, 3, 100, -1])
-def test_a_file_cut_short_is_broken(tmp_path, keep):
+@pytest.mark.parametrize("end", [0, 3, 100, -1])
+def test_a_truncated_file_is_broken(tmp_path, end):
     path = gather(tmp_path, ["some words"] * 10).path
-    path.write_bytes(path.read_bytes()[:keep])
+    path.write_bytes(path.read_bytes()[:end])
     with pytest.raises(BrokenPart, match="is damaged"):
         Corpus.open(path)
 
@@ -285,7 +287,7 @@ def test_a_file_that_is_no_corpus_is_broken(tmp_path):
 
 
 def rewritten(path: Path, **changes) -> None:
-    """Write the file again with other metadata."""
+    """Write the file again with changed metadata."""
     table = pq.read_table(path)
     metadata = json.loads(pq.ParquetFile(path).metadata.metadata[b"atlas.corpus"])
     with pq.ParquetWriter(path, table.schema) as writer:

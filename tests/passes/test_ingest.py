@@ -43,7 +43,7 @@ def sae():
     return topk()
 
 
-def test_codes_and_numbers_equal_a_brute_force(tmp_path, lm, sae, documents):
+def test_codes_and_statistics_equal_a_brute_force(tmp_path, lm, sae, documents):
     atlas = run(tmp_path / "a.atlas", lm, [named(sae, "top")], documents)
     ids, codes, inputs, outputs = brute_force(documents, lm, sae)
     folder = Folder.open(tmp_path / "a.atlas")
@@ -89,14 +89,14 @@ def long_documents():
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory, lm, sae, long_documents):
-    path = tmp_path_factory.mktemp("whole") / "a.atlas"
+def reference(tmp_path_factory, lm, sae, long_documents):
+    path = tmp_path_factory.mktemp("reference") / "a.atlas"
     return run(path, lm, [named(sae, "top")], long_documents)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 3, 100])
-def test_numbers_do_not_depend_on_the_shards(tmp_path, lm, sae, long_documents, whole, size):
+def test_statistics_do_not_depend_on_the_shards(tmp_path, lm, sae, long_documents, reference, size):
     atlas = run(
         tmp_path / "a.atlas",
         lm,
@@ -104,11 +104,11 @@ def test_numbers_do_not_depend_on_the_shards(tmp_path, lm, sae, long_documents, 
         long_documents,
         settings=Settings(shard_blocks=size),
     )
-    assert_close(tables(atlas), tables(whole))
+    assert_close(tables(atlas), tables(reference))
 
 
 @pytest.mark.slow
-def test_without_stored_codes_the_numbers_are_the_same(tmp_path, lm, sae, long_documents, whole):
+def test_statistics_without_stored_codes_are_the_same(tmp_path, lm, sae, long_documents, reference):
     atlas = run(
         tmp_path / "a.atlas",
         lm,
@@ -119,7 +119,7 @@ def test_without_stored_codes_the_numbers_are_the_same(tmp_path, lm, sae, long_d
     folder = Folder.open(tmp_path / "a.atlas")
     assert not folder.codes("top").exists()
     assert folder.runs() == []
-    found, wanted = tables(atlas), tables(whole)
+    found, wanted = tables(atlas), tables(reference)
     for each in (found, wanted):  # samples need a second pass over the codes
         each["Example"] = [e for e in each["Example"] if e["kind"] == "top"]
         del each["SHOWN_BY"]
@@ -216,7 +216,7 @@ def test_another_hook_is_another_sae(tmp_path, lm, documents):
         run(path, lm, [open_sae(topk(), name="top", hook="blocks.0.hook_resid_post")], None)
 
 
-def test_the_same_text_by_another_path(tmp_path, lm, documents, monkeypatch):
+def test_the_same_text_under_another_path_is_the_same_corpus(tmp_path, lm, documents, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "s.jsonl").write_text("\n".join(json.dumps({"text": d}) for d in documents))
     run("a.atlas", lm, [named(topk(), "one")], "s.jsonl")
@@ -297,7 +297,7 @@ def test_more_tokens_than_the_text_has_are_refused(tmp_path, lm, documents):
         )
 
 
-def test_tokens_cut_the_text(tmp_path, lm, documents):
+def test_tokens_limit_the_text(tmp_path, lm, documents):
     atlas = run(
         tmp_path / "a.atlas", lm, [named(topk(), "one")], documents, settings=Settings(tokens=100)
     )
@@ -312,19 +312,21 @@ def test_tokens_cut_the_text(tmp_path, lm, documents):
     assert atlas.table("SAE")["tokens"].to_pylist() == [sum(counts)]
 
 
-def test_the_manifest_records_the_sources(whole, lm):
-    part = whole.folder.sound().parts["sae/top"].manifest
+def test_the_manifest_records_the_sources(reference, lm):
+    part = reference.folder.sound().parts["sae/top"].manifest
     assert part.settings == {"context_size": CONTEXT, "prepend_bos": True, "batch_tokens": 4096}
     assert part.sources["model"]["weights"] == lm.weights
     assert part.dtypes["model"] == "float32"
     assert part.versions["torch"]
-    assert json.loads((whole.folder.part("sae", "top") / "manifest.json").read_text())["created"]
-    assert HOOK in whole.table("Site")["hook"].to_pylist()
+    assert json.loads((reference.folder.part("sae", "top") / "manifest.json").read_text())[
+        "created"
+    ]
+    assert HOOK in reference.table("Site")["hook"].to_pylist()
     assert dataclasses.asdict(Settings())["seed"] == 0
 
 
 def test_objects_in_memory_can_be_ingested(tmp_path, documents):
-    """A model of transformers, its tokenizer, an SAE of sae-lens and a list of strings."""
+    """The objects: a transformers model and tokenizer, an SAE of sae-lens, and a list of strings."""
     from random_models import random_model, small_tokenizer
 
     from ingest import Settings as Same

@@ -1,4 +1,4 @@
-"""Work on threads while the model runs: the same parts as without, and nothing is lost by an error."""
+"""Work on threads while the model runs: parts are the same as without, and errors lose no shard."""
 
 import threading
 import time
@@ -42,16 +42,16 @@ def run(path, monkeypatch, *, idle, **settings):
     return hashes(path)
 
 
-@pytest.mark.parametrize("keep", [True, False])
-def test_the_parts_are_equal_byte_by_byte(tmp_path, monkeypatch, keep):
+@pytest.mark.parametrize("keep_codes", [True, False])
+def test_the_parts_are_equal_byte_by_byte(tmp_path, monkeypatch, keep_codes):
     used = []
     monkeypatch.setattr(FirstPass, "fits", _recorded(FirstPass.fits, used))
-    after = run(tmp_path / "after.atlas", monkeypatch, idle=False, keep_codes=keep)
+    after = run(tmp_path / "after.atlas", monkeypatch, idle=False, keep_codes=keep_codes)
     assert used == []
-    during = run(tmp_path / "during.atlas", monkeypatch, idle=True, keep_codes=keep)
+    during = run(tmp_path / "during.atlas", monkeypatch, idle=True, keep_codes=keep_codes)
     assert len(during) > 8
     assert during == after
-    assert used == ([True, True] if keep else [])
+    assert used == ([True, True] if keep_codes else [])
 
 
 def _recorded(function, calls):
@@ -87,9 +87,9 @@ def test_first_passes_share_the_memory(tmp_path, monkeypatch):
     assert used == [True]
 
 
-@pytest.mark.parametrize("keep", [True, False])
-def test_after_an_interruption_finished_shards_are_reduced_first(tmp_path, monkeypatch, keep):
-    expected = run(tmp_path / "once.atlas", monkeypatch, idle=False, keep_codes=keep)
+@pytest.mark.parametrize("keep_codes", [True, False])
+def test_after_an_interruption_finished_shards_are_reduced_first(tmp_path, monkeypatch, keep_codes):
+    expected = run(tmp_path / "once.atlas", monkeypatch, idle=False, keep_codes=keep_codes)
     real, runs = shard_runner.compute_shard, []
 
     def interrupted(*args, shard, **named):
@@ -101,14 +101,14 @@ def test_after_an_interruption_finished_shards_are_reduced_first(tmp_path, monke
     monkeypatch.setattr(shard_runner, "compute_shard", interrupted)
     path = tmp_path / "twice.atlas"
     with pytest.raises(KeyboardInterrupt):
-        run(path, monkeypatch, idle=True, keep_codes=keep)
+        run(path, monkeypatch, idle=True, keep_codes=keep_codes)
     computed = []
     monkeypatch.setattr(
         shard_runner,
         "compute_shard",
         lambda *args, shard, **named: computed.append(shard) or real(*args, shard=shard, **named),
     )
-    assert run(path, monkeypatch, idle=True, keep_codes=keep) == expected
+    assert run(path, monkeypatch, idle=True, keep_codes=keep_codes) == expected
     assert computed[0] == 2  # what was computed before the interruption was stored
 
 
@@ -225,7 +225,7 @@ def test_items_are_computed_one_ahead_and_errors_are_raised_at_their_item():
     assert list(prefetched([])) == []
 
 
-def test_a_core_is_idle_on_a_gpu_or_beside_fewer_threads(monkeypatch):
+def test_a_core_is_idle_with_a_gpu_or_fewer_threads_than_cores(monkeypatch):
     cpu = torch.device("cpu")
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(4)), raising=False)
     for threads, idle in ((1, True), (3, True), (4, False), (8, False)):

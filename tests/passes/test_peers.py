@@ -1,4 +1,4 @@
-"""The comparison with other tools: processes are measured, and missing tools are named."""
+"""The comparison with other tools measures processes and names missing tools."""
 
 import sys
 

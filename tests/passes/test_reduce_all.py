@@ -1,4 +1,4 @@
-"""What holds of every reduction over codes: from files, through checkpoints, at any memory."""
+"""Every reduction over codes: from files, through checkpoints, and without tokens."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def blocks() -> list[Block]:
 
 
 @REDUCTIONS
-def test_codes_read_back_from_a_file_give_the_same(
+def test_codes_from_a_file_have_the_same_tables(
     reduction: CodeReduction, blocks: list[Block], tmp_path: Path
 ) -> None:
     path = tmp_path / "shard.arrow"
@@ -36,19 +36,19 @@ def test_codes_read_back_from_a_file_give_the_same(
 
 
 @REDUCTIONS
-def test_a_state_saved_and_loaded_goes_on(
+def test_a_state_can_be_saved_loaded_and_merged(
     reduction: CodeReduction, blocks: list[Block], tmp_path: Path
 ) -> None:
     sizes = sizes_of(blocks, 25, codes_stored=False)
-    whole = reduce(reduction, blocks, sizes=sizes)
+    unsplit = reduce(reduction, blocks, sizes=sizes)
     (state,) = reduce(reduction, blocks[:2], sizes=sizes)
     np.savez(tmp_path / "state.npz", **state)  # type: ignore[arg-type]
-    with np.load(tmp_path / "state.npz") as kept:
-        loaded = dict(kept)
+    with np.load(tmp_path / "state.npz") as stored:
+        loaded = dict(stored)
     (rest,) = reduce(reduction, blocks[2:], sizes=sizes)
     merged = reduction.merge(loaded, rest)
     assert_same(
-        list(reduction.tables(whole, subject(25))), list(reduction.tables([merged], subject(25)))
+        list(reduction.tables(unsplit, subject(25))), list(reduction.tables([merged], subject(25)))
     )
 
 
@@ -67,7 +67,7 @@ def test_tables_of_the_graph_have_the_types_of_the_schema(
 
 
 @REDUCTIONS
-def test_no_shards_worth_of_tokens_is_a_state_too(reduction: CodeReduction) -> None:
+def test_a_shard_without_tokens_makes_a_state(reduction: CodeReduction) -> None:
     empty = random_blocks(np.random.default_rng(0), [[]], d_sae=3, l0=1)
     sizes = sizes_of(empty, 3)
     made = list(reduction.tables(reduce(reduction, empty, sizes=sizes), subject(3)))

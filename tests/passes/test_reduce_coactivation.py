@@ -1,4 +1,4 @@
-"""Coactivation against dense NumPy and a loop over tokens, on random and degenerate codes."""
+"""Coactivation compared with dense NumPy and a loop over tokens, on random and degenerate codes."""
 
 import itertools
 import math
@@ -24,7 +24,7 @@ from ingest.reduce.protocol import Sizes, State, Table
 INTEGERS = ("source", "target", "count", "joint_count")
 FLOATS = ("expected", "weight", "cosine", "jaccard", "phi", "lift")
 
-# One look at all pairs; pairs and then edges; counts, then so many ranges, then edges.
+# One pass over all pairs; pairs, then edges; counts, then 1, 2 or 4 ranges of pairs, then edges.
 PASSES = (1, 2, 3, 4, 6)
 
 BIG = Sizes(64, 16_384, 1_000_000, 70.0, 5000, True)
@@ -47,7 +47,7 @@ def block_of(acts: NDArray[np.float64], number: int = 0) -> Block:
 
 
 def by_hand(blocks: Sequence[Block], d_sae: int, *, k: int, min_count: int) -> list[dict]:
-    """The definition, pair by pair."""
+    """Compute the edges from their definition, pair by pair."""
     acts = [np.zeros((0, d_sae)), *map(dense, blocks)]
     chosen = []
     for a in acts:
@@ -56,15 +56,15 @@ def by_hand(blocks: Sequence[Block], d_sae: int, *, k: int, min_count: int) -> l
             order = sorted(np.flatnonzero(row), key=lambda i, row=row: (-row[i], i))
             s[t, order[:k]] = 1
         chosen.append(s)
-    whole, chosen_whole = np.concatenate(acts), np.concatenate(chosen)
-    tokens, active = len(whole), (whole > 0).sum(0).tolist()
+    every, every_chosen = np.concatenate(acts), np.concatenate(chosen)
+    tokens, active = len(every), (every > 0).sum(0).tolist()
     rows = []
     for i, j in itertools.combinations(range(d_sae), 2):
         n = [int(s[:, i] @ s[:, j]) for s in chosen]
         if sum(n) < min_count:
             continue
         weight = sum(m * cosine(a[:, i], a[:, j]) for m, a in zip(n, acts, strict=True) if m)
-        joint = int(((whole[:, i] > 0) & (whole[:, j] > 0)).sum())
+        joint = int(((every[:, i] > 0) & (every[:, j] > 0)).sum())
         a, b = active[i], active[j]
         below = math.sqrt(a * (tokens - a)) * math.sqrt(b * (tokens - b))
         rows.append(
@@ -72,9 +72,9 @@ def by_hand(blocks: Sequence[Block], d_sae: int, *, k: int, min_count: int) -> l
                 "source": f"toy/{i}",
                 "target": f"toy/{j}",
                 "count": sum(n),
-                "expected": int(chosen_whole[:, i].sum() * chosen_whole[:, j].sum()) / tokens,
+                "expected": int(every_chosen[:, i].sum() * every_chosen[:, j].sum()) / tokens,
                 "weight": weight / sum(n),
-                "cosine": cosine(whole[:, i], whole[:, j]),
+                "cosine": cosine(every[:, i], every[:, j]),
                 "joint_count": joint,
                 "jaccard": joint / (a + b - joint),
                 "phi": (tokens * joint - a * b) / below if below else None,
@@ -91,18 +91,18 @@ def cosine(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
 def in_passes(
     reduction: Coactivation, blocks: Sequence[Block], d_sae: int, passes: int, *, cuts: object = ()
 ) -> list[Table]:
-    """Make the tables in so many looks, given sizes that leave room for any edges."""
+    """Compute the tables in a number of passes; the sizes allow any number of edges."""
     sizes = sizes_of(blocks, d_sae, tokens=10**6)
     bounds = [0, *sorted(cuts), len(blocks)]  # type: ignore[call-overload]
     finals: list[State] = []
     for pass_index in range(passes):
-        whole = None
+        merged = None
         for a, b in itertools.pairwise(bounds):
             state = reduction.start(pass_index, finals, sizes=sizes, passes=passes)
             for block in blocks[a:b]:
                 reduction.update(state, block)
-            whole = state if whole is None else reduction.merge(whole, state)
-        finals.append(whole)  # type: ignore[arg-type]
+            merged = state if merged is None else reduction.merge(merged, state)
+        finals.append(merged)  # type: ignore[arg-type]
     return list(reduction.tables(finals, subject(d_sae)))
 
 
@@ -113,7 +113,7 @@ def edges_of(tables: Sequence[Table]) -> pa.Table:
     return table.data
 
 
-def assert_as_by_hand(found: pa.Table, expected: list[dict]) -> None:
+def assert_equals_reference(found: pa.Table, expected: list[dict]) -> None:
     rows = found.to_pylist()
     assert [[r[n] for n in INTEGERS] for r in rows] == [[r[n] for n in INTEGERS] for r in expected]
     for row, by in zip(rows, expected, strict=True):
@@ -124,20 +124,20 @@ def assert_as_by_hand(found: pa.Table, expected: list[dict]) -> None:
 
 @settings(deadline=None)
 @given(codes(), st.integers(1, 8), st.integers(1, 3), st.sampled_from(PASSES))
-def test_every_edge_as_by_hand(
-    given_codes: tuple[list[Block], int], k: int, min_count: int, passes: int
+def test_every_edge_equals_that_by_hand(
+    drawn_codes: tuple[list[Block], int], k: int, min_count: int, passes: int
 ) -> None:
-    blocks, d_sae = given_codes
+    blocks, d_sae = drawn_codes
     found = edges_of(in_passes(Coactivation(k, min_count), blocks, d_sae, passes))
-    assert_as_by_hand(found, by_hand(blocks, d_sae, k=k, min_count=min_count))
+    assert_equals_reference(found, by_hand(blocks, d_sae, k=k, min_count=min_count))
 
 
 @settings(deadline=None)
 @given(codes(), st.data())
 def test_any_split_and_number_of_passes_gives_the_same_result(
-    given_codes: tuple[list[Block], int], data: st.DataObject
+    drawn_codes: tuple[list[Block], int], data: st.DataObject
 ) -> None:
-    blocks, d_sae = given_codes
+    blocks, d_sae = drawn_codes
     reduction = Coactivation(k=3)
     cuts = data.draw(st.lists(st.integers(0, len(blocks)), max_size=4))
     passes = data.draw(st.sampled_from(PASSES))
@@ -146,17 +146,19 @@ def test_any_split_and_number_of_passes_gives_the_same_result(
 
 
 @pytest.mark.parametrize("passes", [1, 2, 3, 4])
-def test_larger_codes_against_numpy_split_at_every_block(passes: int) -> None:
+def test_larger_codes_split_at_every_block_equal_numpy(passes: int) -> None:
     blocks = random_blocks(
         np.random.default_rng(5), [[90, 60]] * 7, d_sae=60, l0=12, always=True, ties=True
     )
     found = edges_of(in_passes(Coactivation(5, 2), blocks, 60, passes, cuts=range(1, 7)))
     assert found.num_rows > 300
-    assert_as_by_hand(found, by_hand(blocks, 60, k=5, min_count=2))
+    assert_equals_reference(found, by_hand(blocks, 60, k=5, min_count=2))
 
 
 @pytest.mark.parametrize("ranges", [1, 3, 1000])
-def test_threads_do_not_matter(ranges: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_result_does_not_depend_on_threads(
+    ranges: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     blocks = random_blocks(np.random.default_rng(5), [[90, 60]] * 2, d_sae=60, l0=12)
     one = in_passes(Coactivation(), blocks, 60, 1) + in_passes(Coactivation(), blocks, 60, 2)
     monkeypatch.setattr(pair_counting, "_RANGES", ranges)
@@ -166,7 +168,7 @@ def test_threads_do_not_matter(ranges: int, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_loop_over_tokens_gives_the_same_counts_and_weights() -> None:
-    """As the graph was first made: top k of each token, cosines over the whole batch."""
+    """The loop of the original study: top k of each token, cosines over the complete batch."""
     rng = np.random.default_rng(3)
     acts = rng.random((80, 12)) * (rng.random((80, 12)) < 0.6)
     acts = acts[(acts > 0).sum(1) >= 4].astype(np.float32).astype(np.float64)
@@ -204,13 +206,13 @@ def test_codes_without_pairs_make_no_edges(acts: NDArray[np.float64], passes: in
     assert edges_of(in_passes(Coactivation(), [], acts.shape[1], passes)).num_rows == 0
 
 
-def test_one_of_the_most_active_makes_no_pair() -> None:
+def test_k_of_one_makes_no_edges() -> None:
     blocks = random_blocks(np.random.default_rng(5), [[50]], d_sae=9, l0=5)
     assert edges_of(in_passes(Coactivation(k=1), blocks, 9, 2)).num_rows == 0
 
 
 @pytest.mark.parametrize("passes", [1, 2, 3])
-def test_equal_features_are_one_and_one_always_active_has_no_phi(passes: int) -> None:
+def test_equal_features_have_cosine_one_and_an_always_active_one_has_no_phi(passes: int) -> None:
     acts = np.array([[1.5, 1.5, 3.0], [0.1, 0.1, 2.0], [0.0, 0.0, 7.0]])
     same, first, second = edges_of(
         in_passes(Coactivation(), [block_of(acts)], 3, passes)
@@ -231,7 +233,7 @@ def test_equal_features_are_one_and_one_always_active_has_no_phi(passes: int) ->
     assert first["lift"] == second["lift"] == 1.0
 
 
-def test_ties_go_to_the_lower_index_and_fewer_than_k_are_all() -> None:
+def test_ties_go_to_the_lower_index_and_fewer_than_k_active_features_are_all_used() -> None:
     acts = np.array([[1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 2.0, 1.0]])
     found = edges_of(in_passes(Coactivation(k=2), [block_of(acts)], 4, 2)).to_pydict()
     assert list(zip(found["source"], found["target"], strict=True)) == [
@@ -242,14 +244,14 @@ def test_ties_go_to_the_lower_index_and_fewer_than_k_are_all() -> None:
     assert found["joint_count"] == [1, 2]
 
 
-@pytest.mark.parametrize("kept", [True, False])
-def test_phi_of_three_million_tokens_against_python_integers(kept: bool) -> None:
-    """Products of four counts are beyond 64 bits: phi is then off, or not a number."""
+@pytest.mark.parametrize("stored", [True, False])
+def test_phi_of_three_million_tokens_equals_python_integers(stored: bool) -> None:
+    """Products of four counts exceed 64 bits, and with an overflow phi is wrong or NaN."""
     tokens, rng = 3_000_000, np.random.default_rng(0)
     on = rng.random((tokens, 3), dtype=np.float32) < np.array([0.5, 0.3, 0.98], dtype=np.float32)
     on[:, 1] |= on[:, 0] & (np.arange(tokens) % 3 == 0)
     blocks = [block_of(a, n) for n, a in enumerate(np.split(on, 30))]
-    sizes = sizes_of(blocks, 3, codes_stored=kept)
+    sizes = sizes_of(blocks, 3, codes_stored=stored)
     finals = reduce(Coactivation(), blocks, sizes=sizes)
     found = edges_of(list(Coactivation().tables(finals, subject(3)))).to_pydict()
     for n, (i, j) in enumerate(itertools.combinations(range(3), 2)):
@@ -265,17 +267,17 @@ def test_phi_of_three_million_tokens_against_python_integers(kept: bool) -> None
 
 
 @pytest.mark.parametrize("cuts", [(), (4,), range(1, 9)])
-def test_states_stay_within_the_plan(cuts: Sequence[int]) -> None:
-    # Features of very different rates, so that equal ranges of features would not do.
+def test_states_fit_the_plan(cuts: Sequence[int]) -> None:
+    # Features of very different rates, so ranges with equal numbers of features would not fit.
     blocks = random_blocks(np.random.default_rng(2), [[200]] * 9, d_sae=80, l0=8)
     reduction, passes_seen, tables = Coactivation(k=6, min_count=4), set(), []
-    for kept, memory in ((True, 1 << 30), (False, 1 << 30), (True, 250_000), (True, 210_000)):
-        sizes = sizes_of(blocks, 80, codes_stored=kept)
+    for stored, memory in ((True, 1 << 30), (False, 1 << 30), (True, 250_000), (True, 210_000)):
+        sizes = sizes_of(blocks, 80, codes_stored=stored)
         plan = reduction.plan(sizes, memory=memory)
-        assert plan.bytes <= (memory // 2 if kept else memory)
+        assert plan.bytes <= (memory // 2 if stored else memory)
         finals = reduce(reduction, blocks, sizes=sizes, cuts=cuts, memory=memory)
         assert len(finals) == plan.passes
-        for n in range(plan.passes):  # with what is held of the looks before
+        for n in range(plan.passes):  # with the states of earlier passes
             held = {id(v): v for f in finals[: n + 1] for v in f.values()}
             assert sum(v.nbytes for v in held.values()) <= plan.bytes
         passes_seen.add(plan.passes)

@@ -1,4 +1,4 @@
-"""Fidelity against exact fractions and scikit-learn's R², on random and degenerate activations."""
+"""Fidelity compared with exact fractions and scikit-learn's R², also on degenerate activations."""
 
 import itertools
 from fractions import Fraction
@@ -22,7 +22,7 @@ VALUES = [0.0, 1.0, -1.0, 0.1, 1e-30, 1e30, 100.0, 100.00001]
 
 
 def run(x: NDArray[np.float32], y: NDArray[np.float32], cuts: list[int]) -> Arrays:
-    """Reduce rows cut into shards, each of them updated in two batches."""
+    """Reduce rows that are cut into shards, with two batches in each shard."""
     reduction = Fidelity()
     bounds = [0, *sorted(cuts), len(x)]
     states = []
@@ -31,10 +31,10 @@ def run(x: NDArray[np.float32], y: NDArray[np.float32], cuts: list[int]) -> Arra
         for c, d in ((a, (a + b) // 2), ((a + b) // 2, b)):
             reduction.update(state, torch.from_numpy(x[c:d]), torch.from_numpy(y[c:d]))
         states.append(state)
-    whole = states[0]
+    merged = states[0]
     for state in states[1:]:
-        whole = reduction.merge(whole, state)
-    return whole
+        merged = reduction.merge(merged, state)
+    return merged
 
 
 def tables(x: NDArray[np.float32], y: NDArray[np.float32], *cuts: int) -> list[Table]:
@@ -54,10 +54,10 @@ def pairs(draw: st.DrawFn) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 
 @settings(deadline=None)
 @given(pairs(), st.data())
-def test_fvu_is_the_formula_in_fractions_for_any_split(
-    given_pair: tuple[NDArray[np.float32], NDArray[np.float32]], data: st.DataObject
+def test_fvu_equals_the_formula_in_fractions_for_any_split(
+    drawn_pair: tuple[NDArray[np.float32], NDArray[np.float32]], data: st.DataObject
 ) -> None:
-    x, y = given_pair
+    x, y = drawn_pair
     cuts = data.draw(st.lists(st.integers(0, len(x)), max_size=3))
     exact_x, exact_y = ([[Fraction(float(v)) for v in row] for row in z] for z in (x, y))
     residual = centred = Fraction(0)
@@ -81,12 +81,12 @@ def test_any_split_gives_the_same_result_and_dimensions_agree_with_sklearn(
     rng = np.random.default_rng(seed)
     x = (rng.standard_normal((200, 5)) * [1, 10, 0.01, 1, 100] + [0, 3, 5, 0, 2686]).astype("f4")
     y = (x + 0.3 * rng.standard_normal(x.shape)).astype("f4")
-    whole, split = tables(x, y), tables(x, y, *cuts)
-    # Sums of both signs are exact to the size of what was added, not of what is left.
-    a, b = (as_dict(t)["fidelity"]["mean"].to_numpy() / x.std(0) for t in (whole, split))
+    unsplit, split = tables(x, y), tables(x, y, *cuts)
+    # Sums of terms of both signs are exact relative to the terms, not to the sum.
+    a, b = (as_dict(t)["fidelity"]["mean"].to_numpy() / x.std(0) for t in (unsplit, split))
     np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
-    assert_same(*([*t[:1], Table("", t[1].data.drop(["mean"]))] for t in (whole, split)))
-    found = as_dict(whole)["fidelity"].to_pandas()
+    assert_same(*([*t[:1], Table("", t[1].data.drop(["mean"]))] for t in (unsplit, split)))
+    found = as_dict(unsplit)["fidelity"].to_pandas()
     wide_x, wide_y = x.astype(np.float64), y.astype(np.float64)
     np.testing.assert_allclose(
         1 - found["fvu"], r2_score(wide_x, wide_y, multioutput="raw_values"), rtol=1e-9
@@ -96,7 +96,7 @@ def test_any_split_gives_the_same_result_and_dimensions_agree_with_sklearn(
     np.testing.assert_allclose(found["mean"], wide_x.mean(0), rtol=1e-11, atol=1e-13)
 
 
-def test_no_tokens_and_nothing_that_varies_are_null() -> None:
+def test_fvu_without_tokens_or_variance_is_null() -> None:
     still = np.full((9, 2), 0.1, dtype=np.float32)
     for x in (still, still[:0], still[:1]):
         found = as_dict(tables(x, x + 1))
@@ -124,7 +124,7 @@ def test_nan_and_inf_are_rejected_and_do_not_change_the_state(bad: float, where:
         np.testing.assert_array_equal(state[k], v)
 
 
-def test_perfect_and_mean_reconstructions_anchor_the_scale() -> None:
+def test_a_perfect_reconstruction_has_fvu_0_and_the_mean_has_fvu_1() -> None:
     x = np.random.default_rng(0).standard_normal((50, 3)).astype("f4")
     assert as_dict(tables(x, x, 13))["SAE"]["fvu"].to_pylist() == [0.0]
     mean = np.broadcast_to(x.mean(0), x.shape).copy()
@@ -139,7 +139,7 @@ def test_tables_have_the_types_of_the_schema_and_the_plan_suffices() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
-def test_sums_on_a_gpu_are_those_on_the_cpu() -> None:
+def test_sums_on_a_gpu_equal_those_on_the_cpu() -> None:
     rng = np.random.default_rng(0)
     x, y = (rng.standard_normal((1000, 17)).astype("f4") for _ in range(2))
     reduction = Fidelity()

@@ -1,4 +1,4 @@
-"""Statistics and its moments against plain Python, on random and degenerate codes."""
+"""Statistics and its moments compared with plain Python, on random and degenerate codes."""
 
 import math
 from fractions import Fraction
@@ -34,8 +34,8 @@ def activations(blocks: list[Block], d_sae: int) -> list[list[float]]:
 
 @settings(deadline=None)
 @given(codes())
-def test_every_feature_as_by_hand(given_codes: tuple[list[Block], int]) -> None:
-    blocks, d_sae = given_codes
+def test_every_feature_equals_that_by_hand(drawn_codes: tuple[list[Block], int]) -> None:
+    blocks, d_sae = drawn_codes
     finals = reduce(Statistics(), blocks, sizes=sizes_of(blocks, d_sae))
     tables = as_dict(list(Statistics().tables(finals, subject(d_sae))))
     tokens = sum(map(len, blocks))
@@ -69,9 +69,9 @@ def test_every_feature_as_by_hand(given_codes: tuple[list[Block], int]) -> None:
 @settings(deadline=None)
 @given(codes())
 def test_histogram_counts_values_between_its_edges(
-    given_codes: tuple[list[Block], int],
+    drawn_codes: tuple[list[Block], int],
 ) -> None:
-    blocks, d_sae = given_codes
+    blocks, d_sae = drawn_codes
     finals = reduce(Statistics(), blocks, sizes=sizes_of(blocks, d_sae))
     rows = as_dict(list(Statistics().tables(finals, subject(d_sae))))["histogram"].to_pylist()
     for i, seen in enumerate(activations(blocks, d_sae)):
@@ -86,9 +86,9 @@ def test_histogram_counts_values_between_its_edges(
 @settings(deadline=None)
 @given(codes(), st.data())
 def test_any_split_gives_the_same_result(
-    given_codes: tuple[list[Block], int], data: st.DataObject
+    drawn_codes: tuple[list[Block], int], data: st.DataObject
 ) -> None:
-    blocks, d_sae = given_codes
+    blocks, d_sae = drawn_codes
     sizes = sizes_of(blocks, d_sae)
     cuts = data.draw(st.lists(st.integers(0, len(blocks)), max_size=4))
     one, other = (
@@ -98,7 +98,7 @@ def test_any_split_gives_the_same_result(
     assert_same(one, other)
 
 
-def test_larger_codes_against_numpy_and_split_at_every_block() -> None:
+def test_larger_codes_split_at_every_block_equal_numpy() -> None:
     rng = np.random.default_rng(3)
     blocks = random_blocks(rng, [[30, 50, 20]] * 6, d_sae=300, l0=12, always=True)
     dense = np.concatenate([_dense(b) for b in blocks]).astype(np.float64)
@@ -114,8 +114,8 @@ def test_larger_codes_against_numpy_and_split_at_every_block() -> None:
     assert feature["frequency"][0] == 1.0
 
 
-def test_spread_far_below_the_mean_keeps_its_digits() -> None:
-    """One unit in the last place of float32: Chan on plain means keeps eleven digits of it."""
+def test_a_standard_deviation_far_below_the_mean_is_exact() -> None:
+    """The values differ by one ulp of float32; Chan's formula on plain means is exact to 11 digits only."""
     rng = np.random.default_rng(0)
     blocks = random_blocks(rng, [[40]] * 20, d_sae=1, l0=0, always=True)
     steps = [rng.integers(0, 2, len(b)) for b in blocks]
@@ -132,7 +132,7 @@ def test_spread_far_below_the_mean_keeps_its_digits() -> None:
         assert row["std_activation"] == pytest.approx(expected, rel=1e-13, abs=0)
 
 
-def test_constant_activations_have_no_spread() -> None:
+def test_constant_activations_have_standard_deviation_0() -> None:
     blocks = random_blocks(np.random.default_rng(1), [[7, 9], [40]], d_sae=3, l0=2, always=True)
     for b in blocks:
         b.values[:] = np.float32(0.1)

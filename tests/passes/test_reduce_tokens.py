@@ -1,4 +1,4 @@
-"""TokenCounts against dictionaries and pandas, on random and degenerate codes."""
+"""TokenCounts compared with dictionaries and pandas, on random and degenerate codes."""
 
 import re
 from collections import Counter, defaultdict
@@ -27,7 +27,7 @@ from ingest.codes.store import Block
 from ingest.reduce.protocol import Sizes
 from ingest.reduce.tokens import TokenCounts
 
-# Texts with and without letters and digits; other tokens are " t5" and the like.
+# Texts with and without letters and digits; the text of another token, such as 5, is " t5".
 ODD = {0: ",", 1: " é", 2: "\n\n", 4: "…"}
 
 
@@ -40,8 +40,8 @@ BIG = Sizes(64, 1000, 1_000_000, 30.0, 5000, True)
 
 @settings(deadline=None)
 @given(codes(), st.integers(1, 7))
-def test_every_edge_as_by_hand(given_codes: tuple[list[Block], int], top: int) -> None:
-    blocks, d_sae = given_codes
+def test_every_edge_equals_that_by_hand(drawn_codes: tuple[list[Block], int], top: int) -> None:
+    blocks, d_sae = drawn_codes
     reduction = TokenCounts(top=top)
     finals = reduce(reduction, blocks, sizes=sizes_of(blocks, d_sae))
     toy = replace(subject(d_sae), texts=lambda ids: [odd_text(i) for i in ids])
@@ -88,9 +88,9 @@ def test_every_edge_as_by_hand(given_codes: tuple[list[Block], int], top: int) -
 @settings(deadline=None)
 @given(codes(), st.data())
 def test_any_split_and_number_of_passes_gives_the_same_result(
-    given_codes: tuple[list[Block], int], data: st.DataObject
+    drawn_codes: tuple[list[Block], int], data: st.DataObject
 ) -> None:
-    blocks, d_sae = given_codes
+    blocks, d_sae = drawn_codes
     sizes = sizes_of(blocks, d_sae)
     reduction = TokenCounts(top=2)
     cuts = data.draw(st.lists(st.integers(0, len(blocks)), max_size=4))
@@ -107,7 +107,7 @@ def test_any_split_and_number_of_passes_gives_the_same_result(
 
 
 @pytest.mark.parametrize("passes", [1, 3, 40])
-def test_larger_codes_against_pandas(passes: int) -> None:
+def test_larger_codes_equal_pandas(passes: int) -> None:
     rng = np.random.default_rng(5)
     blocks = random_blocks(
         rng, [[40, 80]] * 9, d_sae=40, l0=8, vocabulary=200, always=True, ties=True
@@ -120,7 +120,7 @@ def test_larger_codes_against_pandas(passes: int) -> None:
     toy = replace(subject(40), texts=lambda ids: [odd_text(i) for i in ids])
     tables = as_dict(list(reduction.tables(finals, toy)))
     found = tables["FIRES_ON"].to_pandas()
-    frame = pd.DataFrame(list(entries(blocks)), columns=["f", "t", "a", "place"])
+    frame = pd.DataFrame(list(entries(blocks)), columns=["f", "t", "a", "position"])
     each = frame.groupby(["f", "t"]).a.agg(["size", "mean"]).reset_index()
     each = each.sort_values(["f", "size", "t"], ascending=[True, False, True])
     wordless = each.groupby("f").head(5).t.isin([0, 2, 4]).groupby(each.f).mean()
@@ -143,7 +143,7 @@ def _passes(reduction: TokenCounts, sizes: Sizes, memory: int) -> float:
 
 
 @pytest.mark.parametrize("cuts", [(), (4,), (1, 2, 3, 4, 5, 6, 7, 8)])
-def test_states_stay_within_the_plan(cuts: tuple[int, ...]) -> None:
+def test_states_fit_the_plan(cuts: tuple[int, ...]) -> None:
     blocks = random_blocks(np.random.default_rng(2), [[50]] * 9, d_sae=30, l0=6, vocabulary=100)
     sizes = sizes_of(blocks, 30)
     for memory in (1 << 30, 60_000):
@@ -154,7 +154,7 @@ def test_states_stay_within_the_plan(cuts: tuple[int, ...]) -> None:
         assert max(sum(v.nbytes for v in f.values()) for f in finals) <= plan.bytes
 
 
-def test_pairs_that_come_again_take_no_more_room() -> None:
+def test_repeated_pairs_take_no_more_memory() -> None:
     blocks = random_blocks(
         np.random.default_rng(2), [[20]] * 50, d_sae=2, l0=1, vocabulary=3, always=True
     )
@@ -167,19 +167,19 @@ def test_pairs_that_come_again_take_no_more_room() -> None:
 
 def test_a_plan_that_does_not_fit_takes_more_passes_or_is_rejected() -> None:
     reduction = TokenCounts()
-    whole = reduction.plan(BIG, memory=1 << 40)
-    assert whole.passes == 1
-    half = reduction.plan(BIG, memory=whole.bytes // 2)
+    full = reduction.plan(BIG, memory=1 << 40)
+    assert full.passes == 1
+    half = reduction.plan(BIG, memory=full.bytes // 2)
     assert half.passes >= 2
-    assert half.bytes <= whole.bytes // 2
+    assert half.bytes <= full.bytes // 2
     with pytest.raises(OutOfSpace, match="or use --keep-codes"):
-        reduction.plan(replace(BIG, codes_stored=False), memory=whole.bytes // 2)
-    assert reduction.plan(replace(BIG, codes_stored=False), memory=whole.bytes).passes == 1
+        reduction.plan(replace(BIG, codes_stored=False), memory=full.bytes // 2)
+    assert reduction.plan(replace(BIG, codes_stored=False), memory=full.bytes).passes == 1
     with pytest.raises(OutOfSpace, match="a single feature"):
         reduction.plan(BIG, memory=1000)
 
 
-def test_no_active_feature_leaves_no_edges() -> None:
+def test_codes_without_activity_make_no_edges() -> None:
     blocks = random_blocks(np.random.default_rng(0), [[5, 3]], d_sae=4, l0=0)
     finals = reduce(TokenCounts(), blocks, sizes=sizes_of(blocks, 4))
     tables = as_dict(list(TokenCounts().tables(finals, subject(4))))
@@ -190,6 +190,6 @@ def test_no_active_feature_leaves_no_edges() -> None:
         assert table.schema.equals(arrow_schema(name, "tokens"))
 
 
-def test_a_top_of_none_is_rejected() -> None:
+def test_a_top_of_zero_is_rejected() -> None:
     with pytest.raises(BadInput, match="top=0"):
         TokenCounts(top=0)

@@ -1,4 +1,4 @@
-"""Plans of all reductions: refusals in sizes that can be read, and in words that help."""
+"""Plans of all reductions: a refusal reports readable sizes and advises an existing option."""
 
 import re
 
@@ -14,7 +14,7 @@ SIZES = Sizes(d_in=64, d_sae=2048, tokens=10_000, l0=5.0, vocabulary=100, codes_
 
 
 class Large:
-    """A reduction that takes three quarters of a MiB, whatever is left."""
+    """A reduction that needs three quarters of a MiB, whatever the memory."""
 
     name = "large"
 

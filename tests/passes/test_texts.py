@@ -1,3 +1,5 @@
+"""Readers of texts: files, folders, lists and data sets, and their refusals."""
+
 import gzip
 import json
 import os
@@ -39,7 +41,7 @@ def write(path: Path, data: bytes | str) -> Path:
     ],
 )
 @pytest.mark.parametrize("ending", [".txt", ".md", ".TXT", ".txt.gz"])
-def test_a_text_file(tmp_path, ending, split_on, expected):
+def test_a_text_file_is_split_into_documents(tmp_path, ending, split_on, expected):
     path = write(tmp_path / f"a.b{ending}", "\ufeff one\r\ntwo\n\n \t\nthree\n\n")
     found = read(path, split_on=split_on)
     assert (found.name, found.source, found.revision) == ("a.b", str(path), None)
@@ -85,15 +87,15 @@ def test_a_truncated_character_after_a_byte_order_mark_reports_its_position(tmp_
 
 
 @pytest.mark.parametrize("ending", [".txt.gz", ".parquet"])
-@pytest.mark.parametrize("keep", [0, 10, 60])
-def test_a_damaged_file_is_refused(tmp_path, ending, keep):
+@pytest.mark.parametrize("end", [0, 10, 60])
+def test_a_damaged_file_is_refused(tmp_path, ending, end):
     path = tmp_path / f"a{ending}"
     if ending == ".parquet":
         pq.write_table(pa.table({"text": ["one"] * 100}), path)
     else:
         write(path, os.urandom(1000).hex())
-    path.write_bytes(path.read_bytes()[:keep])
-    if ending == ".txt.gz" and keep == 0:  # gzip reads it as an empty file
+    path.write_bytes(path.read_bytes()[:end])
+    if ending == ".txt.gz" and end == 0:  # gzip reads it as an empty file
         assert texts_of(path) == []
         return
     with pytest.raises(BadInput, match=r"cannot be read \(.+\): check"):
@@ -124,7 +126,7 @@ def test_an_unknown_ending_is_refused(tmp_path):
         "",
     ],
 )
-def test_no_such_file(source, tmp_path, monkeypatch):
+def test_a_missing_file_is_refused(source, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if source == "":
         source = "~nobody-of-that-name/x.txt"
@@ -246,7 +248,7 @@ def test_an_error_in_a_folder_names_the_file(tmp_path):
         texts_of(tmp_path)
 
 
-def test_a_list_of_strings():
+def test_a_list_of_strings_is_read_as_it_is():
     found = read(["one", "", "two\n\nparagraphs", "\0"])
     assert (found.name, found.source, found.revision) == ("texts", "memory", None)
     assert list(found.documents) == ["one", "", "two\n\nparagraphs", "\0"]
@@ -293,7 +295,7 @@ def cached_data_set(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_local_data_set(offline):
+def test_a_local_data_set_is_read_by_split(offline):
     folder = local_data_set(offline / "stories")
     found = read(f"hf:{folder}")
     assert (found.name, found.source, found.revision) == ("stories", f"hf:{folder} (train)", None)
@@ -307,7 +309,7 @@ def test_a_local_data_set(offline):
         texts_of(f"hf:{folder}", field="n")
 
 
-def test_a_saved_data_set(offline):
+def test_a_saved_data_set_is_read_by_split(offline):
     parts = {"train": ["one", "two"], "test": ["three"]}
     made = {split: datasets.Dataset.from_dict({"text": texts}) for split, texts in parts.items()}
     datasets.DatasetDict(made).save_to_disk(str(offline / "dict"))

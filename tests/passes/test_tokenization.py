@@ -1,3 +1,5 @@
+"""Tokens, contexts and batches, compared with a loop over tokens."""
+
 import json
 from dataclasses import replace
 from itertools import pairwise
@@ -120,7 +122,7 @@ def documents(texts: list[str], first: int = 0) -> list[Document]:
 
 
 def by_loop(docs, tokenizer, size, bos):
-    """Rows of Tokens, and the contexts' ids, one token after another."""
+    """Return the rows of Tokens, and the ids of each context, computed token by token."""
     special = set(tokenizer.all_special_ids)
     rows, contexts = [], []
     for doc in docs:
@@ -191,19 +193,19 @@ def check(block, docs, tokenizer, size, bos, batch_tokens):
     st.integers(1, 60),
     st.integers(0, 9),
 )
-def test_tokens_and_batches_equal_a_loop(kind, given_texts, size, bos, batch_tokens, first):
+def test_tokens_and_batches_equal_a_loop(kind, drawn_texts, size, bos, batch_tokens, first):
     tokenizer = TOKENIZERS[kind]
-    docs = documents(given_texts, first)
+    docs = documents(drawn_texts, first)
     settings = ContextSettings(context_size=size, prepend_bos=bos)
     block = tokenize(docs, tokenizer, settings=settings, batch_tokens=batch_tokens)
     check(block, docs, tokenizer, size, bos, batch_tokens)
     alone = token_batches(docs, tokenizer, settings=settings, batch_tokens=batch_tokens)
     check(replace(block, batches=alone), docs, tokenizer, size, bos, batch_tokens)
-    counts = token_counts(given_texts, tokenizer)
+    counts = token_counts(drawn_texts, tokenizer)
     assert counts == [int((block.tokens.document == d.number).sum()) for d in docs]
 
 
-def test_a_context_of_one_token_without_bos():
+def test_contexts_of_one_token_without_bos_equal_a_loop():
     tokenizer = TOKENIZERS["byte-level"]
     docs = documents(["the cat<|eos|> sat"])
     block = tokenize(docs, tokenizer, settings=ContextSettings(context_size=1, prepend_bos=False))
@@ -229,7 +231,7 @@ def test_offsets_slice_the_text_of_each_token(text):
                 assert text[start:end] == shown[i]
 
 
-def test_a_character_of_several_tokens_is_covered_by_each():
+def test_each_token_of_a_character_covers_the_character():
     tokenizer = TOKENIZERS["byte-level"]
     text = "a 𝔘b"
     block = tokenize(
@@ -275,7 +277,7 @@ def test_truncation_and_padding_of_the_tokenizer_have_no_effect():
 
 
 @pytest.mark.parametrize("docs", [[], documents([" "]), documents(["<|bos|>"])])
-def test_documents_without_counted_tokens(docs):
+def test_documents_without_counted_tokens_have_no_batches(docs):
     settings = ContextSettings(context_size=4, prepend_bos=True)
     block = tokenize(docs, TOKENIZERS["word pieces"], settings=settings)
     assert len(block.tokens) == 0
@@ -284,7 +286,7 @@ def test_documents_without_counted_tokens(docs):
 
 
 @pytest.mark.slow
-def test_many_one_word_documents(tmp_path):
+def test_many_one_word_documents_are_all_tokenized(tmp_path):
     tokenizer = TOKENIZERS["word pieces"]
     corpus = Corpus.gather(["cat"] * 100_000, tmp_path / "corpus.parquet")
     settings = ContextSettings(context_size=128, prepend_bos=True)
@@ -335,7 +337,7 @@ def test_texts_of_byte_level_tokens():
     assert token_texts(tokenizer, []) == []
 
 
-def test_texts_of_pieces():
+def test_texts_of_sentence_pieces():
     tokenizer = TOKENIZERS["metaspace"]
     ids = ids_of(tokenizer, "▁cat", "▁", "<0x0A>", "<0xE4>", "<|unk|>")
     assert token_texts(tokenizer, ids) == [" cat", " ", "\n", "<0xE4>", "<|unk|>"]
@@ -369,7 +371,7 @@ def stories3m():
 @pytest.mark.parametrize(
     ("file", "blocks"), [("classic-books-50.jsonl", 2), ("wikitext-2/valid.txt", 3)]
 )
-def test_real_texts(tmp_path, file, blocks):
+def test_tokens_of_real_texts_equal_a_loop(tmp_path, file, blocks):
     tokenizer = stories3m()
     path = SHARED / "text" / file
     if not path.is_file():

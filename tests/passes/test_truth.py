@@ -1,4 +1,4 @@
-"""Tests of truth: cheap facts, each of which has caught such a system lying."""
+"""Tests of truth: simple facts, each of which has detected wrong results of such a system."""
 
 from decimal import Decimal
 
@@ -28,7 +28,7 @@ from ingest.synthetic import Planted
 
 
 def one_token_sae(lm):
-    """Return an SAE whose feature 0 reads one token's direction at the embedding, and that token."""
+    """Return an SAE whose feature 0 is the embedding direction of one token, and that token."""
     vectors = lm.base.get_input_embeddings().weight.detach()
     in_text = set(lm.tokenizer(" ".join(texts()), add_special_tokens=False)["input_ids"])
     candidates = sorted(in_text - set(lm.tokenizer.all_special_ids))
@@ -40,7 +40,7 @@ def one_token_sae(lm):
     with torch.no_grad():
         for parameter in sae.parameters():
             parameter.zero_()
-        # Halfway between the token and whatever else of the text comes nearest to it.
+        # Halfway between the token and the nearest other token of the text.
         nearest = max(float(vectors[t] @ direction) for t in candidates if t != token)
         sae.W_enc[:, 0] = direction
         sae.b_enc[0] = -(own + nearest) / 2
@@ -49,7 +49,7 @@ def one_token_sae(lm):
 
 
 @pytest.mark.slow
-def test_1_an_sae_that_reads_one_token_fires_on_it_alone(tmp_path):
+def test_1_an_sae_that_reads_one_token_is_active_on_it_alone(tmp_path):
     lm, documents = model(), texts()
     sae, token = one_token_sae(lm)
     atlas = run(tmp_path / "a.atlas", lm, [named(sae, "one")], documents)
@@ -59,11 +59,11 @@ def test_1_an_sae_that_reads_one_token_fires_on_it_alone(tmp_path):
     text = lm.tokenizer.decode([token])
     shown = [e for e in atlas.table("Example").to_pylist() if e["idx"] == 0]
     assert shown
-    for example in shown:  # offsets are exact: the document has the token's text there
+    for example in shown:  # offsets are exact: the document has the token's text at this position
         at = documents[example["document"]][example["start"] :]
         assert at.startswith(text)
         assert example["tokens"][example["peak"]] == text
-    # The embedding tells it, as well as any function of the token could.
+    # The feature is predictable from the embedding, as well as by any function of the token.
     settings = ProbeSettings(splits=("sample",), min_positives=1, penalty=1e-5)
     probe_saes(tmp_path / "a.atlas", settings=settings, model=lm)
     with Atlas.open(tmp_path / "a.atlas") as probed:
@@ -72,29 +72,29 @@ def test_1_an_sae_that_reads_one_token_fires_on_it_alone(tmp_path):
     assert edge["balanced_accuracy"] == edge["token_table"] == edge["token_ceiling"] == 1
 
 
-def test_3_bos_activations_times_1000_change_nothing(tmp_path):
+def test_3_activations_of_bos_times_1000_change_no_result(tmp_path):
     documents = texts()
     quiet = run(tmp_path / "quiet.atlas", model(), [named(topk(), "top")], documents)
     lm = model()
 
-    def shout(module, inputs, output):
+    def scaled(module, inputs, output):
         hidden = output[0] if isinstance(output, tuple) else output
         hidden = torch.cat([hidden[:, :1] * 1000, hidden[:, 1:]], dim=1)
         return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
 
     seen = []
     block = lm.base.get_submodule(lm.layout.blocks)[1]
-    block.register_forward_hook(shout)
+    block.register_forward_hook(scaled)
     block.register_forward_hook(lambda m, i, o: seen.append(o))
     loud = run(tmp_path / "loud.atlas", lm, [named(topk(), "top")], documents)
     hidden = seen[0][0] if isinstance(seen[0], tuple) else seen[0]
-    assert hidden[:, 0].abs().mean() > 100 * hidden[:, 1:].abs().mean()  # it did shout
+    assert hidden[:, 0].abs().mean() > 100 * hidden[:, 1:].abs().mean()  # the scaling took effect
     assert_close(tables(loud), tables(quiet))
 
 
 @pytest.mark.slow
 def test_4_fvu_is_lowest_at_the_saes_own_site(tmp_path):
-    """With a trained SAE of the demo, read at the places around its own."""
+    """A trained SAE of the demo, which also reads the sites around its own."""
     from importlib.resources import files
 
     text = (files("ingest.demo") / "text.jsonl").read_text("utf-8")
@@ -117,7 +117,7 @@ def test_4_fvu_is_lowest_at_the_saes_own_site(tmp_path):
     assert all(own < other for other in found.values()), found
 
 
-def test_contexts_are_as_long_as_the_metadata_says():
+def test_the_context_size_is_that_of_the_metadata():
     assert open_sae(topk(), name="x").info.context_size == CONTEXT
 
 
@@ -126,7 +126,7 @@ def correlated(a, b, *, min_joint=5):
 
 
 def reordered(rows, order):
-    """The rows of codes in another order."""
+    """Return the rows of codes in another order."""
     lengths = np.diff(rows.indptr)[order]
     indptr = np.concatenate([[0], np.cumsum(lengths)])
     entry = np.repeat(rows.indptr[order] - indptr[:-1], lengths) + np.arange(indptr[-1])
@@ -134,7 +134,7 @@ def reordered(rows, order):
 
 
 @pytest.mark.slow
-def test_2_a_permuted_copy_gives_the_permutation_and_a_shifted_one_nothing():
+def test_2_a_permuted_copy_matches_by_the_permutation_and_a_shifted_one_has_no_match():
     planted = Planted.make(3, shared=0, context=0, private=30, token=0, position=0, bursty=0)
     a, new = planted.rows("a"), np.random.default_rng(0).permutation(30)
     row = np.repeat(np.arange(len(a)), np.diff(a.indptr))
@@ -152,7 +152,7 @@ def test_2_a_permuted_copy_gives_the_permutation_and_a_shifted_one_nothing():
     assert (null.q > 0.05).all()
 
 
-def test_9_phi_at_three_million_tokens_equals_whole_numbers():
+def test_9_phi_of_three_million_tokens_equals_exact_arithmetic():
     tokens, rng = 3_000_000, np.random.default_rng(0)
     on = [np.sort(rng.choice(tokens, size, replace=False)) for size in (1_400_000, 2_100_000)]
     pair = np.isin(np.arange(tokens), on[0]), np.isin(np.arange(tokens), on[1])
@@ -198,7 +198,7 @@ def test_10_bursty_unrelated_features_have_lift_and_no_match(sets):
 
 @pytest.fixture(scope="module")
 def claimed():
-    """What is claimed of planted features of every kind, and the counterparts of each kind."""
+    """Return the matches claimed for planted features of every kind, and the true pairs of each kind."""
     kinds = {"shared": 20, "context": 10, "private": 20, "token": 10, "position": 10, "bursty": 10}
     kinds["token_document"] = 20
     planted = Planted.make(0, documents=400, document_length=80, **kinds)
@@ -222,24 +222,24 @@ def claimed():
     } | {kind: {tuple(pair) for pair in planted.pairs(kind).tolist()} for kind in kinds}
 
 
-def test_shared_features_come_back_and_others_do_not_but_for_positions(claimed):
+def test_shared_features_are_matched_and_others_are_not_except_positions(claimed):
     truth, beyond = claimed["shared"] | claimed["context"], claimed["beyond"]
     assert truth <= claimed["candidates"]
     assert len(truth - beyond) <= 1
-    # The error rate is that of these kinds; of positions the next test tells.
+    # The error rate excludes positions, which the next test covers.
     others = beyond - claimed["position"]
     assert len(others - truth) <= 0.05 * len(others) + 3 * np.sqrt(0.05 * len(others))
-    # They know the same words, which the first null sees, and no more than these.
+    # Token features share words: this is beyond the first null, but not beyond the token.
     assert len(claimed["token"] & claimed["synchronous"]) >= 8
     assert not claimed["token"] & beyond
 
 
-def test_features_of_one_position_are_claimed_though_they_share_nothing_more(claimed):
+def test_features_of_one_position_are_matched_although_they_share_nothing_else(claimed):
     """A known failure: they are synchronous, which is no evidence of a shared feature.
 
-    No null holds the place in the document fixed. A null that does should turn this
-    round, and with it what the schema says of ``beyond_token``, decision 0006, docs/demo.md
-    and docs/planted.md.
+    No null fixes the position in the document. With a null that does, this test should be
+    reversed, and with it the meaning of ``beyond_token`` in the schema, decision 0006,
+    docs/demo.md and docs/planted.md.
     """
     assert len(claimed["position"] & claimed["synchronous"]) >= 8
     assert len(claimed["position"] & claimed["beyond"]) >= 8
@@ -247,14 +247,14 @@ def test_features_of_one_position_are_claimed_though_they_share_nothing_more(cla
 
 def test_12_features_that_share_words_and_documents_only_are_not_beyond_the_token(claimed):
     pairs = claimed["token_document"]
-    # Each of the first two nulls breaks what they share: the one the words, the other the documents.
+    # Each of the first two nulls removes one thing they share: the words, or the documents.
     assert len(pairs & claimed["two nulls"]) >= 0.9 * len(pairs)
     assert len(pairs & claimed["beyond"]) <= 1
-    # The power is not lost: shared features pass all three.
+    # Power remains: shared features pass all three nulls.
     assert len((claimed["shared"] | claimed["context"]) - claimed["beyond"]) <= 1
 
 
-def test_the_token_null_alone_takes_bursts_for_a_match(claimed):
-    """Why the schema says that ``token_q`` counts only where ``q`` is small too."""
+def test_the_token_null_alone_claims_bursty_features(claimed):
+    """This is why the schema requires a small ``q`` next to a small ``token_q``."""
     assert claimed["bursty"] & claimed["token_q alone"]
     assert not claimed["bursty"] & claimed["synchronous"]
