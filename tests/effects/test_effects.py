@@ -55,7 +55,7 @@ def test_every_edge_of_a_known_circuit_is_found_with_its_size(found):
     chosen = found.source.chosen
     for (source, target), weight in CIRCUIT.items():
         edge, own = edges[source, target], chosen.feature == source
-        there = own & (chosen.position < 7) if source == 3 else own  # nothing follows the last
+        there = own & (chosen.position < 7) if source == 3 else own  # no token follows the last
         sizes = np.where(there, chosen.activation, 0.0)[own]
         assert edge["mean"] == pytest.approx(-weight * sizes.mean(), rel=1e-4)
         assert edge["here"] == pytest.approx(0 if source == 3 else edge["mean"], rel=1e-4)
@@ -66,7 +66,7 @@ def test_every_edge_of_a_known_circuit_is_found_with_its_size(found):
 
 def test_attribution_equals_ablation_where_the_model_is_linear(found):
     (effect,), (total,) = found.attribution.effect, found.own.total
-    linear = [0, 1, 3, 4]  # target 2 has no input, and all others stay active
+    linear = [0, 1, 3, 4]  # target 2 has no input, and all others remain active
     np.testing.assert_allclose(effect[:, linear], total[:, linear], atol=1e-5)
 
 
@@ -97,7 +97,7 @@ def without_others(source, where):
 
 
 def test_tokens_without_another_feature_are_no_control(found):
-    """Another feature of activation 0 would be exceeded by anything."""
+    """Every effect exceeds that of another feature with activation 0."""
 
     def at_even_rows(source):
         return without_others(source, np.arange(len(source.chosen)) % 2 == 0)
@@ -113,8 +113,10 @@ def test_tokens_without_another_feature_are_no_control(found):
     assert edges
     for (source, target), edge in edges.items():
         rows = both & (found.source.chosen.feature == source)
-        (place,) = np.flatnonzero(found.candidates[0][found.source.features == source][0] == target)
-        own, other = (np.abs(arm.values[0][rows, place]) for arm in (found.own, found.other))
+        (column,) = np.flatnonzero(
+            found.candidates[0][found.source.features == source][0] == target
+        )
+        own, other = (np.abs(arm.values[0][rows, column]) for arm in (found.own, found.other))
         document = found.document[rows]
         assert edge["p_other"] == paired_p(own, other, document, draws=999, seed=0)
         assert edge["positions"] == (found.source.chosen.feature == source).sum()
@@ -139,7 +141,7 @@ def test_without_any_other_feature_there_is_no_edge():
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2"])
 def test_ablation_equals_one_hook_at_a_time(family, monkeypatch):
-    """Every measured number equals that of a loop that hooks and runs one feature at a time."""
+    """Every measured number equals that of a loop with one hook and one run for each feature."""
     monkeypatch.setattr("analysis.effects.ablation.rows._GROUP", 2)
     model = random_model(family)
     ids, mask = random_ids(rows=4, length=10)
@@ -198,7 +200,7 @@ def test_ablation_equals_one_hook_at_a_time(family, monkeypatch):
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2", "gpt_neox"])
 def test_ablation_after_the_last_block_equals_the_complete_model(family):
-    """Edited tokens are run alone; the reference adds the delta to the output of the last block."""
+    """Edited tokens are run separately; the reference adds the delta to the output of the last block."""
     model = random_model(family)
     ids, mask = random_ids(rows=4, length=10)
     contexts = Contexts(ids, mask, mask.bool(), np.arange(4))
@@ -286,7 +288,7 @@ def null_model(seed):
         weight.copy_(torch.randn(weight.shape, generator=rng) / WIDTH**0.5)
     unit = torch.eye(WIDTH)
     rows = torch.randn(SOURCES, WIDTH, generator=rng)
-    rows[:2] = 0.0  # planted inert features: their direction is read by nothing
+    rows[:2] = 0.0  # planted inert features: no module reads their direction
     rows[0, 60] = rows[1, 61] = 1.0
     model.layers[1].into.weight[:, 60:62] = 0.0
     model.layers[1].shift.weight[:, 60:62] = 0.0
@@ -358,7 +360,7 @@ def test_decoy_q_by_hand_and_under_the_null():
 
 
 def decoy_q_by_hand(own, decoys):
-    """Return the same by a loop over thresholds, from the definition."""
+    """Return the decoy q by a loop over thresholds, from the definition."""
     wins, w = [], []
     for value, others in zip(own, decoys.T, strict=True):
         most = max(value, *others)
@@ -386,8 +388,8 @@ def test_decoy_q_equals_a_loop_over_thresholds(number):
 
 
 @pytest.mark.parametrize("number", [1, 3])
-def test_decoy_q_rarely_finds_what_is_not_there(number):
-    """Of features that are like their decoys, a run finds any with probability 5% at most."""
+def test_decoy_q_rarely_finds_features_without_an_effect(number):
+    """If features have the distribution of their decoys, a run finds any with probability 5% at most."""
     rng = np.random.default_rng(0)
     found = 0
     for _ in range(400):
@@ -545,10 +547,10 @@ def test_counterparts_have_equal_effects_and_random_directions_do_not():
         vectors.append(
             effect_vectors(upper, contexts, source, targets=[open_sae(later)], seed=len(sources))
         )
-    place = {int(f): i for i, f in enumerate(sources[1].features)}
+    column = {int(f): i for i, f in enumerate(sources[1].features)}
     pairs = np.array(
         [
-            (i, place[int(np.flatnonzero(order == f)[0])])
+            (i, column[int(np.flatnonzero(order == f)[0])])
             for i, f in enumerate(sources[0].features)
             if f > 1  # features 0 and 1 are inert
         ]

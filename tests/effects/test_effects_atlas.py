@@ -26,7 +26,7 @@ SETTINGS = EffectSettings(contexts=24, occurrences=4, min_occurrences=3, directi
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """Return an atlas with two SAEs at an early site and one at a late one, and what it was made from."""
+    """Return an atlas with two SAEs at an early site and one at a late one, and the inputs of its ingest."""
     causal = random_model("llama")
     tokenizer = small_tokenizer()
     saes = [
@@ -98,7 +98,7 @@ def test_each_list_of_targets_has_its_own_part(tmp_path):
     assert rows["effect_kl"].notna().sum() == found["c",]["features"]
 
 
-def test_an_edge_in_several_parts_is_that_of_the_longest_list(tmp_path):
+def test_an_edge_in_several_parts_is_read_from_the_longest_list(tmp_path):
     folder = small_parts.small_atlas(tmp_path / "x.atlas")
     small_parts.write_sae(folder, "three", 2)
     for name, on, edges in (
@@ -186,11 +186,11 @@ def test_counterparts_by_strength(made, monkeypatch):
     assert {pair["feature"] for pair in some} == {f"b/{i}" for i in few}
     by_pair = {(pair["effect"], pair["feature"]): pair for pair in every}
     for pair in some:
-        whole = by_pair[pair["effect"], pair["feature"]]
+        complete = by_pair[pair["effect"], pair["feature"]]
         for key in ("counterpart", "pearson"):
-            assert pair[key] == whole[key]
+            assert pair[key] == complete[key]
         for key in ("kl", "counterpart_kl", "own"):
-            assert pair[key] == pytest.approx(whole[key], abs=1e-4)
+            assert pair[key] == pytest.approx(complete[key], abs=1e-4)
 
 
 def test_counterparts_of_two_models_are_refused(made, tmp_path):

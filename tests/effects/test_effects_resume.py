@@ -1,4 +1,4 @@
-"""A killed study of effects continues after its last step, and ends in the same bytes."""
+"""A killed study of effects continues after its last step, and writes the same bytes."""
 
 import shutil
 

@@ -1,7 +1,7 @@
 """Faults of the published interventions of seed 002 (notes, parts c, d and e), each with its test.
 
 ``FAULTS`` lists each fault with the tests that reproduce it or show that it cannot occur here. The
-tests of this file have no other file; the first one checks that all others exist.
+tests of this file are in no other file; the first one checks that all others exist.
 """
 
 import re
@@ -145,7 +145,7 @@ def test_fault_d3_an_ablation_is_no_reconstruction():
 
 
 def test_fault_d_the_order_of_a_set_does_not_change_its_ablation():
-    """Some members of a set of features were ablated, in the order of the set."""
+    """The published code ablated only some members of a set, in the order of the set."""
     sae = open_sae(a_sae(HOOK, 24))
     x = torch.randn(1, 9, 24, generator=torch.Generator().manual_seed(0))
     features = (sae.encode(x[0]) > 0).sum(0).topk(4).indices.tolist()
@@ -165,13 +165,13 @@ def test_fault_d_the_order_of_a_set_does_not_change_its_ablation():
 
 
 def test_fault_e_a_dead_sae_has_no_effects():
-    """Every input was replaced by the decoder bias, and the text after it was reported."""
+    """The published code replaced every input by the decoder bias, and reported the text after it."""
     dead, later = circuit_saes()
     with torch.no_grad():
         dead.b_enc.fill_(-1e6)
         dead.b_dec.normal_(generator=torch.Generator().manual_seed(0))
         one, two = dead(torch.randn(2, 5, dead.cfg.d_in))
-    torch.testing.assert_close(one, two)  # published: whatever the prompt is
+    torch.testing.assert_close(one, two)  # the published text does not depend on the prompt
     with pytest.raises(BadInput, match=r"No feature of .* is active at 5 or more tokens"):
         effects_of(circuit_model(), (dead, later), contexts=contexts_of())
 

@@ -134,7 +134,7 @@ def test_top_tokens_are_those_of_a_sort_with_ties_to_the_lower_id():
         assert top_tokens(values, number).tolist() == wanted
 
 
-# The ablation, against a loop over tokens with hooks of its own
+# The ablation, compared with a loop over tokens with its own hooks
 
 
 @pytest.fixture(scope="module")
@@ -206,8 +206,8 @@ def test_measured_changes_equal_a_loop_over_tokens(subject, layer):
         for _, number, at in [p for p in pairs(tokens) if p[0] == feature]:
             one = blocks[number].tokens
             own = tokenizer(documents[one.document[at]], add_special_tokens=False)["input_ids"]
-            kept = [i for i, t in enumerate(own) if t not in tokenizer.all_special_ids]
-            start = kept[one.index[at]] - (one.position[at] - 1)
+            ordinary = [i for i, t in enumerate(own) if t not in tokenizer.all_special_ids]
+            start = ordinary[one.index[at]] - (one.position[at] - 1)
             ids = [tokenizer.bos_token_id, *own[start : start + small_ingest.CONTEXT - 1]]
             assert ids[one.position[at]] == one.token_id[at]
             changes.append(
@@ -229,7 +229,7 @@ def test_fault_d2_the_ablation_adds_no_decoder_bias(subject):
     biased = small_ingest.topk(hook="blocks.1.hook_resid_post", seed=1)
     with torch.no_grad():
         shift = torch.full_like(biased.b_dec, 50.0)
-        # The codes stay the same: the encoder's bias takes up what b_dec subtracts from its input.
+        # The codes do not change: the encoder's bias compensates the subtraction of b_dec from its input.
         biased.b_enc += shift @ biased.W_enc * bool(biased.cfg.apply_b_dec_to_input)
         biased.b_dec += shift
     after = ablate(model, open_sae(biased, name="middle"), tokens, text=text)
@@ -282,7 +282,7 @@ def test_edges_equal_decoder_rows_through_the_head(subject, results):
 
 
 def test_direct_logits_predict_the_last_site_and_not_other_features(results):
-    """Nothing but the final norm is behind the last site: the planted effect is found."""
+    """Only the final norm follows the last site, so the planted effect is found."""
     (last,) = (r for r in results if r["sae"] == "last")
     assert last["agreement"] > 0.6
     assert abs(last["control"]) < 0.2
@@ -305,7 +305,7 @@ def test_features_have_their_agreement_in_the_graph(subject, results):
     assert stored == dict(zip(frame["feature"], frame["agreement"], strict=True))
 
 
-def test_without_ablation_no_codes_are_needed_and_nothing_is_claimed(tmp_path, subject):
+def test_without_ablation_no_codes_are_needed_and_no_agreement_is_reported(tmp_path, subject):
     _, causal, tokenizer, saes = subject
     path = tmp_path / "b.atlas"
     ingest(
@@ -329,7 +329,7 @@ def test_without_ablation_no_codes_are_needed_and_nothing_is_claimed(tmp_path, s
         measure_logits(path, ["middle"], **options)
 
 
-def test_the_model_must_be_at_hand_and_have_a_head(subject):
+def test_the_model_must_be_available_and_have_a_head(subject):
     path, causal, tokenizer, saes = subject
     other = LogitSettings(seed=5)
     with pytest.raises(BadInput, match="Name it with --model"):
@@ -366,8 +366,8 @@ def test_one_feature_equals_a_loop_over_tokens(subject):
     for _, number, at in pairs(tokens):
         one = blocks[number].tokens
         own = tokenizer(documents[one.document[at]], add_special_tokens=False)["input_ids"]
-        kept = [i for i, t in enumerate(own) if t not in tokenizer.all_special_ids]
-        start = kept[one.index[at]] - (one.position[at] - 1)
+        ordinary = [i for i, t in enumerate(own) if t not in tokenizer.all_special_ids]
+        start = ordinary[one.index[at]] - (one.position[at] - 1)
         ids = [tokenizer.bos_token_id, *own[start : start + small_ingest.CONTEXT - 1]]
         where = {"layer": 1, "position": one.position[at], "feature": feature}
         changes.append(by_loop(causal, sae.sae, ids, **where))

@@ -56,20 +56,20 @@ def test_changes_of_equal_documents_are_those_of_a_paired_t_test():
     found = change_of(csr(before), csr(after), document)
     difference = (after - before).astype(np.float32).astype(float)
     by_document = np.array([difference[document == d].mean(axis=0) for d in range(12)])
-    wanted = ttest_1samp(by_document, 0.0)
-    low, high = wanted.confidence_interval()
+    expected = ttest_1samp(by_document, 0.0)
+    low, high = expected.confidence_interval()
     np.testing.assert_allclose(found.change, difference.mean(axis=0), atol=1e-6)
     np.testing.assert_allclose(found.low, low, atol=1e-6)
     np.testing.assert_allclose(found.high, high, atol=1e-6)
     np.testing.assert_allclose(
-        found.q, false_discovery_control(np.maximum(wanted.pvalue, 2.0**-11)), rtol=1e-3
+        found.q, false_discovery_control(np.maximum(expected.pvalue, 2.0**-11)), rtol=1e-3
     )
     np.testing.assert_allclose(found.mean_before, before.mean(axis=0), rtol=1e-5)
     np.testing.assert_allclose(found.rate_after, (after > 0).mean(axis=0))
 
 
 def test_changes_are_paired_by_token():
-    """A permutation of the tokens of one state keeps all means and is no change of zero."""
+    """A permutation of the tokens of one state preserves all means, but is a change."""
     before, _, document = random_states(1)
     same = change_of(csr(before), csr(before), document)
     assert (same.change == 0).all()
@@ -87,7 +87,7 @@ def test_degenerate_states():
     assert np.isnan(one.q).all()
     assert np.isnan(one.low).all()
     constant = change_of(csr(zero), csr(zero + 1), document)
-    assert constant.q.tolist() == [0.5] * 3  # the lowest of a sign-flip test of two documents
+    assert constant.q.tolist() == [0.5] * 3  # the lowest value of a sign-flip test of two documents
     empty = change_of(csr(np.zeros((0, 3))), csr(np.zeros((0, 3))), np.zeros(0, dtype=int))
     assert np.isnan(empty.q).all()
 
@@ -121,8 +121,8 @@ def test_moved_features_exceed_every_control():
     assert rows[0]["control_mean"] == pytest.approx(sizes[0] / 2)
 
 
-def test_the_edit_and_each_control_exceed_equally_many_changes():
-    """Where the edit is one more random direction, all of them move equally many features."""
+def test_the_edit_and_each_control_exceed_the_same_number_of_changes():
+    """If the edit is another random direction, all directions move the same number of features."""
     features, documents, draws = 400, 12, 4
     rng = np.random.default_rng(0)
     before = 5 + rng.random((documents * 2, features))
@@ -141,17 +141,17 @@ def test_the_edit_and_each_control_exceed_equally_many_changes():
 # Reach
 
 
-def batch(widths, keep_bos=False):
+def batch(widths, with_bos=False):
     mask = np.zeros((len(widths), max(widths)), dtype=np.int64)
     for row, width in enumerate(widths):
         mask[row, :width] = 1
-    keep = mask.astype(bool)
-    keep[:, 0] = keep_bos
-    return Batch(np.zeros_like(mask), mask, keep, np.arange(int(keep.sum())))
+    selected = mask.astype(bool)
+    selected[:, 0] = with_bos
+    return Batch(np.zeros_like(mask), mask, selected, np.arange(int(selected.sum())))
 
 
 def test_fault_c_only_tokens_that_the_edit_reaches_are_compared():
-    """Seed 002 edited the last of 128 tokens, and compared all: 0.8% of its rows could differ."""
+    """Seed 002 edited the last of 128 tokens and compared all; only 0.8% of its rows could differ."""
     text = TextSample((batch([5, 3]), batch([4])), np.zeros(4 + 2 + 3, dtype=np.int64))
     before = np.zeros((9, 2), dtype=np.float32)
     after = before.copy()
@@ -207,10 +207,10 @@ def test_neighbour_overlap_equals_a_brute_force():
         cosine = x.T @ x
         np.fill_diagonal(cosine, -9)
         near.append(np.argsort(-cosine, axis=1)[:, :3])
-    wanted = np.mean(
+    expected = np.mean(
         [len(set(a) & set(b)) / len(set(a) | set(b)) for a, b in zip(*near, strict=True)]
     )
-    assert neighbour_overlap(csr(before), csr(after), neighbours=3) == pytest.approx(wanted)
+    assert neighbour_overlap(csr(before), csr(after), neighbours=3) == pytest.approx(expected)
     assert neighbour_overlap(csr(before), csr(before), neighbours=3) == 1.0
 
 
@@ -239,13 +239,13 @@ def test_states_at_later_sites_equal_a_loop_with_hooks(atlas, tmp_path):
     )
     rows, sites = [], []
     for one in text.batches:
-        for ids, mask, keep in zip(one.input_ids, one.attention_mask, one.keep, strict=True):
+        for ids, mask, selected in zip(one.input_ids, one.attention_mask, one.keep, strict=True):
             seen = {}
 
-            def hook(module, args, output, seen=seen, keep=keep):
+            def hook(module, args, output, seen=seen, selected=selected):
                 x = output[0] if isinstance(output, tuple) else output
                 new = x.clone()
-                new[0, torch.from_numpy(keep[: x.shape[1]])] += vector
+                new[0, torch.from_numpy(selected[: x.shape[1]])] += vector
                 seen[1] = new[0]
                 return (new, *output[1:]) if isinstance(output, tuple) else new
 
@@ -259,14 +259,14 @@ def test_states_at_later_sites_equal_a_loop_with_hooks(atlas, tmp_path):
             ]
             with torch.no_grad():
                 causal(torch.from_numpy(ids[mask > 0])[None])
-                where = torch.from_numpy(keep[mask > 0])
+                where = torch.from_numpy(selected[mask > 0])
                 rows.append([saes[i].sae.encode(seen[i + 1][where]).numpy() for i in (0, 1)])
                 sites.append(seen[1][where].numpy())
             for handle in handles:
                 handle.remove()
     for i, name in enumerate(("middle", "last")):
-        wanted = np.concatenate([row[i] for row in rows])
-        np.testing.assert_allclose(state.codes[name].toarray(), wanted, atol=2e-4)
+        expected = np.concatenate([row[i] for row in rows])
+        np.testing.assert_allclose(state.codes[name].toarray(), expected, atol=2e-4)
     np.testing.assert_allclose(state.site, np.concatenate(sites), atol=1e-4)
 
 
@@ -340,7 +340,7 @@ def test_the_overlap_of_random_directions_is_the_mean_over_all(atlas, tmp_path):
         ).codes["last"]
 
     before = codes([])
-    wanted = [
+    expected = [
         neighbour_overlap(
             before,
             codes([randomised(edit, settings.seed + 1 + draw)]),
@@ -348,8 +348,8 @@ def test_the_overlap_of_random_directions_is_the_mean_over_all(atlas, tmp_path):
         )
         for draw in range(3)
     ]
-    assert len(set(wanted)) > 1
-    assert found["last_overlap_by_random"] == pytest.approx(np.mean(wanted))
+    assert len(set(expected)) > 1
+    assert found["last_overlap_by_random"] == pytest.approx(np.mean(expected))
 
 
 def test_later_sites_are_compared_by_default(atlas):
@@ -401,7 +401,7 @@ def test_an_edit_without_an_effect_is_refused_and_nothing_is_stored(atlas):
     assert isinstance(done.exception, BadInput)  # the model is in memory
 
 
-def test_the_text_of_an_ablation_is_every_context_with_the_feature_and_no_other(atlas, tmp_path):
+def test_the_text_of_an_ablation_is_all_contexts_with_the_feature_and_no_others(atlas, tmp_path):
     path, options = atlas
     folder = Folder.open(path)
     at = TaskContext(folder, folder.sound(), tmp_path, SILENT)
@@ -413,15 +413,15 @@ def test_the_text_of_an_ablation_is_every_context_with_the_feature_and_no_other(
     counts = np.asarray((plain > 0).sum(axis=0)).ravel()
     rare = int(np.flatnonzero(counts == counts[counts > 0].min())[0])
     active = plain[:, [rare]].toarray()[:, 0] > 0
-    wanted, first = [], 0
+    expected, first = [], 0
     for batch in every.batches:
         cells = np.zeros(batch.keep.shape, dtype=bool)
         cells[batch.keep] = active[first : first + int(batch.keep.sum())]
-        wanted += batch.input_ids[cells.any(1)].tolist()
+        expected += batch.input_ids[cells.any(1)].tolist()
         first += int(batch.keep.sum())
     more = {"tokens": 10**9, "seed": 0, "progress": SILENT}
     found = text_with_features(subject, [rare], search=10**9, **more)
-    assert [row for batch in found.batches for row in batch.input_ids.tolist()] == wanted
+    assert [row for batch in found.batches for row in batch.input_ids.tolist()] == expected
     assert len(found.document) == sum(int(batch.keep.sum()) for batch in found.batches)
     state = read_state(
         subject.complete,
@@ -451,10 +451,10 @@ def test_a_forecast_counts_states_neighbours_and_the_search(atlas, tmp_path, mon
     at = TaskContext(folder, folder.sound(), tmp_path, SILENT)
     subject = open_subject(at, "middle", **how)
     ((batch, document), *_) = subject.sampled(1, seed=0)
-    ids, mask, keep = map(torch.from_numpy, (batch.input_ids, batch.attention_mask, batch.keep))
+    ids, mask, selected = map(torch.from_numpy, (batch.input_ids, batch.attention_mask, batch.keep))
     read = subject.model.run(ids, mask, hooks=[subject.hook])
     codes = np.zeros((*batch.keep.shape, subject.sae.info.d_sae))
-    codes[batch.keep] = subject.sae.encode(subject.sae.reads(read, keep, ids)).detach().numpy()
+    codes[batch.keep] = subject.sae.encode(subject.sae.reads(read, selected, ids)).detach().numpy()
     feature = int((codes > 0).any(axis=1).sum(axis=0).argmax())
     share = batch.keep[(codes[..., feature] > 0).any(axis=1)].sum() / len(document)
     monkeypatch.setattr("analysis.state_change.study.timed", lambda work: (work(), 1.0)[1])

@@ -192,13 +192,15 @@ def test_damage_equals_a_loop_and_no_edit_has_none(atlas, tmp_path):
     sums = {side: ([], []) for side in (0, 1)}
     context = 0
     for batch in batches:
-        for ids, mask, keep in zip(batch.input_ids, batch.attention_mask, batch.keep, strict=True):
+        for ids, mask, selected in zip(
+            batch.input_ids, batch.attention_mask, batch.keep, strict=True
+        ):
             ids = ids[mask > 0].tolist()
             p, q = log_probs(causal, ids), log_probs(causal, ids, vector)
             kl, lost = sums[context % 2]
-            for t in np.flatnonzero(keep):
+            for t in np.flatnonzero(selected):
                 kl.append(float((p[t].exp() * (p[t] - q[t])).sum()))
-                if t + 1 < len(ids) and keep[t + 1]:
+                if t + 1 < len(ids) and selected[t + 1]:
                     lost.append(float(p[t, ids[t + 1]] - q[t, ids[t + 1]]))
             context += 1
     for side in (0, 1):
@@ -210,7 +212,7 @@ def test_damage_equals_a_loop_and_no_edit_has_none(atlas, tmp_path):
 
 
 def test_fault_d3_the_reconstruction_alone_is_an_arm_and_is_measured(atlas, tmp_path):
-    """In seed 002 the arms of SAEs replaced all activations, and no arm showed what that does."""
+    """In seed 002 the arms of SAEs replaced all activations, and no arm measured the effect of that."""
     _, causal, _, saes = atlas
     subject = subject_of(atlas, "last", tmp_path)
     ids = torch.tensor([[0, 7, 30, 9, 41]])
@@ -356,7 +358,7 @@ def test_no_random_set_has_a_feature_twice(atlas, tmp_path):
     assert len(subject.similar([0], number=99, seed=0)) == 8
 
 
-# Choice of the strength
+# Selection of the strength
 
 
 def test_wilson_equals_the_closed_form():
