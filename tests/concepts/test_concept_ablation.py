@@ -165,7 +165,7 @@ def test_divergences_equal_those_of_the_edited_model():
 
 
 def test_the_change_of_predictions_is_that_of_the_best_features_on_all_words():
-    """The head reads the feature of the class only, so that random features change no prediction."""
+    """The head reads the feature of the class only, so random features change no prediction."""
     model = planted()
     model.lm_head.weight[:, 0] = torch.linspace(-3, 3, 96)
     tokens = single_tokens()
@@ -248,7 +248,7 @@ def effects(model, labels, *, ablated=(1, 2), sets=19, features=8):
 LABELS = {"class": lambda n: n % 2 == 1, "other": lambda n: n // 2 % 2 == 1}
 
 
-def test_ablating_a_planted_feature_removes_its_concept_and_no_other():
+def test_ablating_a_planted_feature_removes_only_its_concept():
     found, probes = effects(planted(features=32), LABELS, features=32, sets=99)
     row = summary_row("class", found[1], probes)
     add_q([row])
@@ -333,7 +333,7 @@ MANY = (0.0,) * 19
         # The other concept falls as much under random features, so its excess is 0.
         ([[0.2, *MANY], [0.1, *(0.1,) * 19]], MANY, 0.2, "this concept more than for others."),
         ([[0.2, *MANY], [0.0, *(-0.1,) * 19]], MANY, 0.1, "this concept more than for others."),
-        # Excess is equal, though the falls differ: the concept is fragile under any ablation.
+        # The excess is equal, although the falls differ: any ablation damages the concept.
         ([[0.2, *(0.1,) * 19], [0.1, *MANY]], MANY, 0.0, "not shown to be specific"),
         # One of two others falls as much.
         ([[0.2, *MANY], [0.3, *MANY], [-0.2, *MANY]], MANY, 0.15, "but c1 falls as much."),
@@ -475,7 +475,7 @@ def test_unedited_scores_equal_scikit_learn_and_rows_have_the_means():
         for features in ("best", "random", "directions")
     ]
     assert [r["sets"] for r in rows[::3]] == [1, 1]
-    # Of nine draws of one among eight features, those equal to another or to the best do not count.
+    # Of nine draws of one among eight features, sets equal to another or to the best one do not count.
     assert 1 <= rows[1]["sets"] <= 7
     best = rows[0]
     assert best["fall"] == pytest.approx(probes[0].auc.mean() - found[1].auc[0, 0].mean())
@@ -492,14 +492,14 @@ def test_features_are_selected_on_training_words():
     rng = np.random.default_rng(0)
     x = rng.random((len(labels), 8))
     test = words.splits.test[0]
-    x[test, 3] = 100.0 * labels[test] + rng.random(test.sum())  # nothing else separates
+    x[test, 3] = 100.0 * labels[test] + rng.random(test.sum())  # no other feature separates them
     features = live_columns(x)
-    asked = []
+    selected = []
 
     class Recorded(type(runs)):
         def ablated(self, contexts, sets, *, directions=None):
             if directions is None:
-                asked.append(sets[0])
+                selected.append(sets[0])
             return super().ablated(contexts, sets, directions=directions)
 
     recorded = Recorded(**{name: getattr(runs, name) for name in runs.__dataclass_fields__})
@@ -515,10 +515,10 @@ def test_features_are_selected_on_training_words():
             stage=SILENT.stage("", total=1, unit="splits").__enter__(),
         )
     )
-    for chosen, rows in zip(asked, words.splits.test, strict=True):
+    for chosen, rows in zip(selected, words.splits.test, strict=True):
         expected = np.argmax(f_classif(x[~rows], labels[~rows])[0])
         assert chosen.tolist() == [expected]
-    assert asked[0].tolist() != [3]
+    assert selected[0].tolist() != [3]
 
 
 def test_random_features_have_similar_frequency():
@@ -535,7 +535,7 @@ def test_random_features_have_similar_frequency():
     for column, unit in enumerate(chosen):
         distance = np.sort(np.abs(np.log(counts[live]) - np.log(counts[unit])))
         own = np.abs(np.log(counts[drawn[:, column]]) - np.log(counts[unit]))
-        assert own.max() <= distance[NEAR + 3]  # itself, and up to two that were drawn before
+        assert own.max() <= distance[NEAR + 3]  # the unit itself, and up to two drawn before
         # Each of the 21 units is drawn about equally often, the unit itself too.
         assert 2 <= (drawn[:, column] == unit).sum() <= 22
         near |= set(drawn[:, column].tolist())
@@ -547,7 +547,7 @@ def test_random_features_have_similar_frequency():
 
 
 @pytest.mark.parametrize("others", [5, 10, 100])
-def test_p_of_sets_is_rarely_small_however_few_features_there_are(others):
+def test_p_of_sets_is_rarely_small_also_with_few_features(others):
     """The best features are any 5 of all; the effect of a set is the sum of those of its features."""
     small, trials, draws = 0, 300, 19
     for seed in range(trials):
@@ -557,12 +557,13 @@ def test_p_of_sets_is_rarely_small_however_few_features_there_are(others):
         sets, _ = equal_frequency(chosen, counts, rng.random((draws, 5 + others)))
         least = sum(effect[own].sum() >= effect[chosen].sum() for own in sets)
         small += (1 + least) / (1 + draws) <= 0.1
-    # .1 is expected, with a standard error of .017; about .5 for 5 others, and .25 for 10, if sets exclude the best features.
+    # .1 is expected, with a standard error of .017. If sets exclude the best features, the share is
+    # about .5 for 5 others, and .25 for 10.
     assert small / trials < 0.16
 
 
 def test_a_set_of_random_features_is_the_same_for_similar_choices():
-    """One set for all splits: what is drawn for a chosen unit depends on the other units little."""
+    """One set for all splits: the unit drawn for a chosen unit depends little on the other units."""
     rng = np.random.default_rng(0)
     counts, priorities = rng.integers(1, 200, 300), rng.random((50, 300))
     one, _ = equal_frequency(np.array([3, 5]), counts, priorities)
@@ -571,7 +572,7 @@ def test_a_set_of_random_features_is_the_same_for_similar_choices():
 
 
 class PlantedRuns:
-    """Runs in which each feature moves the margin of all words against their class by its own amount."""
+    """Runs in which each feature changes the margin of all words by its own amount, against their class."""
 
     def __init__(self, clean, labels, amounts):
         self._clean, self._labels, self._amounts = clean, labels, amounts
@@ -661,17 +662,17 @@ def test_study_command_and_stored_result(world):
     shown = CliRunner().invoke(command(), [*arguments, *options, "--ablate", *own])
     assert "one: fall of the AUROC at blocks.2.hook_resid_post" in shown.stdout
     page = world / "page.html"
-    asked = [*arguments, *options, "--ablate", *own, "--rank", "--page", str(page)]
-    written = CliRunner().invoke(command(), asked)
+    words = [*arguments, *options, "--ablate", *own, "--rank", "--page", str(page)]
+    written = CliRunner().invoke(command(), words)
     assert written.exit_code == 0, written.output
     text = page.read_text("utf-8")
     assert "4. Do later probes need these features?" in text
     assert text.count("<figure>") == 2  # the ablations, and the SAE
     assert "--ablated 1 --ablated 30 --random-sets 3" in text
     assert f"--page {page} -a {world / 'a.atlas'}" in text
-    assert "http" not in text.replace("http-equiv", "")  # nothing is loaded
-    asked[-1] = str(world / "page.png")
-    refused = CliRunner().invoke(command(), asked)
+    assert "http" not in text.replace("http-equiv", "")  # the page loads no file
+    words[-1] = str(world / "page.png")
+    refused = CliRunner().invoke(command(), words)
     assert "ends in .html" in str(refused.exception or refused.output)
     wrong = CliRunner().invoke(command(), [*arguments, *options, *own])
     assert wrong.exit_code != 0

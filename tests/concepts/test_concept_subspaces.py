@@ -168,16 +168,16 @@ def test_enrichment_equals_fishers_test_on_both_halves():
             np.array, zip(*(by_fisher(counts, side, 0, f) for f in features), strict=True)
         )
         q = adjusted(p)
-        kept = (q <= 0.05) & (lift >= 1.5)
-        features = [f for f, good in zip(features, kept, strict=True) if good]
-        lift, q = lift[kept], q[kept]
+        confirmed = (q <= 0.05) & (lift >= 1.5)
+        features = [f for f, good in zip(features, confirmed, strict=True) if good]
+        lift, q = lift[confirmed], q[confirmed]
     assert 3 <= len(features) < 15
     assert own.features.tolist() == features
     assert own.lift == pytest.approx(lift)
     assert own.q == pytest.approx(q)
 
 
-def test_enrichment_of_nothing():
+def test_enrichment_of_zero_counts():
     zero = Counts(
         np.zeros(2, int), np.zeros((2, 1), int), np.zeros((2, 4), int), np.zeros((2, 1, 4), int)
     )
@@ -224,7 +224,7 @@ def test_a_concept_with_shared_geometry_is_above_all_nulls(planted, measure):
     for prefix in NULLS:
         assert shared[f"{prefix}p"] == 1 / 50
         assert shared["value"] > shared[f"{prefix}null_high"]
-    assert half["p"] == 1 / 50  # better than a shuffled pairing, but not special
+    assert half["p"] == 1 / 50  # above a shuffled pairing, but not above random matched pairs
     assert half["matched_p"] > 0.05
     assert half["other_p"] > 0.05
     assert shared["null"] < half["other_null"]

@@ -92,7 +92,7 @@ def test_planted_units_are_found_and_others_are_not():
 
 
 def test_units_that_never_fire_are_counted_and_tested_units_have_no_nan():
-    """In seed 004, dead latents had NaN p and looked like localisation."""
+    """In seed 004, dead latents had NaN p, which resembled localisation."""
     x = np.zeros((10, 6))
     x[:, 1] = 3.0  # active everywhere, and constant
     x[:2, 2] = 1.0

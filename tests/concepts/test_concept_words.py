@@ -60,7 +60,7 @@ def test_labels_and_names_of_files_are_made_short_and_plain(tmp_path):
 
 
 def test_a_word_in_both_classes_is_excluded_and_reported(tmp_path):
-    """Seed 004 had unisex names and animals in one class or the other."""
+    """Seed 004 assigned unisex names and animals to one of the classes."""
     found = words_of(tmp_path, "text,label\nRobin,male\nTom,male\nRobin,female\nAmy,female\n")
     assert [item.text for item in found.items] == ["Tom", "Amy"]
     assert "'Robin'" in found.messages[0]
@@ -172,7 +172,7 @@ def encoded(lm, texts, spans=None, *, pool="last", batch_tokens=64):
 
 
 def by_hand(lm, text, span):
-    """The inputs of the SAE on the tokens of a word: one text alone, read as transformers gives it."""
+    """The inputs of the SAE on the tokens of a word, read from transformers, one text at a time."""
     coded = lm.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     ids = [lm.tokenizer.bos_token_id, *coded["input_ids"]]
     with torch.no_grad():
@@ -217,7 +217,7 @@ def test_activations_do_not_depend_on_the_other_words():
     np.testing.assert_allclose(together, alone, atol=1e-5)
 
 
-def test_words_without_a_token_are_left_out_of_the_rows():
+def test_words_without_a_token_have_no_row():
     lm = model()
     special = lm.tokenizer.eos_token
     found = encoded(lm, ["cat", special, "sun"])

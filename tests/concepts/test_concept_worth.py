@@ -96,7 +96,7 @@ def test_retained_information_by_hand():
     assert (same.value, same.low, same.high) == pytest.approx((1, 1, 1))
 
 
-def test_nothing_is_retained_of_a_layer_at_chance():
+def test_no_information_is_retained_of_a_layer_at_chance():
     rng = np.random.default_rng(0)
     chance = 0.5 + rng.normal(size=50) * 0.05
     assert np.isnan(retained(np.full(50, 0.9), chance, 0.25).value)
@@ -328,7 +328,7 @@ def test_saes_are_ranked_with_the_interval_of_each_difference():
 
 
 def test_the_rank_compares_the_concepts_that_are_defined_in_all_saes():
-    """A layer of AUROC .51 does not separate a concept, so R of it would be noise over noise."""
+    """A layer of AUROC .51 does not separate a concept, so its R would be a ratio of two noises."""
     chance = 0.51 + np.tile([0.06, -0.06], 5)
     clear = np.full(10, 0.9)
     good = result("good", np.full(10, 0.82), more=[("g/x", np.full(10, 0.51), chance)])

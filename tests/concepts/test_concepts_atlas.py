@@ -91,7 +91,7 @@ def test_tables_equal_the_activations_by_hand(world, results):
     # The last token alone decides the label, and the model reads it.
     assert arms["layer"]["auc"] > 0.95
     assert arms["layer"]["retained"] == pytest.approx(1)
-    for row in arms.values():  # all features together are the last of the numbers of k90
+    for row in arms.values():  # the last number of k90 is all features together
         if row["retained"] is not None and row["retained"] >= 0.9:
             assert row["k90"] <= row["live"]
     assert arms["features"]["permuted_auc"] == pytest.approx(0.5, abs=0.25)
@@ -131,7 +131,7 @@ def test_an_sae_alone_has_the_same_numbers_as_with_others(world, results):
         assert alone.table(name).to_pylist() == rows, name
 
 
-def test_floors_are_shown_beside_and_results_are_stored(world, results):
+def test_floors_are_returned_with_their_sae_and_results_are_stored(world, results):
     found = study_concepts(world / "a.atlas", world / "words.csv", ["one"], settings=SETTINGS)
     assert [(r["sae"], r.floor) for r in found] == [("one", False), ("floor", True)]
     assert found[0].summary == next(r for r in results if r["sae"] == "one").summary

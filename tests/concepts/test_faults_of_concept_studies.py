@@ -93,7 +93,7 @@ def test_counts_of_significant_units_come_with_their_number_under_permuted_label
     """Seed 004 compared 9 of 1,024 dimensions with 2 of 16,384 features, uncorrected."""
     rng = np.random.default_rng(1)
     found = separate(rng.normal(size=(WORDS, 500)), LABELS, draws=99, seed=0)
-    # No unit separates: about 1% are below .01, as many as expected, and none after correction.
+    # No unit separates: about 1% are below .01, the expected number, and none after correction.
     assert found.chance[:, 0].mean() == pytest.approx(5, abs=1)
     assert (found.p < 0.01).sum() == pytest.approx(5, abs=7)
     assert (found.q <= 0.05).sum() == (found.p_max <= 0.05).sum() == 0
@@ -133,7 +133,7 @@ def test_the_list_of_genders_has_no_word_that_has_none():
 
 @pytest.mark.parametrize("suffix", ["ess", "woman"])
 def test_words_of_one_suffix_are_one_family(suffix):
-    """In seed 004, -ess and -woman in training words give away those in test words."""
+    """In seed 004, -ess and -woman in training words reveal the class of such test words."""
     items = read_words("gender").items
     own = [i for i in items if i.word.lower().endswith(suffix) and i.family != "name"]
     pairs = {item.group for item in own}

@@ -118,7 +118,7 @@ def test_agreement_is_the_overlap_of_the_examples_of_a_feature_and_of_another(ra
 
 
 def test_planted_token_context_and_drifting_features(tmp_path):
-    """A feature of one id; one of any id after a given one; one whose ids differ by activation."""
+    """A feature of one id; one of any id that follows one id; one whose ids differ by activation."""
     rng = np.random.default_rng(1)
     documents = random_text(rng, documents=200, length=40, vocabulary=20, zipf=0.0)
     ids = np.concatenate(documents)
