@@ -186,7 +186,7 @@ def test_planted_clusters_separate_and_noise_does_not():
     assert adjusted_rand_score(label, found) > 0.95
     shuffled = np.random.default_rng(0).permutation(label)
     assert abs(adjusted_rand_score(shuffled, found)) < 0.1
-    # As umap-learn's own test of its quality, on clusters in 20 dimensions.
+    # As in umap-learn's own test of quality, on clusters in 20 dimensions.
     near = nearest(full, k=15).index
     assert quality(full, points, near, k=15).trustworthiness > 0.8
 
@@ -220,7 +220,7 @@ def test_aligned_map_joins_pairs_of_different_spaces():
     b = unit_rows(a @ turn, dtype=np.float32)
     pairs = np.column_stack([np.arange(80), np.arange(80)])
     one, two = aligned_coordinates(a, b, pairs[:60], settings=SEED)
-    own = np.linalg.norm(one[60:] - two[60:], axis=1)  # pairs that the map does not know
+    own = np.linalg.norm(one[60:] - two[60:], axis=1)  # pairs that the map was not fitted with
     other = np.linalg.norm(one[60:, None] - two[None, 60:], axis=2)
     assert np.median(own) < 0.5 * np.median(other)
     again = aligned_coordinates(a, b, pairs[:60], settings=SEED)
@@ -245,7 +245,7 @@ def test_rows_that_do_not_change_do_not_move():
 
 
 def test_separate_fits_differ_where_no_row_changed():
-    """The fault of seed 002: 0.8% of rows changed, and its two maps had little in common."""
+    """The fault of seed 002: 0.8% of rows changed, but its two maps were not similar."""
     rng = np.random.default_rng(0)
     before = rng.normal(size=(500, 10))
     after = before.copy()

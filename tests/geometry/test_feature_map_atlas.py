@@ -112,7 +112,7 @@ def test_pairs_that_are_active_together_have_the_cosine_of_the_weights(path, sae
     assert compared > 20
 
 
-def test_equal_rows_are_each_other_s_nearest_and_zero_rows_have_none(path, saes):
+def test_equal_rows_are_mutually_nearest_and_zero_rows_have_no_neighbour(path, saes):
     (two,) = nearest_directions(path, ["two"], settings=DirectionSettings(draws=50), replace=True)
     idx, _ = live_rows(path, saes, 1)
     rows = two.table("NEAR_DIRECTION").to_pylist()
@@ -358,8 +358,8 @@ def test_page_in_a_browser(tab, tmp_path):
     """Hover shows the feature and its partner as text, a selection lists features, nothing is fetched."""
     hostile = [text for text in HOSTILE if text != "\ud800"]
     out = save_page([made_panel(40, labels=hostile), made_panel(40, seed=1)], tmp_path / "m.html")
-    asked, errors = [], []
-    tab.on("request", lambda r: asked.append(r.url))
+    requested, errors = [], []
+    tab.on("request", lambda r: requested.append(r.url))
     tab.on("pageerror", lambda e: errors.append(str(e)))
     tab.goto(out.as_uri())
     tops = tab.evaluate("panels.map(p => p.canvas.getBoundingClientRect().top)")
@@ -385,7 +385,7 @@ def test_page_in_a_browser(tab, tmp_path):
     assert "token 5" in tab.inner_text("#list")
     assert tab.evaluate("window.hacked") is None
     assert errors == []
-    assert [url for url in asked if not url.startswith("file:")] == []
+    assert [url for url in requested if not url.startswith("file:")] == []
 
 
 def test_page_of_many_points_draws_them_all(tab, tmp_path):

@@ -229,7 +229,7 @@ def test_cosines_of_a_subset_give_the_measures_of_its_rows():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_rotation_gives_one_in_every_measure(seed):
+def test_rotated_points_have_a_value_of_one_in_every_measure(seed):
     x = isotropic(seed)
     turned = x @ ortho_group.rvs(6, random_state=seed)
     found = every(x, turned)
@@ -240,7 +240,7 @@ def test_rotation_gives_one_in_every_measure(seed):
     )
 
 
-def test_shuffle_gives_the_null():
+def test_shuffled_pairs_have_the_value_of_the_null():
     x = isotropic(1, n=120)
     found = every(x, x[np.random.default_rng(5).permutation(120)], draws=99)
     for one in found.values():
@@ -249,7 +249,7 @@ def test_shuffle_gives_the_null():
         assert one.p > 0.01
 
 
-def test_half_shared_dimensions_give_half():
+def test_half_shared_dimensions_have_a_value_of_half():
     q = isotropic(n=400, d=60)
     x, y = q[:, :40], q[:, 20:60]
     assert svcca(x, y, variance=1.0) == pytest.approx(0.5, abs=1e-6)
@@ -258,7 +258,7 @@ def test_half_shared_dimensions_give_half():
     assert cka(x, y) == pytest.approx(0.5, abs=0.06)  # it also compares diagonals
 
 
-def test_half_shared_points_give_half():
+def test_half_shared_points_have_a_value_of_half():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(400, 50))
     y = np.where(np.arange(400)[:, None] < 200, x, rng.normal(size=(400, 50)))
@@ -347,7 +347,7 @@ def test_constant_columns_change_nothing():
         assert measure(more, y) == pytest.approx(measure(x, y), abs=1e-8)
 
 
-def test_points_at_the_origin_are_nobodys_nearest_by_index():
+def test_points_at_the_origin_are_nearest_to_no_point():
     x = np.random.default_rng(0).normal(size=(40, 4))
     x[:20] = 0
     assert mutual_nearest(x, x) == pytest.approx(0.5)
@@ -363,7 +363,7 @@ def test_ties_of_unrelated_points_do_not_raise_the_overlap():
 
 
 def test_fault_svcca_of_one_component():
-    # The published code compared a share of the variance with an absolute variance, and so kept one
+    # The published code compared a share of the variance with an absolute variance, and so retained one
     # component: the correlation of two first components, which a shared large component sets to 1.
     rng = np.random.default_rng(0)
     shared = rng.normal(size=(500, 1)) * 30

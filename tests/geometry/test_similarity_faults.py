@@ -1,4 +1,4 @@
-"""Faults of the published similarity code of seed 002: each is reproduced, and absent from the measures here."""
+"""Faults of the published similarity code of seed 002: each is reproduced, and the measures of the atlas do not have it."""
 
 import numpy as np
 import pytest
@@ -78,7 +78,7 @@ def test_fault_of_the_null_of_one_component(n):
     assert np.mean(drawn) == pytest.approx(published, rel=0.1)
 
 
-def test_fault_of_calling_a_subset_special_because_its_pairing_is():
+def test_fault_of_a_subset_compared_only_with_shuffled_pairings():
     """Part b: a concept was reported as shared if its pairing exceeded shuffled pairings.
 
     Any subset of matched features does. The null of random matched pairs shows that this subset,

@@ -212,14 +212,17 @@ def by_hand(edges, a, b, settings):
         first = b[:, main]
         rest = [b[:, j] for j in children if j != main]
         others = np.any(rest, axis=0) if rest else np.zeros(len(own), bool)
-        missed, kept = own & ~first, own & first
-        same = kept.sum() / own.sum() >= settings.same and kept.sum() / first.sum() >= settings.same
+        missed, covered = own & ~first, own & first
+        same = (
+            covered.sum() / own.sum() >= settings.same
+            and covered.sum() / first.sum() >= settings.same
+        )
         taken = (missed & others).sum()
         replaced = (
             taken >= settings.min_joint
             and taken / own.sum() >= settings.absorbed
             and taken / missed.sum() >= settings.cover
-            and taken / missed.sum() >= 2 * (kept & others).sum() / kept.sum()
+            and taken / missed.sum() >= 2 * (covered & others).sum() / covered.sum()
         )
         if same:
             names.append("absorbed" if replaced else "same")
@@ -296,7 +299,7 @@ def test_edges_of_a_known_tree_are_found(seed):
     precision, recall = scores(edges_of(found), tree.edges)
     assert precision >= 0.9
     assert recall >= 0.9
-    # Either measure alone gives a parent to every child, so also to those that are new.
+    # Either measure alone assigns a parent to every child, so also to new children.
     x, y = (unit_rows(v, dtype=np.float32) for v in tree.vectors)
     a, b = tree.active_narrow.astype(float), tree.active_wide.astype(float)
     joint = a.T @ b
@@ -331,7 +334,7 @@ def test_equal_width_seeds_give_no_split():
 
 @pytest.mark.parametrize("rest", [0.0, 0.9])
 def test_absorbed_parent_is_found_and_a_nested_child_is_not_absorbing(rest):
-    """Children of parent 0 replace the main child; with ``rest`` it stays active on most of their tokens."""
+    """Children of parent 0 replace the main child; with ``rest``, it remains active on most of their tokens."""
     rng = np.random.default_rng(1)
     parent = rng.random((6000, 1)) < 0.3
     part = parent & (rng.random((6000, 1)) < 0.2)
@@ -390,12 +393,13 @@ def test_dependent_directions_alone_or_tokens_alone_are_no_edge():
 
 
 @pytest.mark.parametrize(("tokens", "features"), [(0, 3), (1, 3), (50, 1), (2, 2)])
-def test_hardly_any_tokens_or_features(tokens, features):
+def test_few_tokens_or_features(tokens, features):
     rng = np.random.default_rng(0)
     a, b = (np.ones((tokens, n), bool) for n in (features, features + 1))
     vectors = rng.standard_normal((features, 4)), rng.standard_normal((features + 1, 4))
     found = hierarchy(vectors, tokens_of(a, b))
-    assert len(found.edges) == 0  # tokens all active cannot exceed shifted documents
+    # If all tokens are active, no count exceeds that of shifted documents.
+    assert len(found.edges) == 0
     assert set(found.parent_class.tolist()) == {"lost" if tokens >= 10 else "untested"}
     assert set(found.child_class.tolist()) == {"new" if tokens >= 10 else "untested"}
 

@@ -130,7 +130,7 @@ def test_map_shows_two_principal_components_of_both(opened, results):
         )
 
 
-def test_forecast_is_finite_and_leaves_the_atlas_as_it_is(path, opened):
+def test_forecast_is_finite_and_does_not_change_the_atlas(path, opened):
     folder = Folder.open(path)
     before = {key: part.manifest.hash for key, part in folder.sound().parts.items()}
     with TemporaryDirectory() as scratch:
@@ -223,7 +223,7 @@ def test_messages(path, saes, error, words):
         find_splits(path, saes, settings=DRAWS)
 
 
-def test_weights_that_are_not_at_hand(path):
+def test_weights_that_are_not_available(path):
     with pytest.raises(BadInput, match="memory"):
         find_splits(path, ["seed", "wide"], settings=DRAWS)
 
@@ -255,15 +255,15 @@ def test_missing_baseline_is_reported_and_equal_widths_have_none(path, opened):
 
 
 def test_too_few_draws_are_reported(path, opened):
-    told = RecordingProgress()
+    progress = RecordingProgress()
     find_splits(
         path,
         ["seed", "wider"],
         settings=SplittingSettings(draws=3, q=0.001),
         opened=opened,
-        progress=told,
+        progress=progress,
     )
-    (message,) = {m for m in told.messages if "--draws" in m and "seed and wider" in m}
+    (message,) = {m for m in progress.messages if "--draws" in m and "seed and wider" in m}
     assert "With 3 draws" in message
 
 
