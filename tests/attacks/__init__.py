@@ -10,7 +10,7 @@ last result. A module of this package has
 ``TRIES``
     How many tries a run makes by default.
 ``def tries(folder: Path, *, seed: int, count: int) -> Iterator[Try]``
-    The attack. ``folder`` is empty and its own; a module that needs what this
+    The attack. ``folder`` is empty and for this attack alone; a module that needs what this
     machine does not have raises ``Unavailable``.
 
 and one line in ``ATTACKS``. The tests of the suite cover the same claims with few

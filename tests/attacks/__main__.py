@@ -29,7 +29,7 @@ class Row:
 
 
 def attack(name: str, *, seed: int, count: int | None) -> Row:
-    """Run one attack in a folder of its own and report each try on stderr."""
+    """Run one attack in a new folder and report each try on stderr."""
     module = importlib.import_module(f"attacks.{name}")
     done: list[Try] = []
     begun, skipped = time.monotonic(), ""

@@ -33,7 +33,7 @@ class Attacked:
         self.store = self.open()
 
     def open(self) -> Neo4jStore:
-        """Return a store with a connection of its own."""
+        """Return a store with a new connection."""
         return Neo4jStore(Bolt(self.own.server.url, **self.login), wait=60)
 
     def pusher(self, moment: str, versions: Mapping[str, str]) -> "subprocess.Popen[str]":
@@ -53,7 +53,7 @@ class Attacked:
         )
 
     def rows(self, cypher: str) -> list[list[Any]]:
-        """Return the rows of a query on a connection of its own."""
+        """Return the rows of a query on a new connection."""
         server = self.own.server
         auth = (server.username, server.password)
         with neo4j.GraphDatabase.driver(server.url, auth=auth) as driver:
@@ -80,7 +80,7 @@ class Attacked:
 
 @contextmanager
 def serving(folder: Path) -> Iterator[Attacked]:
-    """Give a server with an empty database until the block ends."""
+    """Yield a server with an empty database."""
     try:
         own = Own(folder / "home")
         own.start()

@@ -1,4 +1,4 @@
-"""Record what the program outputs, and compare two records.
+"""Record the outputs of the program, and compare two records.
 
 Use it around a change that must not alter any result::
 

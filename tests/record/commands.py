@@ -7,7 +7,7 @@ change.
 ONE, TWO, WIDE = "tiny-a-l1-s0", "tiny-a-l1-s1", "tiny-a-l1-wide"
 FIRST, SECOND = "blocks.0.hook_resid_post", "blocks.1.hook_resid_post"
 
-# What stands for names in the examples and defaults of the queries' parameters, for each atlas.
+# Replacements of the names in the examples and defaults of the queries' parameters, for each atlas.
 NAMES: dict[str, dict[str, str]] = {
     "demo": {},
     "tiny": {

@@ -46,7 +46,7 @@ def program() -> Any:
 
 
 def run(words: list[str], atlas: Path, **values: str) -> dict[str, Any]:
-    """Run a command in this process; return its status and what it prints as JSON."""
+    """Run a command in this process; return its status and the JSON that it prints."""
     filled = [words[0]]
     for word in words[1:]:
         for name, value in values.items():
@@ -82,7 +82,7 @@ def write_text(path: Path) -> None:
 
 
 def build(atlas: str, folder: Path) -> dict[str, Any]:
-    """Build an atlas and return what the commands print."""
+    """Build an atlas and return the outputs of the commands."""
     path, text, printed = folder / f"{atlas}.atlas", folder / "stories.jsonl", {}
     write_text(text)
     for label, words in BUILDS[atlas].items():

@@ -81,11 +81,11 @@ def circuit_model(*, redundant=False):
     """Return a model with ``CIRCUIT``; source 3 acts on the next token through the second block.
 
     Target 1 is active without its sources too. If ``redundant``, sources 5 and 6 are active at all
-    tokens, and either alone keeps target 5 on.
+    tokens, and either alone is enough for target 5.
     """
     model = blank()
     second = model.layers[1]
-    second.into.bias[1] = 6.0  # keeps targets 1 and 3 above 0
+    second.into.bias[1] = 6.0  # so targets 1 and 3 stay above 0
     for neuron, (source, target) in enumerate([(0, 0), (1, 1), (2, 1)], start=2):
         second.into.weight[neuron, source] = 1.0
         second.out.weight[16 + target, neuron] = CIRCUIT[source, target]

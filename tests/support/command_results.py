@@ -1,10 +1,10 @@
-"""What a command prints with ``--json``."""
+"""The JSON that a command prints with ``--json``."""
 
 import json
 
 
 def result(answer):
     code, out, _ = answer
-    said = json.loads(out)
-    assert said["ok"] is (code == 0)
-    return said.get("result", said.get("error"))
+    printed = json.loads(out)
+    assert printed["ok"] is (code == 0)
+    return printed.get("result", printed.get("error"))

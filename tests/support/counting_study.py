@@ -41,7 +41,7 @@ class CountStudy(Study):
 
     def run(self, task, at):
         if self.fail:
-            raise BadInput("It fails as asked.")
+            raise BadInput("It fails as requested.")
         assert at.scratch.is_dir()
         letters = len(task.name) * task.settings.factor
         return Found([("letters", pa.table({"letters": [letters]}))], sources={"by": "hand"})

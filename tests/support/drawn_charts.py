@@ -1,4 +1,4 @@
-"""What a chart draws: its marks, each with its rows and axes."""
+"""The marks that a chart draws, each with its rows and axes."""
 
 from dataclasses import dataclass
 
@@ -45,9 +45,9 @@ def axis_titles(chart):
     found = set()
     for mark in marks(chart):
         for channel in ("x", "y"):
-            said = mark.encoding.get(channel, {})
-            axis = said.get("axis") or {}
-            found.add(said.get("title") or axis.get("title"))
+            encoding = mark.encoding.get(channel, {})
+            axis = encoding.get("axis") or {}
+            found.add(encoding.get("title") or axis.get("title"))
     return found - {None}
 
 

@@ -40,8 +40,8 @@ def edge_graph(
             for j in rng.sample(range(features), min(2, features)):
                 add("MATCHES", f"{a}/{i}", f"{b}/{j}", rng)
     tables = {n: pa.Table.from_pylist(r, schema=schema.arrow_schema(n)) for n, r in rows.items()}
-    said = " ".join(f"{s}@{v}" for s, v in sorted(versions.items()))
-    prints = {s: f"{s}@{v} among {said}" for s, v in versions.items()}
+    versions_text = " ".join(f"{s}@{v}" for s, v in sorted(versions.items()))
+    prints = {s: f"{s}@{v} among {versions_text}" for s, v in versions.items()}
     return replace(graph, tables={**graph.tables, **tables}, fingerprints=prints)
 
 
@@ -60,14 +60,14 @@ WITHIN = (
 
 
 def shown_edges(table: pa.Table) -> list[tuple[Any, ...]]:
-    """Return edges as plain values, in order; one that is there twice shows."""
+    """Return edges as plain values, in order; fail if there is a repeated edge."""
     rows = [tuple(row.values()) for row in table.to_pylist()]
     assert all(a != b for a, b in pairwise(rows)), "an edge is there twice"
     return rows
 
 
 def assert_whole(store: Store, graphs: Sequence[Graph]) -> None:
-    """Each SAE that is shown is one of the graphs', whole; edges to others may be absent."""
+    """Each shown SAE equals that of one graph completely; edges to others may be absent."""
     for sae, loaded in store.contents().items():
         (graph,) = [g for g in graphs if g.fingerprints.get(sae) == loaded.fingerprint]
         for name in WITHIN:

@@ -1,6 +1,6 @@
-"""What each named query should answer, worked out from the tables in plain Python.
+"""The expected answer of each named query, computed from the tables in plain Python.
 
-``ANSWERS[name](world, **parameters)`` gives rows as tuples in the order of the
+``ANSWERS[name](world, **parameters)`` returns rows as tuples in the order of the
 query's columns. Sorting and joining here is Python's own, so that an engine's idea
 of order, text or arithmetic is checked and not repeated.
 """
@@ -65,8 +65,8 @@ def earliest(layer: int | None) -> int:
     return -1 if layer is None else layer
 
 
-def first(place: Row) -> int:
-    return earliest(place["layer"])
+def first(site: Row) -> int:
+    return earliest(site["layer"])
 
 
 @answers
@@ -373,14 +373,14 @@ def shared_tokens(w, sae_a, sae_b, limit):
 
 @answers
 def similar_features(w, feature, sae, limit):
-    kept = defaultdict(set)
+    tokens_of = defaultdict(set)
     for r in w.fires:
-        kept[r["feature"]].add(r["token"])
+        tokens_of[r["feature"]].add(r["token"])
     rows = []
-    for name, tokens in kept.items():
-        shared = len(tokens & kept.get(feature, set()))
+    for name, tokens in tokens_of.items():
+        shared = len(tokens & tokens_of.get(feature, set()))
         if name != feature and shared and sae in ("", w.feature[name]["sae"]):
-            share = shared / len(tokens | kept[feature])
+            share = shared / len(tokens | tokens_of[feature])
             rows.append({**w.feature[name], "jaccard": share, "shared": shared})
     rows.sort(key=lambda r: (-r["jaccard"], -r["shared"], r["sae"], r["idx"]))
     return pick(rows[:limit], "id", "jaccard", "shared", "frequency", "top_token")
@@ -625,7 +625,7 @@ def tokens_of_two_features(w, feature_a, feature_b):
 def matches_from(w, sae):
     """Matches of an SAE's features as the other SAE's features are seen from there.
 
-    Each is the feature, its match, the edge, and what the edge says in this direction:
+    Each is the feature, its match, the edge, and the values of the edge in this direction:
     the match's rank among the feature's, the feature's among the match's, the claims
     on the match.
     """
@@ -816,12 +816,12 @@ def unconserved_edges(w, sae_a, sae_b, max_q, min_count, limit):
 @answers
 def counterpart_chain(w, sae_a, sae_b, sae_c, limit):
     first, second = partners(w, sae_a, sae_b), partners(w, sae_b, sae_c)
-    whole = partners(w, sae_a, sae_c)
+    direct_partners = partners(w, sae_a, sae_c)
     rows = []
     for a, (b, ab) in first.items():
         if b in second:
             c, bc = second[b]
-            direct, ac = whole.get(a, (None, {"pearson": None}))
+            direct, ac = direct_partners.get(a, (None, {"pearson": None}))
             steps = (ab["pearson"], bc["pearson"], ac["pearson"])
             token_a, token_c = (w.feature[x]["top_token"] for x in (a, c))
             rows.append((a, token_a, b, c, token_c, direct, direct == c, *steps))
@@ -858,7 +858,7 @@ def comparisons_of_saes(w):
 
 
 def mean(values):
-    """The mean without rounding on the way, then to six decimals; of nothing, null."""
+    """The mean of exact sums, rounded to six decimals; null without values."""
     known = [Fraction(v) for v in values if v is not None]
     if not known:
         return None
@@ -920,8 +920,8 @@ def verdicts_of_sae(w, sae):
     groups = defaultdict(list)
     for r in w.probes:
         if r["feature"]["sae"] == sae:
-            said = tuple(r[c] for c in ("run", "verdict", "how", "context_by"))
-            groups[r["target"], r["site"]["layer"], *said].append(r["balanced_accuracy"])
+            group = tuple(r[c] for c in ("run", "verdict", "how", "context_by"))
+            groups[r["target"], r["site"]["layer"], *group].append(r["balanced_accuracy"])
     rows = [(*key, len(scores), mean(scores)) for key, scores in groups.items()]
     return sorted(
         rows,
@@ -1028,8 +1028,8 @@ def score_by_layer(w, model, run):
     return sorted(found, key=lambda r: (earliest(r[0]), r[1], earliest(r[2]), r[3]))
 
 
-# The places of a block in the order a token's vector meets them.
-PLACES = (
+# The hooks of a block in the order of the forward pass.
+HOOKS = (
     "hook_resid_pre",
     "attn.hook_z",
     "hook_attn_out",
@@ -1040,10 +1040,10 @@ PLACES = (
 )
 
 
-def place(site):
-    """Where a site is in its model, the embedding first."""
+def site_order(site):
+    """The order of a site in its model, the embedding first."""
     hook = site["hook"].split(".", 2)[-1]
-    return first(site), PLACES.index(hook) if hook in PLACES else len(PLACES), site["id"]
+    return first(site), HOOKS.index(hook) if hook in HOOKS else len(HOOKS), site["id"]
 
 
 def first_sites(w, run, delta, wanted):
@@ -1056,7 +1056,7 @@ def first_sites(w, run, delta, wanted):
         best = max(r["balanced_accuracy"] for r in rows)
         near = [r for r in rows if best - r["balanced_accuracy"] <= delta + 1e-12]
         if len(rows) > 1:
-            chosen = min(near, key=lambda r: place(r["site"]))
+            chosen = min(near, key=lambda r: site_order(r["site"]))
             yield {**chosen, "best": best, "sites": len(rows), "layer": chosen["site"]["layer"]}
 
 
@@ -1071,7 +1071,7 @@ def first_site_of_feature(w, feature, run, delta):
 @answers
 def first_sites_of_sae(w, sae, run, delta, limit):
     rows = list(first_sites(w, run, delta, lambda f: f["sae"] == sae))
-    rows.sort(key=lambda r: (place(r["site"]), -r["best"], r["feature"]["idx"]))
+    rows.sort(key=lambda r: (site_order(r["site"]), -r["best"], r["feature"]["idx"]))
     return of_probes(rows[:limit], "id top_token", " ".join(FIRST))
 
 
@@ -1079,7 +1079,7 @@ def first_sites_of_sae(w, sae, run, delta, limit):
 def features_by_first_site(w, sae, run, delta):
     groups = defaultdict(list)
     for r in first_sites(w, run, delta, lambda f: f["sae"] == sae):
-        groups[place(r["site"])].append(r)
+        groups[site_order(r["site"])].append(r)
     return [
         (
             rows[0]["target"],

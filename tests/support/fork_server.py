@@ -1,4 +1,4 @@
-"""Processes that start in no time: forked from one that has imported what they need.
+"""Processes that start quickly: forked from one that has imported what they need.
 
 Importing torch, transformers and sae-lens takes more processor time than the work of a test. A
 test that kills many processes starts one server, which imports a module once, and each process is
@@ -28,7 +28,7 @@ class ForkServer:
     Parameters
     ----------
     module
-        Its name. Its ``main`` takes a list of words.
+        Its name. Its ``main`` is called with the list of arguments.
     """
 
     def __init__(self, module: str) -> None:
@@ -50,7 +50,7 @@ class ForkServer:
         return Forked(self, pid, out.open(encoding="utf-8"), err)
 
     def request(self, **request: Any) -> int:
-        """Ask the server for something, and return the number that it answers."""
+        """Send a request to the server, and return the number that it answers."""
         assert self._server.stdin is not None
         assert self._server.stdout is not None
         self._server.stdin.write(json.dumps(request) + "\n")

@@ -1,4 +1,4 @@
-"""An atlas with a residual study, maps, probes and matches, made by hand: no model, every effect known."""
+"""An atlas with a residual study, maps, probes and matches, written by hand: no model, every effect known."""
 
 import numpy as np
 import pyarrow as pa
@@ -22,15 +22,15 @@ def part(folder, kind, name, saes, tables, **more):
 def add_sae(folder, sae, features, *, counts, less=None, model="m"):
     """Write an SAE that reads the target, its statistics and its commonest tokens."""
     tables = dict(sae_tables(sae, features, model))
-    places = [
+    sites = [
         {"id": f"{model}/{h}", "model": model, "hook": h, "layer": n} for h, n in LAYERS.items()
     ]
-    tables["Site"] = filled("Site", "sae", places)
+    tables["Site"] = filled("Site", "sae", sites)
     tables["OF_MODEL"] = filled(
-        "OF_MODEL", "sae", [{"source": s["id"], "target": model} for s in places]
+        "OF_MODEL", "sae", [{"source": s["id"], "target": model} for s in sites]
     )
     tables["READS"] = filled("READS", "sae", [{"source": sae, "target": f"{model}/{TARGET}"}])
-    said = {
+    row = {
         "name": sae,
         "d_sae": features,
         "model": model,
@@ -38,7 +38,7 @@ def add_sae(folder, sae, features, *, counts, less=None, model="m"):
         "less": less,
         "atlas": "u",
     }
-    tables["SAE"] = filled("SAE", "sae", [said])
+    tables["SAE"] = filled("SAE", "sae", [row])
     part(folder, "sae", sae, (sae,), tables.items())
     ids = [f"{sae}/{i}" for i in range(features)]
     active = [int(sum(c)) for c in counts]
@@ -136,12 +136,12 @@ def add_probes(
     ]
     if draws is not None:
         lists = pa.array(list(draws.T.astype(np.float32)), pa.list_(pa.float32()))
-        order = np.random.default_rng(0).permutation(len(idx))  # no order is promised
+        order = np.random.default_rng(0).permutation(len(idx))  # the order is not specified
         found = pa.table({"feature": pa.array(idx, pa.int64()), "balanced_accuracy": lists})
         table.append(("draws", found.take(order)))
     name = f"{sae}@{site}@document-active"
     sources = {"left_out": left_out}
-    if documents is not None:  # probes of an earlier version do not say
+    if documents is not None:  # probes of an earlier version do not store it
         sources["validated"] = {"documents": documents}
     part(
         folder,
@@ -199,10 +199,10 @@ def add_maps(folder, model="m", *, r2=0.4):
         }
         for n, hook in enumerate(h for h in LAYERS if h != "hook_embed")
     ]
-    places = [
+    sites = [
         {"id": f"{model}/{h}", "model": model, "hook": h, "layer": n} for h, n in LAYERS.items()
     ]
-    said = {"model": {"name": model, "weights": None, "tokenizer": None}}
+    model_sources = {"model": {"name": model, "weights": None, "tokenizer": None}}
     part(
         folder,
         "transcoder",
@@ -210,15 +210,15 @@ def add_maps(folder, model="m", *, r2=0.4):
         (),
         [
             ("MAPS_TO", filled("MAPS_TO", "transcoder", rows)),
-            ("Site", filled("Site", "transcoder", places)),
+            ("Site", filled("Site", "transcoder", sites)),
             (
                 "OF_MODEL",
                 filled(
-                    "OF_MODEL", "transcoder", [{"source": s["id"], "target": model} for s in places]
+                    "OF_MODEL", "transcoder", [{"source": s["id"], "target": model} for s in sites]
                 ),
             ),
         ],
-        sources=said,
+        sources=model_sources,
     )
 
 

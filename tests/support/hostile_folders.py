@@ -1,4 +1,4 @@
-"""Folders of SAEs and models that were damaged, mistyped or made to harm: mutations of sound ones."""
+"""Folders of SAEs and models that were damaged, mistyped or malicious: mutations of sound ones."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ BAD = (
     [1] * 3,
     "x" * 10_000,
 )
-"""Values put in place of a field; some are sound for some fields."""
+"""Values that replace a field; some are valid for some fields."""
 
 Damage = Callable[[Path], None]
 
@@ -53,7 +53,7 @@ def remove(file: str) -> Damage:
 
 
 def instead(file: str) -> Damage:
-    """Put a folder in place of a file."""
+    """Replace a file by a folder."""
 
     def damage(folder: Path) -> None:
         (folder / file).unlink()
@@ -63,7 +63,7 @@ def instead(file: str) -> Damage:
 
 
 def loop(file: str) -> Damage:
-    """Put a link to itself in place of a file."""
+    """Replace a file by a link to itself."""
 
     def damage(folder: Path) -> None:
         (folder / file).unlink()
@@ -81,19 +81,19 @@ def cut(file: str, share: float) -> Damage:
 
 
 def header(file: str, content: bytes) -> Damage:
-    """Put another header before the tensors of a safetensors file."""
+    """Replace the header of a safetensors file."""
 
     def damage(folder: Path) -> None:
-        whole = (folder / file).read_bytes()
-        size = int.from_bytes(whole[:8], "little")
-        data = len(content).to_bytes(8, "little") + content + whole[8 + size :]
+        original = (folder / file).read_bytes()
+        size = int.from_bytes(original[:8], "little")
+        data = len(content).to_bytes(8, "little") + content + original[8 + size :]
         (folder / file).write_bytes(data)
 
     return damage
 
 
 def pickled(file: str, replaced: str) -> Damage:
-    """Put a pickle that would make a file in place of the weights."""
+    """Replace the weights by a pickle that would write a file."""
 
     def damage(folder: Path) -> None:
         (folder / replaced).unlink()

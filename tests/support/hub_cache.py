@@ -11,7 +11,7 @@ from random_models import random_model, small_tokenizer
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 D_MODEL, D_SAE = 2304, 16384  # sae-lens knows these of gemma-2-2b and does not read them
 
-#: Features of the SAE that can ever be active; the others keep the file small.
+#: Features of the SAE that can ever be active: few, so that the file is small.
 LIVE = np.arange(7, D_SAE, 64)
 
 
@@ -30,9 +30,9 @@ class HubCache:
 
 
 def offline(home: Path) -> dict[str, str]:
-    """Return the environment of a process with this HF_HOME that does not ask the hub."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGINGFACE_"))}
-    return kept | {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "2"}
+    """Return the environment of a process with this HF_HOME that does not contact the hub."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGINGFACE_"))}
+    return inherited | {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "2"}
 
 
 def snapshot(home: Path, repo: str) -> Path:

@@ -25,8 +25,8 @@ def die() -> None:
 class Deadly:
     """Counts reports of progress, and dies at one of them."""
 
-    def __init__(self, left: float) -> None:
-        self._left = left
+    def __init__(self, reports: float) -> None:
+        self._reports = reports
 
     @contextmanager
     def stage(
@@ -35,8 +35,8 @@ class Deadly:
         yield self
 
     def advance(self, by: float = 1) -> None:
-        self._left -= 1
-        if self._left <= 0:
+        self._reports -= 1
+        if self._reports <= 0:
             die()
 
     def report(self, sentence: str) -> None:

@@ -22,7 +22,7 @@ MARKED_BLOCK = 2
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Marked(LanguageModel):
-    """Reads an embedding, and where a text says one word over and over, does ``act`` first."""
+    """Reads an embedding; if a text repeats one word, does ``act`` first."""
 
     act: str
     driver: int
@@ -42,7 +42,7 @@ class Marked(LanguageModel):
             if self.act == "nan":
                 x = x * float("nan")
             if self.act == "wait" and not os.path.exists(self.here):  # the first time
-                self._say_who()
+                self._write_process()
                 time.sleep(3600)  # it is killed before
         return dict.fromkeys(hooks, x)
 
@@ -50,7 +50,7 @@ class Marked(LanguageModel):
         few = [row for row in input_ids if len(set(row.tolist())) < 8]  # decoding is slow
         return any(self.tokenizer.decode(row).count("she") > 4 for row in few)
 
-    def _say_who(self):
+    def _write_process(self):
         with open(self.here + ".new", "w") as file:
             file.write(str(os.getpid()))
         os.rename(self.here + ".new", self.here)
@@ -73,7 +73,7 @@ class Light(torch.nn.Module):
 
 
 def marked(act="", here=""):
-    """Return the model, which does ``act`` in a worker; the file ``here`` is told its process."""
+    """Return the model, which does ``act`` in a worker; the file ``here`` contains its process id."""
     from small_ingest import model
 
     plain = model()

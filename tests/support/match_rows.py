@@ -28,12 +28,12 @@ def random_dense(
 
 def correlated(a: NDArray[np.floating], b: NDArray[np.floating], **settings: object) -> Correlator:
     """Two dense arrays, ready to be correlated."""
-    asked = {"best": 3, "min_joint": 1, "memory": 1 << 28, **settings}
-    return Correlator(rows_of(a), rows_of(b), **asked)  # type: ignore[arg-type]
+    arguments = {"best": 3, "min_joint": 1, "memory": 1 << 28, **settings}
+    return Correlator(rows_of(a), rows_of(b), **arguments)  # type: ignore[arg-type]
 
 
 def pairs_with(a: NDArray[np.int64], b: NDArray[np.int64], pearson: NDArray[np.float64]) -> Pairs:
-    """Pairs with these correlations, ascending by (a, b); nothing else of them is set."""
+    """Pairs with these correlations, ascending by (a, b); no other field is set."""
     none = np.zeros(len(a), dtype=np.int64)
     by = np.lexsort((b, a))
     return Pairs(a[by], b[by], pearson[by], pearson[by], none, none, none, none, none)

@@ -1,4 +1,4 @@
-"""A headless Chromium at a server's own Neo4j Browser: log in, paste, run, see what is shown.
+"""A headless Chromium at a server's own Neo4j Browser: log in, paste a command, run it, read the result.
 
 Used by the tests and by ``docs/make_screenshot.py``.
 """
@@ -15,10 +15,10 @@ import neo4j
 from neo4j.exceptions import ClientError
 from playwright.sync_api import Page, TimeoutError, expect, sync_playwright
 
-PATIENCE = 600_000  # ms to wait for anything: a loaded machine is slow to draw
+PATIENCE = 600_000  # ms to wait for each step: a loaded machine draws slowly
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
-# The frame that shows a command, once it has its result: by its label, blanks aside.
+# The frame that shows a command, once it has its result: by its label, without its blanks.
 FIND = """([command]) => {
   const bare = text => text.replace(/\\s+/g, '')
   for (const frame of document.querySelectorAll('[data-testid=frame]')) {
@@ -38,16 +38,16 @@ HAS_CAPTION = """caption => [...document.querySelectorAll('[data-testid=frame] g
 
 # Whether the nodes of a graph are on the screen where they were at the last call.
 STILL = """() => {
-  const place = node => { const box = node.getBoundingClientRect(); return [box.x, box.y] }
-  const now = [...document.querySelectorAll('g.node')].map(place).join()
-  const still = now !== '' && now === window.lastPlaces
-  window.lastPlaces = now
+  const corner = node => { const box = node.getBoundingClientRect(); return [box.x, box.y] }
+  const now = [...document.querySelectorAll('g.node')].map(corner).join()
+  const still = now !== '' && now === window.lastCorners
+  window.lastCorners = now
   return still
 }"""
 
 
 class NoBrowser(Exception):
-    """What this machine or server lacks to show Neo4j Browser."""
+    """This machine or server cannot show Neo4j Browser; the message has the reason."""
 
 
 @dataclass(frozen=True)
@@ -74,16 +74,16 @@ def find_chromium() -> str:
 
 
 def address(url: str, *, username: str, password: str) -> str:
-    """Return where a server that is known by its Bolt URL serves Browser."""
-    asked = "SHOW SETTINGS 'server.http.enabled', 'server.http.listen_address' YIELD name, value"
+    """Return the address of Browser on a server with this Bolt URL."""
+    question = "SHOW SETTINGS 'server.http.enabled', 'server.http.listen_address' YIELD name, value"
     with neo4j.GraphDatabase.driver(url, auth=(username, password)) as driver:
         try:
-            said = dict(driver.execute_query(asked, database_="system").records)
+            settings = dict(driver.execute_query(question, database_="system").records)
         except ClientError as error:
             raise NoBrowser(f"{username} may not ask {url} where Browser is: {error}") from error
-    if said.get("server.http.enabled") != "true":
+    if settings.get("server.http.enabled") != "true":
         raise NoBrowser(f"{url} has HTTP switched off, which serves Browser")
-    port = said["server.http.listen_address"].rpartition(":")[2]
+    port = settings["server.http.listen_address"].rpartition(":")[2]
     return f"http://{urlsplit(url).hostname}:{port}/browser/"
 
 
@@ -94,10 +94,10 @@ class Browser:
         self.page = page
 
     def run(self, command: str, *, keep: bool = False, caption: str | None = None) -> Shown:
-        """Paste a command into the editor, run it, and return what is shown; then close that.
+        """Paste a command into the editor, run it, and return what Browser shows; then close the frame.
 
-        With ``caption``, wait until a node with this caption is drawn: nodes come first,
-        captions with the style sheet, and a slow machine shows the time between.
+        With ``caption``, wait until a node with this caption is drawn: Browser draws
+        nodes before the captions of the style sheet.
         """
         page = self.page
         self._enter(command)
@@ -120,7 +120,7 @@ class Browser:
         return shown
 
     def set(self, command: str) -> None:
-        """Change a setting of Browser, which shows all settings as JSON; then close that."""
+        """Change a setting of Browser, which shows all settings as JSON; then close the frame."""
         self._enter(command)
         shown = self.page.locator("[data-testid=frame]", has_text=command)
         expect(shown).to_contain_text("maxNeighbours", timeout=PATIENCE)
@@ -133,7 +133,7 @@ class Browser:
             self.page.keyboard.press(key)
 
     def picture(self, path: Path) -> None:
-        """Write the frame with a graph, once it stands still and in view, as PNG."""
+        """Write the frame with a graph, when it no longer moves and is in view, as PNG."""
         frame = self.page.locator("[data-testid=frame]:has(g.node)")
         self.page.wait_for_function(STILL, polling=500)
         frame.get_by_label("zoom-to-fit").click()
@@ -143,7 +143,7 @@ class Browser:
 
 @contextmanager
 def browser(url: str, *, username: str, password: str) -> Iterator[Browser]:
-    """Give a Browser that is connected to a server, until the block ends.
+    """Yield a Browser that is connected to a server.
 
     Raises
     ------
@@ -151,7 +151,7 @@ def browser(url: str, *, username: str, password: str) -> Iterator[Browser]:
         If there is no Chromium, or the server serves no Browser.
     """
     path = find_chromium()
-    place = address(url, username=username, password=password)
+    start = address(url, username=username, password=password)
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=path)
         context = chromium.new_context(
@@ -161,14 +161,14 @@ def browser(url: str, *, username: str, password: str) -> Iterator[Browser]:
         context.set_default_timeout(PATIENCE)
         context.route(re.compile("^https:"), lambda route: route.abort())  # fonts, statistics
         page = context.new_page()
-        page.goto(f"{place}?connectURL={url}")
+        page.goto(f"{start}?connectURL={url}")
         _log_in(page, username, password)
         yield Browser(page)
         chromium.close()
 
 
 def _log_in(page: Page, username: str, password: str) -> None:
-    """Fill in the form, again if it is drawn anew, as it is when it has found the server."""
+    """Fill in the form, and again if Browser draws it again after it has found the server."""
     for _ in range(60):
         page.fill("[data-testid=username]", username)
         page.fill("[data-testid=password]", password)

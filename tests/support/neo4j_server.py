@@ -33,7 +33,7 @@ RUNS_ON, MAIN = (
     if VERSION.startswith("5.")
     else ((21, 25), "org.neo4j.server.Neo4jCommunity")
 )
-# A server that lives for minutes is better off with the quick compiler alone.
+# The quick compiler alone is faster for a server that runs for minutes.
 JVM = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 OPENS = ("java.base/java.nio", "java.base/java.io", "java.base/sun.nio.ch")
 SETTINGS = """
@@ -47,7 +47,7 @@ dbms.usage_report.enabled=false
 
 
 class CannotStart(Exception):
-    """What this machine lacks to run a server."""
+    """This machine cannot run a server; the message has the reason."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Server:
 
 @contextmanager
 def running(folder: Path) -> Iterator[Server]:
-    """Give a server with an empty database until the block ends.
+    """Yield a server with an empty database, and stop it when the block ends.
 
     Raises
     ------
@@ -80,12 +80,12 @@ def running(folder: Path) -> Iterator[Server]:
 
 
 class Own:
-    """A server of our own, which may be killed and started again on the same data.
+    """A server that a test may kill and start again on the same data.
 
     Parameters
     ----------
     folder
-        Its home; what lies there already, such as an imported database, is served.
+        Its home. Data that it already contains, such as an imported database, is served.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -156,17 +156,17 @@ class Own:
 
 def find_java() -> str:
     """Return a java that this version of Neo4j runs on."""
-    places = [Path(os.environ["JAVA_HOME"], "bin", "java")] if "JAVA_HOME" in os.environ else []
-    places += [Path(found)] if (found := shutil.which("java")) else []
-    places += sorted(Path("/usr/lib/jvm").glob("*/bin/java"))
-    seen = {str(p): _major(p) for p in places if p.exists()}
+    candidates = [Path(os.environ["JAVA_HOME"], "bin", "java")] if "JAVA_HOME" in os.environ else []
+    candidates += [Path(found)] if (found := shutil.which("java")) else []
+    candidates += sorted(Path("/usr/lib/jvm").glob("*/bin/java"))
+    seen = {str(p): _major(p) for p in candidates if p.exists()}
     for path, major in seen.items():
         if major in RUNS_ON:
             return path
-    said = ", ".join(f"{p} is {m}" for p, m in seen.items()) or "none is installed"
+    found_versions = ", ".join(f"{p} is {m}" for p, m in seen.items()) or "none is installed"
     first, second = RUNS_ON
     raise CannotStart(
-        f"Neo4j {VERSION} needs Java {first} or {second}, and {said}; install a JDK {first}"
+        f"Neo4j {VERSION} needs Java {first} or {second}, and {found_versions}; install a JDK {first}"
     )
 
 
@@ -212,20 +212,20 @@ def _fetch(maven: str, to: Path) -> None:
 
 
 def _major(java: Path) -> int:
-    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
-    found = re.search(r'version "(?:1\.)?(\d+)', said)
+    printed = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    found = re.search(r'version "(?:1\.)?(\d+)', printed)
     return int(found[1]) if found else 0
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return a free port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
 
 
 def _wait(server: Server, process: "subprocess.Popen[bytes]", folder: Path, *, new: bool) -> None:
-    """Wait until it answers, then set the password if it has none of ours."""
+    """Wait until it answers, then set the password of a new server."""
     for _ in range(1200):  # minutes, where many other programs run
         if process.poll() is not None:
             break
@@ -267,9 +267,9 @@ def wipe(server: Server) -> None:
             ).consume()
 
 
-def leftovers(ask: Callable[..., list[list[Any]]]) -> list[list[Any]]:
+def leftovers(query: Callable[..., list[list[Any]]]) -> list[list[Any]]:
     """Return the nodes that belong to no SAE that is shown, and those that no atlas holds."""
-    return ask(
+    return query(
         "MATCH (s:SAE) WITH collect(s._generation) AS shown MATCH (n) "
         "WHERE any(l IN labels(n) WHERE l ENDS WITH 'Staged' OR l ENDS WITH 'Retired' OR l = 'AtlasLock')"
         " OR (n._generation IS NOT NULL AND NOT n._generation IN shown)"

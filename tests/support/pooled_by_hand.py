@@ -14,13 +14,13 @@ MOST = Fraction(1, 20)
 
 
 def stands(value: float, others: NDArray[np.float64], common: float) -> float:
-    """How far a value stands above others, in standard deviations of the prediction of one more."""
+    """The distance of a value above others, in standard deviations of the prediction of a further one."""
     spread = math.sqrt((others.var(ddof=1) + common) * (1 + 1 / len(others)))
     return (value - others.mean()) / max(spread, 1e-6)
 
 
 def significant(p: Fraction, matches: int, hypotheses: int) -> bool:
-    """Whether so many matches of one p have q < 0.05; at 0.05, rounding decides."""
+    """Whether this number of matches of one p has q < 0.05; at 0.05, rounding decides."""
     return p < MOST * matches / hypotheses
 
 
@@ -43,8 +43,8 @@ def pools(end: End, *, draws: int, matches: int, hypotheses: int) -> list[list[i
         at = min(range(len(found)), key=lambda i: len(found[i]))
         if not small(found[at]):
             break
-        beside = [i for i in (at - 1, at + 1) if 0 <= i < len(found)]
-        other = min(beside, key=lambda i: len(found[i]))
+        adjacent = [i for i in (at - 1, at + 1) if 0 <= i < len(found)]
+        other = min(adjacent, key=lambda i: len(found[i]))
         low, high = sorted((at, other))
         found[low : high + 1] = [found[low] + found[high]]
     return found

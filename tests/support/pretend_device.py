@@ -81,7 +81,7 @@ def pretend_gpu() -> Iterator[None]:
     with ExitStack() as stack:
         for name, value in pretend.items():
             stack.enter_context(mock.patch.object(torch.cuda, name, value))
-        # Asks the driver whether a CUDA graph is being captured.
+        # A query of the driver: is a CUDA graph being captured?
         health = "_accelerator_graph_capture_health_check"
         if hasattr(torch.optim.Optimizer, health):
             stack.enter_context(mock.patch.object(torch.optim.Optimizer, health))

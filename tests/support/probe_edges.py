@@ -18,8 +18,8 @@ DOCUMENT, TYPE, HOW_MUCH = (
 EMBED, FIRST, SECOND = "hook_embed", "blocks.0.hook_resid_post", "blocks.1.hook_resid_post"
 
 
-def edge(sae, idx, site=EMBED, run=DOCUMENT, **said):
-    """Return a PREDICTED_FROM row; what is not said is null."""
+def edge(sae, idx, site=EMBED, run=DOCUMENT, **columns):
+    """Return a PREDICTED_FROM row; columns that are not passed are null."""
     split, kind, _ = run.split("/")
     return {
         "source": f"{sae}/{idx}",
@@ -28,12 +28,12 @@ def edge(sae, idx, site=EMBED, run=DOCUMENT, **said):
         "split": split,
         "kind": kind,
         "converged": True,
-        **said,
+        **columns,
     }
 
 
 def made_atlas(path, edges, *, counts=None, hooks=None):
-    """Return an atlas of SAEs of which `edges` probe features; `hooks` says what they read."""
+    """Return an atlas of SAEs of which `edges` probe features; `hooks` has the site that each SAE reads."""
     folder = Folder.create(path)
     folder.set_corpus({"id": "c0ffee", "name": "text", "documents": 3})
     counts = counts or {"one": [5, 0, 2]}
@@ -48,8 +48,8 @@ def made_atlas(path, edges, *, counts=None, hooks=None):
             folder.part("sae", sae), Manifest("sae", sae, saes=(sae,)), tables.items()
         )
         write_statistics(folder, part, active)
-    places = sorted({(e["source"].split("/")[0], e["target"]) for e in edges})
-    for sae, target in places:
+    targets = sorted({(e["source"].split("/")[0], e["target"]) for e in edges})
+    for sae, target in targets:
         rows = [e for e in edges if e["source"].startswith(sae + "/") and e["target"] == target]
         write_probes(folder, sae, target, rows)
     return path
@@ -89,12 +89,12 @@ SHARES = (
 
 def random_edges(seed, *, saes=("one",), features=40, sites=(EMBED,), runs=(DOCUMENT, TYPE)):
     rng = random.Random(seed)
-    values = [0.4, 0.5, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0]  # the ends of the rungs
+    values = [0.4, 0.5, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0]  # the bounds of the steps
     for sae in saes:
         for idx in range(features):
             for site in sites:
                 for run in runs:
-                    said = {
+                    shares = {
                         name: rng.choice([*values, rng.uniform(0.3, 1), None]) for name in SHARES
                     }
                     yield edge(
@@ -102,7 +102,7 @@ def random_edges(seed, *, saes=("one",), features=40, sites=(EMBED,), runs=(DOCU
                         idx,
                         site,
                         run,
-                        **said,
+                        **shares,
                         train_loss=rng.random(),
                         loss=rng.random(),
                         positives=rng.randint(1, 20),

@@ -1,4 +1,4 @@
-"""Texts, codes and vectors made by hand, as probes read them: no model is needed."""
+"""Texts, codes and vectors in the form that probes read, without a model."""
 
 import numpy as np
 
@@ -65,15 +65,15 @@ def kept_of(folder, documents, activations, **more):
     )
 
 
-def at_embedding(kept, vectors):
-    """The place of token vectors (vocabulary, d)."""
-    x = vectors[kept.ids].astype(np.float32)
+def at_embedding(data, vectors):
+    """The embedding site, with these token vectors (vocabulary, d)."""
+    x = vectors[data.ids].astype(np.float32)
     return SiteDesign(
-        "hook_embed", Design(x), kept.type, np.arange(len(kept.ids)), at_embedding=True
+        "hook_embed", Design(x), data.type, np.arange(len(data.ids)), at_embedding=True
     )
 
 
-def later(kept, vectors):
-    """A place whose vectors are one a token: here those of its id."""
-    x = vectors[kept.ids[kept.type]].astype(np.float32)
-    return SiteDesign("later", Design(x), np.arange(len(kept)), kept.type, at_embedding=False)
+def later(data, vectors):
+    """A later site with one vector for each token, here the vector of its id."""
+    x = vectors[data.ids[data.type]].astype(np.float32)
+    return SiteDesign("later", Design(x), np.arange(len(data)), data.type, at_embedding=False)

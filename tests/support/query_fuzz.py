@@ -1,4 +1,4 @@
-"""Random graphs and random queries, answered by brute force: what an engine must agree with.
+"""Random graphs and random queries, answered by brute force: the reference for an engine.
 
 A query is a small tree that prints itself as Cypher and evaluates itself over Python
 lists; no engine has a part in the reference. Engines differ in two rules: within one
@@ -96,7 +96,7 @@ class Query:
         found = [((i,), ()) for i in range(len(graph.nodes)) if self._node(graph, 0, i)]
         for hop in range(must):
             found = [f for path in found for f in self._extend(graph, path, hop, trails=trails)]
-        if self.optional:  # a MATCH of its own: its edge may be one of the first MATCH
+        if self.optional:  # a separate MATCH: its edge may be one of the first MATCH
             longer = []
             for path in found:
                 more = list(self._extend(graph, path, must, trails=False))
@@ -230,7 +230,7 @@ def _plain(value: Any) -> Any:
 
 
 def embedded_answers(
-    graph: RandomGraph, asked: Sequence[Query], file: Path, *, engine: str = "kuzu"
+    graph: RandomGraph, drawn: Sequence[Query], file: Path, *, engine: str = "kuzu"
 ) -> list[list[tuple[Any, ...]]]:
     """Return the rows of an embedded engine with kuzu's interface, named by its module.
 
@@ -249,7 +249,7 @@ def embedded_answers(
             "MATCH (a:N {id: $a}) MATCH (b:N {id: $b}) CREATE (a)-[:E {cnt: $c, weight: $w}]->(b)",
             ends,
         )
-    found = [[tuple(r) for r in connection.execute(q.cypher).get_all()] for q in asked]
+    found = [[tuple(r) for r in connection.execute(q.cypher).get_all()] for q in drawn]
     connection.close()
     database.close()
     return found
@@ -257,7 +257,7 @@ def embedded_answers(
 
 def wrong(
     graph: RandomGraph,
-    asked: Sequence[Query],
+    drawn: Sequence[Query],
     found: Sequence[list[tuple[Any, ...]]],
     *,
     trails: bool,
@@ -265,6 +265,6 @@ def wrong(
     """Return each query that was answered wrongly, with edges, rows and right rows."""
     return [
         (q.cypher, graph.edges, rows, q.answer(graph, trails=trails))
-        for q, rows in zip(asked, found, strict=True)
+        for q, rows in zip(drawn, found, strict=True)
         if not same_answer(q, rows, q.answer(graph, trails=trails))
     ]

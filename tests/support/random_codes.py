@@ -1,4 +1,4 @@
-"""Random and degenerate codes for tests: blocks of whole documents with Zipf-like features."""
+"""Random and degenerate codes for tests: blocks of complete documents with Zipf-like features."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -93,7 +93,7 @@ def _active(
 
 @st.composite
 def codes(draw: st.DrawFn) -> tuple[list[Block], int]:
-    """Small codes with everything degenerate: empty blocks, dead features, ties, extremes."""
+    """Small codes with all degenerate cases: empty blocks, dead features, ties, extremes."""
     d_sae = draw(st.integers(1, 6))
     lengths = draw(st.lists(st.lists(st.integers(0, 9), max_size=4), max_size=5))
     blocks = random_blocks(
@@ -111,12 +111,12 @@ def codes(draw: st.DrawFn) -> tuple[list[Block], int]:
 
 
 def entries(blocks: Sequence[Block]) -> Iterator[tuple[int, int, float, int]]:
-    """Yield (feature, token id, activation, place) of every entry, in corpus order."""
+    """Yield (feature, token id, activation, position) of every entry, in corpus order."""
     for b in blocks:
         for t in range(len(b)):
             for e in range(b.indptr[t], b.indptr[t + 1]):
-                place = (int(b.tokens.document[t]) << 32) + int(b.tokens.index[t])
-                yield int(b.indices[e]), int(b.tokens.token_id[t]), float(b.values[e]), place
+                position = (int(b.tokens.document[t]) << 32) + int(b.tokens.index[t])
+                yield int(b.indices[e]), int(b.tokens.token_id[t]), float(b.values[e]), position
 
 
 def reduce(
@@ -127,7 +127,7 @@ def reduce(
     cuts: Sequence[int] = (),
     memory: int = 1 << 40,
 ) -> list[State]:
-    """Run all looks, the blocks cut into shards before each number in ``cuts``."""
+    """Run all passes, with the blocks divided into shards before each index in ``cuts``."""
     passes = reduction.plan(sizes, memory=memory).passes
     bounds = [0, *sorted(cuts), len(blocks)]
     finals: list[State] = []
@@ -138,10 +138,10 @@ def reduce(
             for block in blocks[a:b]:
                 reduction.update(state, block)
             states.append(state)
-        whole = states[0]
+        merged = states[0]
         for state in states[1:]:
-            whole = reduction.merge(whole, state)
-        finals.append(whole)
+            merged = reduction.merge(merged, state)
+        finals.append(merged)
     return finals
 
 

@@ -90,7 +90,7 @@ def random_gemma3_with_vision() -> Any:
 
 
 def small_tokenizer(*, vocabulary: int = 96) -> Any:
-    """Return a byte-level BPE tokenizer of at most so many tokens; ids 0, 1, 2 are special."""
+    """Return a byte-level BPE tokenizer of at most ``vocabulary`` tokens; ids 0, 1, 2 are special."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

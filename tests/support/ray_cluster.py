@@ -6,7 +6,7 @@ import sys
 
 if __name__ == "__main__":
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - else tests wait for whatever runs beside them
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - else tests wait for other running programs
     import ray
 
     context = ray.init(

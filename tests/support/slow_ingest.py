@@ -1,7 +1,7 @@
 """An ingest that a test may kill: as a program, or by a ``ForkServer``.
 
-Words: folder, shard_blocks, keep or drop, and perhaps wait: after the first shard is written, wait
-for a signal.
+Arguments: folder, shard_blocks, ``keep`` or ``drop`` for the codes, and optionally ``wait``: after
+the first shard is written, wait for a signal.
 """
 
 import sys
@@ -21,7 +21,7 @@ class Announce:
     Parameters
     ----------
     waits
-        Tells after each line whether to print "waiting" and wait for a signal.
+        Returns, after each line, whether to print "waiting" and wait for a signal.
     """
 
     def __init__(self, waits=lambda: False):
@@ -65,12 +65,12 @@ def work(folder, *, shard_blocks=1, keep=True, waits=lambda: False):
 
 
 def main(words):
-    folder, shard_blocks, keep, *wait = words
+    folder, shard_blocks, codes, *wait = words
     path = Path(folder)
     work(
         path,
         shard_blocks=int(shard_blocks),
-        keep=keep == "keep",
+        keep=codes == "keep",
         waits=lambda: bool(wait) and any(path.glob("runs/*/codes/*.arrow")),
     )
 

@@ -1,4 +1,4 @@
-"""Concepts of the small graphs: nodes, SEPARATES and RETAINS, by hand and at random, with ties and nulls."""
+"""Concepts of the small graphs: nodes, SEPARATES and RETAINS, written by hand and random, with ties and nulls."""
 
 import random
 from collections.abc import Iterable
@@ -117,7 +117,7 @@ BY_HAND: tuple[MadeSeparation | MadeRetention, ...] = (
 def random_concepts(
     rng: random.Random, live: dict[str, list[int]]
 ) -> Iterable[MadeSeparation | MadeRetention]:
-    """Give the live features of each SAE some of the concepts, with few scores."""
+    """Assign some concepts to the live features of each SAE, with few distinct scores."""
     for sae, features in live.items():
         for concept in (GENDER, OLDER, KIND):
             yield MadeRetention(sae, concept, rng.choice([None, 0.25, 0.5]), rng.choice([None, 2]))

@@ -1,6 +1,6 @@
-"""Graphs for tests of stores and queries: one made by hand, and random ones full of ties.
+"""Graphs for tests of stores and queries: one written by hand, and random ones with many ties.
 
-The one made by hand (``small_graph``) can be checked on paper: four measured SAEs
+The one written by hand (``small_graph``) can be checked on paper: four measured SAEs
 and one that has no statistics yet, two models with a tokenizer each, dead features,
 features with equal numbers, texts with quotes, backslashes, accents and emoji. Its
 co-activation edges and matches have ties, nulls, best matches that are not mutual,
@@ -27,7 +27,7 @@ TOKENIZERS = {"tiny-a": "a" * 12, "tiny-b": "b" * 12, "tiny-random": "a" * 12}
 
 @dataclass(frozen=True)
 class MadeFeature:
-    """A feature: where it is active, and the kept tokens as (token id, count, mean activation)."""
+    """A feature: where it is active, and the stored tokens as (token id, count, mean activation)."""
 
     active: int | None
     mean: float | None
@@ -81,7 +81,7 @@ class MadeComparison:
 
 @dataclass(frozen=True)
 class MadeSplit:
-    """An edge from a parent to a child: SAEs, indices, the shares of tokens, and what it says of both."""
+    """An edge from a parent to a child: SAEs, indices, the shares of tokens, and the class of both."""
 
     a: str
     b: str
@@ -128,7 +128,7 @@ class MadeProbe:
 
 @dataclass(frozen=True)
 class MadeMap:
-    """A transcoder between two hooks of a model: its score, and what token means give."""
+    """A transcoder between two hooks of a model: its score, and the score of token means."""
 
     model: str
     source: str
@@ -153,7 +153,7 @@ class MadeNear:
 class MadeSae:
     """An SAE: its model and hook, tokens counted (None: no statistics), and its features.
 
-    Communities hold features that have an edge; None: its graph was not looked at.
+    Communities hold features that have an edge; None: no communities were computed.
     """
 
     name: str
@@ -276,7 +276,7 @@ BY_HAND = (
             MadeProbe(7, "hook_embed", 0.75, 0.5, 1.0, "token", "linear", run=TYPE),
             MadeProbe(0, "hook_embed", 0.5, verdict=None, run=AMOUNT),
             MadeProbe(7, "hook_embed", 0.25, verdict=None, run=AMOUNT),
-            # Two places before the first block: neither is earlier than the other but by name.
+            # Two sites before the first block: only their names order them.
             MadeProbe(5, "hook_pos_embed", 0.5, 0.625, 0.75, "context", None, "position"),
             MadeProbe(7, "hook_pos_embed", 0.75),
             MadeProbe(0, "blocks.0.hook_resid_post", 1.0, 1.0, 1.0, "token", "linear"),
@@ -492,7 +492,7 @@ EFFECTS = (
 
 
 def small_graph(*, shuffled: int | None = None) -> Graph:
-    """Return the graph made by hand, the rows of every table shuffled by a seed if one is given."""
+    """Return the graph written by hand; with a seed, the rows of every table are shuffled."""
     return make_graph(
         BY_HAND,
         COMPARED,
@@ -513,7 +513,7 @@ def random_graph(seed: int, *, features: int = 60, shuffled: int | None = None) 
     def feature() -> MadeFeature:
         if rng.random() < 0.2:
             return DEAD
-        kept = sorted(rng.sample(sorted(VOCABULARY["tiny-a"]), rng.randint(1, 4)))
+        stored = sorted(rng.sample(sorted(VOCABULARY["tiny-a"]), rng.randint(1, 4)))
         shown = [("top", 2.0, [" once", " upon"], [2.0, 0.0], 0)] * rng.randint(0, 3)
         shown += [
             ("fifth 2", rng.choice([0.5, 1.0]), [" a", " time"], [0.5, 0.0], 0)
@@ -523,7 +523,7 @@ def random_graph(seed: int, *, features: int = 60, shuffled: int | None = None) 
             1.0,
             0.5,
             rng.choice([2.0, 4.0]),
-            tuple((t, rng.choice([2, 1]), 1.0) for t in kept),
+            tuple((t, rng.choice([2, 1]), 1.0) for t in stored),
             tuple(shown),
         )
 
@@ -572,7 +572,7 @@ def random_graph(seed: int, *, features: int = 60, shuffled: int | None = None) 
 
 
 def _random_effects(rng: random.Random, saes: tuple[MadeSae, ...]) -> Iterable[MadeEffect]:
-    """Give half of the live features targets in the SAEs after their own, of few sizes."""
+    """Yield effects of half of the live features on later SAEs, of few sizes."""
     live = {sae.name: [i for i, f in enumerate(sae.features) if f.active] for sae in saes}
     for number, sae in enumerate(saes):
         for i in live[sae.name]:
@@ -583,7 +583,7 @@ def _random_effects(rng: random.Random, saes: tuple[MadeSae, ...]) -> Iterable[M
 
 
 def _random_near(rng: random.Random, saes: tuple[MadeSae, ...]) -> Iterable[MadeNear]:
-    """Give each live feature two near directions in each SAE, of few cosines."""
+    """Yield two near directions in each SAE for each live feature, of few cosines."""
     live = {sae.name: [i for i, f in enumerate(sae.features) if f.active] for sae in saes}
     for one, own in live.items():
         for i in own:
@@ -600,13 +600,13 @@ def _random_near(rng: random.Random, saes: tuple[MadeSae, ...]) -> Iterable[Made
 
 
 def _random_splits(rng: random.Random, a: MadeSae, b: MadeSae) -> Iterable[MadeSplit]:
-    """Give children to half of the live features, the first child of each as its main child."""
+    """Yield children of half of the live features; the first child is the main child."""
     live = [[i for i, f in enumerate(s.features) if f.active] for s in (a, b)]
     for parent in live[0]:
         classes = rng.choice(["split", "absorbed", "partial"])
         coverage = rng.choice([0.5, 0.75])
         chosen = rng.sample(live[1], rng.choice([0, 0, 1, 2, 4]))
-        for place, child in enumerate(chosen):
+        for number, child in enumerate(chosen):
             child_class = rng.choice(["absorbing", "partial"])
             yield MadeSplit(
                 a.name,
@@ -615,7 +615,7 @@ def _random_splits(rng: random.Random, a: MadeSae, b: MadeSae) -> Iterable[MadeS
                 child,
                 rng.choice([0.5, 1.0]),
                 rng.choice([0.25, 0.5]),
-                place == 0,
+                number == 0,
                 rng.choice([0, 10]),
                 (classes, child_class),
                 coverage,
@@ -623,7 +623,7 @@ def _random_splits(rng: random.Random, a: MadeSae, b: MadeSae) -> Iterable[MadeS
 
 
 def _random_pairs(rng: random.Random, live: list[int]) -> Iterable[MadePair]:
-    """Give co-activation edges between a sixth of all pairs."""
+    """Yield co-activation edges between a sixth of all pairs."""
     for one in live:
         for two in live:
             if one < two and rng.random() < 1 / 6:
@@ -667,7 +667,7 @@ def _random_probes(rng: random.Random, live: list[int]) -> Iterable[MadeProbe]:
 
 
 def _random_matches(rng: random.Random, a: MadeSae, b: MadeSae) -> MadeComparison:
-    """Match two SAEs: a random assignment one to one, and as many matches that are not."""
+    """Match two SAEs: a random one-to-one assignment, and the same number of other matches."""
     live = [[i for i, f in enumerate(s.features) if f.active] for s in (a, b)]
     size = min(map(len, live)) * 2 // 3
     chosen = list(zip(*(rng.sample(side, size) for side in live), strict=True))
@@ -724,7 +724,7 @@ def make_graph(
     ]
     for sae in saes:
         for hook in (sae.hook, *(p.hook for p in sae.probes)):
-            _add_place(rows, sae.model, hook)
+            _add_site(rows, sae.model, hook)
         _add_sae(rows, sae)
         for idx, feature in enumerate(sae.features):
             _add_feature(rows, sae, idx, feature)
@@ -736,7 +736,7 @@ def make_graph(
         _add_comparison(rows, comparison)
     for each in maps:
         for hook in (each.source, each.target):
-            _add_place(rows, each.model, hook)
+            _add_site(rows, each.model, hook)
         rows["MAPS_TO"].append(_map(each))
     rows["SPLITS_INTO"] += [_split(split) for split in splits]
     add_concepts(rows, concepts)
@@ -775,8 +775,8 @@ def _edge(source: str, target: str, **properties: object) -> dict[str, object]:
     return {"source": source, "target": target, **properties}
 
 
-def _add_place(rows: dict[str, list[dict[str, object]]], model: str, hook: str) -> None:
-    """Add a model and a site of it, where they are not there yet."""
+def _add_site(rows: dict[str, list[dict[str, object]]], model: str, hook: str) -> None:
+    """Add a model and a site of it, unless the rows have them."""
     site = f"{model}/{hook}"
     if model not in {r["name"] for r in rows["Model"]}:
         rows["Model"].append(
@@ -806,7 +806,7 @@ def _add_place(rows: dict[str, list[dict[str, object]]], model: str, hook: str) 
 
 
 def _add_sae(rows: dict[str, list[dict[str, object]]], sae: MadeSae) -> None:
-    """Add an SAE with its edges; what statistics would say is null where it has none."""
+    """Add an SAE with its edges; columns of statistics are null if it has none."""
     size = len(sae.features)
     dead = None if sae.tokens is None else sum(f.active == 0 for f in sae.features)
     rows["SAE"].append(
@@ -941,7 +941,7 @@ def _add_logits(
 
 
 def _pair(sae: MadeSae, made: MadePair) -> dict[str, object]:
-    """Return a co-activation edge; what follows from the joint count is worked out."""
+    """Return a co-activation edge; other columns are computed from the joint count."""
     one, two = (sae.features[i].active for i in (made.one, made.two))
     return _edge(
         f"{sae.name}/{made.one}",
@@ -961,7 +961,7 @@ def _pair(sae: MadeSae, made: MadePair) -> dict[str, object]:
 def _add_communities(
     rows: dict[str, list[dict[str, object]]], sae: MadeSae, communities: tuple[tuple[int, ...], ...]
 ) -> None:
-    """Add communities and the numbers of nodes; those that no query works out are made up, with ties."""
+    """Add communities and the numbers of nodes; those that no query computes are arbitrary, with ties."""
     number = {i: n for n, members in enumerate(communities) for i in members}
     met: dict[int, list[tuple[int, float]]] = {i: [] for i in range(len(sae.features))}
     for pair in sae.pairs:
@@ -1014,9 +1014,9 @@ def _add_communities(
 
 
 def _probe(sae: MadeSae, made: MadeProbe) -> dict[str, object]:
-    """Return a probe's edge; of an amount, it has R² in place of balanced accuracies."""
+    """Return a probe's edge; of an amount, it has R² instead of balanced accuracies."""
     split, kind, _ = made.run.split("/")
-    said: dict[str, object] = {
+    row: dict[str, object] = {
         "run": made.run,
         "split": split,
         "kind": kind,
@@ -1031,9 +1031,9 @@ def _probe(sae: MadeSae, made: MadeProbe) -> dict[str, object]:
         "converged": True,
     }
     if kind == "activation":
-        said |= {"r2": made.score, "r2_token_table": made.table, "r2_token_ceiling": made.ceiling}
+        row |= {"r2": made.score, "r2_token_table": made.table, "r2_token_ceiling": made.ceiling}
     else:
-        said |= {
+        row |= {
             "balance": "weight",
             "balanced_accuracy": made.score,
             "low": made.score - 0.0625,
@@ -1057,11 +1057,11 @@ def _probe(sae: MadeSae, made: MadeProbe) -> dict[str, object]:
             "delta": 0.02,
             "generalises": made.score > 0.75 if made.feature % 2 else None,
         }
-    return _edge(f"{sae.name}/{made.feature}", f"{sae.model}/{made.hook}", **said)
+    return _edge(f"{sae.name}/{made.feature}", f"{sae.model}/{made.hook}", **row)
 
 
 def _effect(made: MadeEffect) -> dict[str, object]:
-    """Return an edge of effects; what follows from the mean change is worked out."""
+    """Return an edge of effects; other columns are computed from the mean change."""
     return _edge(
         made.source,
         made.target,
@@ -1139,9 +1139,9 @@ def _split(made: MadeSplit) -> dict[str, object]:
 
 
 def _map(made: MadeMap) -> dict[str, object]:
-    """Return a transcoder's edge; what follows from its score and the token's is worked out."""
+    """Return a transcoder's edge; other columns are computed from its score and that of the token."""
     score, adam = made.score, made.run.startswith("adam")
-    said: dict[str, object] = {
+    row: dict[str, object] = {
         "run": made.run,
         "method": made.run.split("/")[0],
         "corpus": "c" * 12,
@@ -1157,7 +1157,7 @@ def _map(made: MadeMap) -> dict[str, object]:
         "bos_share": 0.5,
     }
     if score is not None:
-        said |= {
+        row |= {
             "r2": score - 0.0625,
             "token_r2": made.token - 0.0625,
             "r2_low": score - 0.03125,
@@ -1173,7 +1173,7 @@ def _map(made: MadeMap) -> dict[str, object]:
             "r2_with_bos_weighted": score - 0.125,
             "r2_published": min(1.0, score + 0.25),
         }
-    return _edge(f"{made.model}/{made.source}", f"{made.model}/{made.target}", **said)
+    return _edge(f"{made.model}/{made.source}", f"{made.model}/{made.target}", **row)
 
 
 def _add_comparison(rows: dict[str, list[dict[str, object]]], made: MadeComparison) -> None:
@@ -1217,8 +1217,8 @@ def _add_comparison(rows: dict[str, list[dict[str, object]]], made: MadeComparis
                 ),
             )
         )
-    kept = [m for m in made.matches if m.one_to_one]
-    sound = [m for m in kept if m.q is not None and m.q <= 0.05]
+    paired = [m for m in made.matches if m.one_to_one]
+    sound = [m for m in paired if m.q is not None and m.q <= 0.05]
     more = [m for m in sound if m.token_q is not None and m.token_q <= 0.05]
     beyond = [m for m in more if m.document_q is not None and m.document_q <= 0.05]
     undecided = [m for m in more if m not in beyond and m.pearson / 1.25 > 0.5]
@@ -1231,7 +1231,7 @@ def _add_comparison(rows: dict[str, list[dict[str, object]]], made: MadeComparis
             documents=9,
             matches=len(made.matches),
             mutual=sum(m.ranks == (0, 0) for m in made.matches),
-            one_to_one=len(kept),
+            one_to_one=len(paired),
             significant=len(sound) if made.draws else None,
             beyond_token=len(beyond) if made.draws else None,
             undecided=len(undecided) if made.draws else None,
@@ -1254,7 +1254,7 @@ def _add_comparison(rows: dict[str, list[dict[str, object]]], made: MadeComparis
             ),
             p_floor=1 / (1 + made.draws),
             draws_needed=len(made.matches) + 3,
-            matches_needed=len(kept) if made.draws else None,
-            **_similarities(len(kept)) if made.draws else {},
+            matches_needed=len(paired) if made.draws else None,
+            **_similarities(len(paired)) if made.draws else {},
         )
     )

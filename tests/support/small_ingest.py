@@ -1,4 +1,4 @@
-"""A small random-weight model, SAEs and texts for whole ingests, and their codes by brute force."""
+"""A small random-weight model, SAEs and texts for complete ingests, and their codes by brute force."""
 
 import random
 
@@ -63,8 +63,8 @@ def fill(sae):
 def brute_force(documents, lm, sae, *, hook_layer=1):
     """Return (token ids, dense codes, inputs, reconstructions), a document and a context at a time.
 
-    The whole model with its head is run, and hidden states are read as transformers
-    gives them; special tokens are left out.
+    The complete model with its head is run, and hidden states are those that transformers
+    returns; special tokens are excluded.
     """
     tokenizer = lm.tokenizer
     special = set(tokenizer.all_special_ids)

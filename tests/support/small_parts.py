@@ -1,4 +1,4 @@
-"""A small atlas made by hand, part by part, without a model: what stores and checks need."""
+"""A small atlas, written part by part without a model, for stores and checks."""
 
 import pyarrow as pa
 
@@ -8,7 +8,7 @@ from atlas.disk.parts import Manifest, write_part
 
 
 def filled(name, kind, rows):
-    """Return a table of the schema from rows that may leave columns out."""
+    """Return a table of the schema from rows that may omit columns."""
     wanted = schema.arrow_schema(name, kind)
     return pa.Table.from_pylist([{k: r.get(k) for k in wanted.names} for r in rows], schema=wanted)
 
@@ -47,13 +47,13 @@ def write_statistics(folder, part, counts, tokens=10):
         for i, n in enumerate(counts)
     ]
     dead = counts.count(0)
-    said = {"name": sae, "tokens": tokens, "l0": sum(counts) / tokens, "dead": dead}
+    row = {"name": sae, "tokens": tokens, "l0": sum(counts) / tokens, "dead": dead}
     manifest = Manifest(
         "statistics", sae, saes=(sae,), made_from={part.manifest.key: part.manifest.hash}
     )
     tables = [
         ("Feature", filled("Feature", "statistics", rows)),
-        ("SAE", filled("SAE", "statistics", [said])),
+        ("SAE", filled("SAE", "statistics", [row])),
     ]
     return write_part(folder.part("statistics", sae), manifest, tables)
 

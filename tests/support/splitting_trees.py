@@ -99,7 +99,7 @@ def known_tree(seed=0, *, tokens=20_000, miss=0.0, noise=0.0) -> Tree:
     wide_direction = np.array([*sums, *direction[both], *direction[new]])
     wide_active = active[:, [*(child for child, _ in wide), *both, *new]]
     order = rng.permutation(wide_active.shape[1])  # so that an index carries no information
-    place = np.argsort(order)
+    new_index = np.argsort(order)
 
     def seen(table):
         return table & (rng.random(table.shape) >= miss)
@@ -114,7 +114,7 @@ def known_tree(seed=0, *, tokens=20_000, miss=0.0, noise=0.0) -> Tree:
         erred(wide_direction)[order],
         seen(active[:, narrow]),
         seen(wide_active)[:, order],
-        {(i, int(place[j])) for i, j in edges},
+        {(i, int(new_index[j])) for i, j in edges},
     )
 
 

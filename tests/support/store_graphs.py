@@ -32,7 +32,8 @@ WORDS = [
     "\x00",
     "日本語",
 ]
-INTS = [0, 1, -1, 2**53 + 1, 2**63 - 1, 1 - 2**63]  # beside others, kuzu reads -(2**63) back as 0
+# Without -(2**63): in a column with other values, kuzu reads it back as 0.
+INTS = [0, 1, -1, 2**53 + 1, 2**63 - 1, 1 - 2**63]
 RUNS = ("document/active/l2=0.001", "type/active/l2=0.001", "\\ 'run'")
 FLOATS = [0.0, 1.0, -1.5, 1e-300, 1e300, 0.1, float("inf")]
 
@@ -51,7 +52,7 @@ def make_graph(
     Parameters
     ----------
     saes
-        Their names, or a version for each name: another version gives other values,
+        Their names, or a version for each name: another version has other values,
         other edges and another fingerprint. SAEs whose names begin with the same
         letter read the same site of the same model and share tokens.
     atlas, name
@@ -132,7 +133,7 @@ def _add_probes(
     features: int,
     nulls: float,
 ) -> None:
-    """Probe features by some runs from two sites; runs alone tell edges of the same ends apart."""
+    """Probe features by some runs from two sites; edges with the same ends differ in their run only."""
     own, shared = random.Random(f"probes of {sae}@{version}"), random.Random(f"{sae[0]} probed")
     model, of, edge = f"model {sae[0]}", schema.node("Site"), schema.edge("PREDICTED_FROM")
     site = {"id": f"{model}/embed", "model": model}
@@ -181,7 +182,7 @@ def _tables() -> tuple[schema.Node | schema.Edge, ...]:
 
 
 def rows_of(graph: Graph, name: str, sae: str | None = None) -> list[dict[str, Any]]:
-    """Return what ``table(name, sae)`` must give, in plain Python."""
+    """Return the expected rows of ``table(name, sae)``, in plain Python."""
     of, rows = schema.table(name), graph.tables[name].to_pylist()
     ends = {n.label: {r[n.key]: r for r in graph.tables[n.label].to_pylist()} for n in schema.NODES}
 

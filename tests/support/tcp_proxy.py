@@ -1,4 +1,4 @@
-"""A TCP proxy that cuts every connection after so many bytes: a network that fails, at an exact place."""
+"""A TCP proxy that cuts every connection after N bytes: a network that fails at an exact byte."""
 
 import socket
 import threading
@@ -27,14 +27,14 @@ class Proxy:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def mend(self, *, sent: float = float("inf"), answered: float = float("inf")) -> None:
-        """Work from now on, until so many bytes have been sent or answered."""
+        """Work from now on, until these numbers of bytes are sent or answered."""
         with self._lock:
             self.passed = {"sent": 0, "answered": 0}
             self._limit = {"sent": sent, "answered": answered}
             self._cut = False
 
     def close(self) -> None:
-        """Cut what is open and listen no more."""
+        """Close all connections and stop listening."""
         self._listener.close()
         self._cut_all()
 
@@ -55,8 +55,8 @@ class Proxy:
         with suppress(OSError):
             while data := source.recv(4096):
                 with self._lock:
-                    left = self._limit[way] - self.passed[way]
-                    data = data[: int(min(len(data), max(0, left)))]
+                    remaining = self._limit[way] - self.passed[way]
+                    data = data[: int(min(len(data), max(0, remaining)))]
                     self.passed[way] += len(data)
                     done = self.passed[way] >= self._limit[way]
                     self._cut = self._cut or done
@@ -79,7 +79,7 @@ class Proxy:
 
 @contextmanager
 def proxy(host: str, port: int) -> Iterator[Proxy]:
-    """Give a proxy until the block ends."""
+    """Yield a proxy, and close it when the block ends."""
     made = Proxy(host, port)
     try:
         yield made

@@ -1,8 +1,9 @@
-"""A residual study too small for a model: activations made by hand, and real functions for all else.
+"""A residual study too small for a model: drawn activations, and the real functions for all steps.
 
-The target is what a token's id tells, what the context tells, and noise. In a run of the null the
-ids are permuted among all tokens of a side, so that no vector of an id tells anything, whatever is
-taken from the target: no arm's features can be predicted, and no two arms truly differ.
+The target is the sum of a part that the token id predicts, a part that the context predicts, and
+noise. In a run of the null, the ids are permuted among all tokens of a side, so an id's vector
+predicts nothing, whatever is subtracted from the target: no arm's features can be predicted, and no
+two arms truly differ.
 """
 
 from dataclasses import dataclass, replace
@@ -34,7 +35,7 @@ PROBE = ProbeSettings(splits=("document",), controls=0, draws=40, min_positives=
 
 @dataclass(frozen=True)
 class Tiny:
-    """What a run found."""
+    """The results of a run."""
 
     taken: float
     penalty: float
@@ -80,7 +81,7 @@ class World:
 def tiny_run(
     seed, folder, *, permuted=True, elsewhere=False, seeds=6, arms=("residual", "components")
 ):
-    """Fit, train, encode and probe; return what the differences between arms are.
+    """Fit, train, encode and probe; return the differences between arms.
 
     Parameters
     ----------
@@ -91,12 +92,12 @@ def tiny_run(
     permuted
         Whether ids are permuted among tokens.
     elsewhere
-        Whether the map is from the context, of which it takes a real share, and not from the
+        Whether the map is from the context, from which it predicts a real share, and not from the
         embedding. Probes read the embedding in both.
     seeds
         Training seeds.
     arms
-        Those that are trained; the difference of the first and each other is told.
+        Those that are trained; the differences of the first from each other arm are returned.
     """
     world = World(np.random.default_rng(seed))
     sides = {
@@ -137,10 +138,10 @@ def _probe(arm, sae, corpus, world, folder, *, source):
     codes = opened.codes(subtract_prediction(arm.less, rows, source=source))
     dense = np.zeros((len(corpus), opened.info.d_sae), np.float32)
     dense[np.repeat(np.arange(len(corpus)), np.diff(codes.indptr)), codes.indices] = codes.values
-    kept = kept_of(folder, np.split(corpus.ids, len(corpus) // LENGTH), dense)
+    data = kept_of(folder, np.split(corpus.ids, len(corpus) // LENGTH), dense)
     (result,) = probe_all(
-        kept,
-        [at_embedding(kept, world.vectors)],
+        data,
+        [at_embedding(data, world.vectors)],
         sae=arm.label,
         model="tiny",
         settings=PROBE,

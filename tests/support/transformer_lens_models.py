@@ -1,4 +1,4 @@
-"""TransformerLens' own implementation of a model in memory: the reference for places."""
+"""TransformerLens' own implementation of a model in memory: the reference for sites."""
 
 from typing import Any
 
