@@ -1,4 +1,4 @@
-"""Edits of sites: equal to TransformerLens, to generation without a cache, and to the formula by hand."""
+"""Edits of sites equal TransformerLens, generation without a cache, and the formula by hand."""
 
 import pytest
 import torch
@@ -131,7 +131,7 @@ def test_several_saes_and_sites_equal_transformer_lens():
     torch.testing.assert_close(edited, wanted, rtol=1e-5, atol=1e-5)
 
 
-def test_the_site_is_read_after_its_edit_and_later_sites_follow():
+def test_the_site_is_read_after_its_edit_and_later_sites_depend_on_it():
     causal = random_model("llama")
     mine = NextTokenModel("small", causal)
     ids, mask = random_ids()
@@ -139,11 +139,11 @@ def test_the_site_is_read_after_its_edit_and_later_sites_follow():
     vector = torch.linspace(-1, 1, 24)
     _, before = mine.run(ids, mask, hooks=hooks)
     _, after = mine.run(ids, mask, hooks=hooks, edits=[AddVector(hooks[0], vector)])
-    kept = mask.bool()
-    torch.testing.assert_close(after[hooks[0]][kept], (before[hooks[0]] + vector)[kept])
+    attended = mask.bool()
+    torch.testing.assert_close(after[hooks[0]][attended], (before[hooks[0]] + vector)[attended])
     torch.testing.assert_close(after[hooks[1]], after[hooks[0]])
-    assert (after[hooks[2]] - before[hooks[2]])[kept].abs().max() > 1e-2
-    assert torch.equal(after[hooks[0]][~kept], before[hooks[0]][~kept])
+    assert (after[hooks[2]] - before[hooks[2]])[attended].abs().max() > 1e-2
+    assert torch.equal(after[hooks[0]][~attended], before[hooks[0]][~attended])
 
 
 class Reads:
@@ -179,8 +179,8 @@ NOTHING = {
 
 @pytest.mark.parametrize("nothing", NOTHING)
 @pytest.mark.parametrize("hook", SITES)
-def test_logits_keep_every_bit_where_nothing_changes(hook, nothing):
-    """The reconstruction error stays, so an edit without a change is no reconstruction."""
+def test_logits_are_equal_to_the_bit_where_nothing_changes(hook, nothing):
+    """The reconstruction error is retained: an edit without a change is not a reconstruction."""
     causal = random_model("llama")
     mine = NextTokenModel("small", causal)
     ids, mask = random_ids(rows=1)
@@ -329,7 +329,7 @@ def test_sampled_text_depends_on_the_seed_alone():
 
 
 def test_ablating_an_inactive_feature_is_refused():
-    """Seed 002's ablation of a dead SAE returned the effect of b_dec (note, part e)."""
+    """Published code returned the effect of b_dec for the ablation of a dead SAE (seed 002, part e)."""
     hook = "blocks.1.hook_resid_post"
     mine = NextTokenModel("small", random_model("llama"))
     dead = a_sae(hook, 24)
@@ -344,8 +344,8 @@ def test_ablating_an_inactive_feature_is_refused():
             mine.generate(ids, new_tokens=2, edits=edits)
 
 
-def test_ablating_every_feature_leaves_the_error_not_b_dec():
-    """Part e: an ablated dead SAE returned b_dec; here its activations stay as they are."""
+def test_ablating_every_feature_results_in_the_error_and_not_in_b_dec():
+    """The same fault: a dead SAE that was ablated returned b_dec, not unchanged activations."""
     hook = "blocks.1.hook_resid_post"
     sae = open_sae(a_sae(hook, 24))
     x = torch.randn(1, 5, 24, generator=torch.Generator().manual_seed(0))

@@ -70,7 +70,7 @@ def test_other_errors_are_bad_input() -> None:
     with pytest.raises(BadInput, match="cannot be loaded: KeyError"), reached("SAE", "x"):
         raise KeyError
     with pytest.raises(UnknownName), reached("SAE", "x"):
-        raise UnknownName("SAE", "x")  # ours pass
+        raise UnknownName("SAE", "x")  # errors of this package are not translated
 
 
 def test_full_disk_and_full_memory() -> None:
@@ -151,7 +151,7 @@ def fail(*_: object, **__: object) -> None:
 def test_every_step_of_a_batch_translates_and_the_next_works(
     step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    x, keep, ids = vectors(12), torch.ones(1, 12, dtype=torch.bool), torch.zeros(1, 12).long()
+    x, counted, ids = vectors(12), torch.ones(1, 12, dtype=torch.bool), torch.zeros(1, 12).long()
     less = TokenMeans(torch.tensor([0]), x[:1], x.mean(0))
     sae = open_sae(random_sae("standard"), less=less)
     owner, name = {
@@ -160,10 +160,10 @@ def test_every_step_of_a_batch_translates_and_the_next_works(
         "reads": (TokenMeans, "taken"),
         "fidelity": (Fidelity, "update"),
     }[step]
-    batch = Batch(ids.numpy(), keep.numpy(), keep.numpy(), np.arange(12))
+    batch = Batch(ids.numpy(), counted.numpy(), counted.numpy(), np.arange(12))
 
     def run() -> object:
-        read = sae.reads({sae.info.hook: x[None]}, keep, ids)
+        read = sae.reads({sae.info.hook: x[None]}, counted, ids)
         return encode_batch(sae, (read, read), batch, states=empty_states(sae), shard=0)
 
     with monkeypatch.context() as patch:

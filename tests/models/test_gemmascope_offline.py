@@ -1,4 +1,4 @@
-"""``gemmascope-l20`` without a hub: from a filled cache, and what is said without one."""
+"""``gemmascope-l20`` without network: from a filled cache, and the message without a cache."""
 
 import json
 import subprocess
@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from atlas import Atlas
 
-# What a user would write; the environment decides what the hub library may do at import.
+# The code of a user, in its own process: the hub library reads the environment at import.
 ENCODE = """
 import sys, numpy as np, torch
 from ingest.model.language_model import open_model
@@ -33,7 +33,7 @@ facts = [sae.info.name, sae.info.source, sae.info.hook, sae.info.architecture,
 np.savez(out, indptr=indptr, indices=indices, values=values, again=again, facts=facts)
 """
 
-SAY = """
+OPEN = """
 from atlas.errors import AtlasError
 from ingest.model.language_model import open_model
 from ingest.sae.autoencoder import open_sae
@@ -82,7 +82,7 @@ def test_codes_at_the_output_of_block_20(cache: HubCache, tmp_path: Path) -> Non
         "21",
     ]
 
-    # The same by transformers' own hidden states and NumPy.
+    # The reference: hidden states of transformers, and NumPy.
     model = AutoModelForCausalLM.from_pretrained(cache.model, dtype=torch.float32)
     with torch.no_grad():
         states = model(ids, output_hidden_states=True).hidden_states
@@ -91,7 +91,7 @@ def test_codes_at_the_output_of_block_20(cache: HubCache, tmp_path: Path) -> Non
     encoder, decoder = p["w_enc"][:, LIVE].astype(float), p["w_dec"][LIVE].astype(float)
     threshold = p["threshold"][LIVE]
     before = x @ encoder + p["b_enc"][LIVE]
-    clear = np.abs(before - threshold) > 1e-3  # too near the threshold to tell in float32
+    clear = np.abs(before - threshold) > 1e-3  # nearer to the threshold, float32 does not decide
     codes = np.maximum(before, 0) * (before > threshold)
     assert np.isin(got["indices"], LIVE).all()
     dense = np.zeros_like(codes)
@@ -99,18 +99,18 @@ def test_codes_at_the_output_of_block_20(cache: HubCache, tmp_path: Path) -> Non
     dense[rows, np.searchsorted(LIVE, got["indices"])] = got["values"]
     np.testing.assert_allclose(np.where(clear, dense, 0), np.where(clear, codes, 0), atol=1e-3)
     assert (dense > 0).sum(1).min() > 5
-    assert (codes > 0).sum() < (before > 0).sum()  # the threshold counts
+    assert (codes > 0).sum() < (before > 0).sum()  # the threshold has an effect
     np.testing.assert_allclose(got["again"], dense @ decoder + p["b_dec"], atol=1e-3)
 
 
 @pytest.mark.slow
-def test_without_the_cache_one_sentence_says_what_to_do(tmp_path: Path) -> None:
-    said = python(SAY, environment=offline(tmp_path)).splitlines()
-    assert [line.split(" is not in this machine's hub cache")[0] for line in said] == [
+def test_without_a_cache_the_message_states_what_to_do(tmp_path: Path) -> None:
+    messages = python(OPEN, environment=offline(tmp_path)).splitlines()
+    assert [line.split(" is not in this machine's hub cache")[0] for line in messages] == [
         "Missing The SAE 'gemma-scope-2b-pt-res-canonical:layer_20/width_16k/canonical'",
         "Missing The model 'google/gemma-2-2b'",
     ]
-    for sentence in said:
+    for sentence in messages:
         assert f"hub cache ({tmp_path}" in sentence
         assert "HF_HUB_OFFLINE is set" in sentence
         assert "hf auth login" in sentence
@@ -121,12 +121,12 @@ COMMAND = "import sys; from atlas.cli.main import main; main(sys.argv[1:])"
 
 
 @pytest.mark.slow
-def test_the_whole_command(cache: HubCache, tmp_path: Path) -> None:
+def test_the_command_ingests_from_a_cache(cache: HubCache, tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text("The cat sat on the mat.\n\nA dog ran to the tree.", "utf-8")
     words = ["ingest", "--sae", "gemmascope-l20", "--atlas", str(tmp_path / "g.atlas"), "--json"]
-    said = python(COMMAND, *words, "--text", str(text), environment=cache.environment)
-    (row,) = json.loads(said)["result"]["saes"]
+    output = python(COMMAND, *words, "--text", str(text), environment=cache.environment)
+    (row,) = json.loads(output)["result"]["saes"]
     assert (row["sae"], row["model"]) == ("gemmascope-l20", "google/gemma-2-2b")
     assert (row["hook"], row["features"]) == ("blocks.20.hook_resid_post", 16384)
     with Atlas.open(tmp_path / "g.atlas") as atlas:
@@ -135,7 +135,7 @@ def test_the_whole_command(cache: HubCache, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_whole_command_without_a_cache(tmp_path: Path) -> None:
+def test_the_command_without_a_cache_is_one_message(tmp_path: Path) -> None:
     words = [sys.executable, "-c", COMMAND, "ingest", "--sae", "gemmascope-l20", "--text", "x.txt"]
     done = subprocess.run(
         words,

@@ -43,7 +43,7 @@ def test_every_step_runs_on_the_cpu(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is present")
-def test_without_a_gpu_the_command_says_what_to_do() -> None:
+def test_without_a_gpu_the_command_states_what_to_do() -> None:
     done = benchmark()
     assert done.returncode == 2
     assert "no GPU" in done.stderr

@@ -266,7 +266,7 @@ def test_folder_is_loaded_as_deep_as_needed(name: str, tmp_path: Path) -> None:
     assert ours.site("blocks.2.mlp.hook_post").width == 40
 
 
-def test_language_part_of_a_multimodal_model(tmp_path: Path) -> None:
+def test_language_part_of_a_multimodal_model_is_opened(tmp_path: Path) -> None:
     model = random_gemma3_with_vision()
     model.save_pretrained(tmp_path)
     small_tokenizer().save_pretrained(tmp_path)
@@ -295,7 +295,7 @@ def test_dtype_is_float32_unless_requested(tmp_path: Path) -> None:
         open_model(tmp_path, dtype="int8")
 
 
-def test_weights_distinguish_models() -> None:
+def test_weights_of_different_models_have_different_hashes() -> None:
     prints = {opened(random_model("llama", seed=seed)).weights for seed in (0, 1)}
     prints.add(opened(random_model("llama", rms_norm_eps=1e-3)).weights)
     assert len(prints) == 3
@@ -422,9 +422,9 @@ def test_tokenizer_key_depends_on_the_vocabulary_alone() -> None:
 
 
 @pytest.mark.shared
-@pytest.mark.skipif(not DATA.is_dir(), reason="the shared models are not beside the checkout")
+@pytest.mark.skipif(not DATA.is_dir(), reason="the folder shared/ with the models is missing")
 @pytest.mark.parametrize("name", ["stories260K", "stories3M"])
-def test_trained_model_from_its_folder(name: str) -> None:
+def test_trained_model_is_opened_from_its_folder(name: str) -> None:
     folder = DATA / "models" / name
     hook = "blocks.1.hook_resid_post"
     ours = open_model(folder, hooks=[hook], device="cpu")

@@ -1,4 +1,4 @@
-"""float32 products are IEEE float32 whatever the process was set to, and the setting is restored."""
+"""float32 products are IEEE float32 under any setting of the process, which is restored."""
 
 import os
 import subprocess
@@ -35,7 +35,7 @@ from ingest.text.tokenization import ContextSettings
 
 @pytest.fixture
 def fast() -> Iterator[None]:
-    """A process in which products may use TF32."""
+    """Allow TF32 in products of this process during a test."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high")
     yield
@@ -56,7 +56,7 @@ def recording(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> list[bo
     return found
 
 
-def test_inside_the_setting_is_ieee_and_errors_restore_it(fast: None) -> None:
+def test_products_are_ieee_inside_and_the_setting_is_restored_after_errors(fast: None) -> None:
     found = []
 
     def fail() -> None:
@@ -169,7 +169,7 @@ def active(documents: list[str], causal: Any, sae: Any) -> set[tuple[int, int]]:
     return codes
 
 
-def test_flipped_codes_are_those_of_a_comparison_by_hand(tmp_path: Path) -> None:
+def test_flipped_codes_equal_a_comparison_by_hand(tmp_path: Path) -> None:
     half = random_model("llama").bfloat16()
     for module in half.modules():  # as transformers loads it
         if hasattr(module, "inv_freq"):

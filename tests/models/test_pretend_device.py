@@ -237,7 +237,7 @@ def test_chunks_depend_on_the_card_unless_its_memory_is_used(
 @pytest.mark.parametrize("kind", ["map", "components", "token-means", "map-and-token-means"])
 def test_subtractions(kind: str) -> None:
     x, other = vectors(30), vectors(30, seed=5)
-    ids, keep = torch.arange(30)[None] % 7, torch.ones(1, 30, dtype=torch.bool)
+    ids, counted = torch.arange(30)[None] % 7, torch.ones(1, 30, dtype=torch.bool)
     mean, table = x.mean(0), vectors(3, seed=6)
     known, source = torch.tensor([1, 3, 6]), "hook_embed"
     less: Any = {
@@ -250,7 +250,7 @@ def test_subtractions(kind: str) -> None:
     def work(device: str) -> Any:
         sae = open_sae(random_sae("topk"), less=less, device=device)
         at = {HOOK: x[None].to(device), source: other[None].to(device)}
-        return sae.reads(at, keep, ids).cpu().numpy()
+        return sae.reads(at, counted, ids).cpu().numpy()
 
     expected, found = both(work)
     np.testing.assert_array_equal(found, expected)
@@ -353,12 +353,12 @@ def test_training(tmp_path: Any) -> None:
             torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5)
 
 
-# ---------------------------------------------------------------- whole runs
+# ---------------------------------------------------------------- complete runs
 
 
 @pytest.fixture(scope="module")
 def atlases(tmp_path_factory: Any) -> Any:
-    """The same ingest on the CPU and on the pretend GPU."""
+    """Return two atlases of the same ingest, on the CPU and on the pretend GPU."""
     folder = tmp_path_factory.mktemp("atlases")
 
     def work(device: str) -> Any:

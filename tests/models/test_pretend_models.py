@@ -1,4 +1,4 @@
-"""Effects, interventions, concepts and ``fire`` with model and SAEs on the pretend GPU: equal to the CPU."""
+"""Effects, edits, concepts and ``fire`` are equal with model and SAEs on the pretend GPU."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Models with random weights: the same as transformers draws, of the model's shape alone, and in nobody's way."""
+"""Models with random weights: equal to a draw of transformers, and never over existing files."""
 
 import json
 import os
@@ -26,7 +26,9 @@ def saved(folder: Path, name: str = "llama") -> tuple[Any, Path]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["llama", "gemma2", "gpt_neo"])
-def test_random_weights_have_the_shape_alone(name: str, tmp_path: Path) -> None:
+def test_random_weights_depend_on_the_configuration_and_the_seed_alone(
+    name: str, tmp_path: Path
+) -> None:
     model, folder = saved(tmp_path / "tiny", name)
     before = torch.random.get_rng_state()
     drawn = [
@@ -34,7 +36,7 @@ def test_random_weights_have_the_shape_alone(name: str, tmp_path: Path) -> None:
         for out, seed in [("a", 0), ("again", 0), ("other", 1)]
     ]
     torch.testing.assert_close(torch.random.get_rng_state(), before)
-    # What transformers itself makes of the configuration, as a user would draw it.
+    # The reference: a model that transformers creates from the configuration.
     torch.manual_seed(0)
     peer = type(model)(model.config)
     a, again, other = (type(model).from_pretrained(folder).state_dict() for folder in drawn)
@@ -50,10 +52,10 @@ def test_random_weights_have_the_shape_alone(name: str, tmp_path: Path) -> None:
 
 def test_random_weights_replace_nothing(tmp_path: Path) -> None:
     _, folder = saved(tmp_path / "tiny")
-    kept = (folder / "model.safetensors").read_bytes()
+    before = (folder / "model.safetensors").read_bytes()
     with pytest.raises(BadInput, match="already exists"):
         save_random_weights(folder, folder)
-    assert (folder / "model.safetensors").read_bytes() == kept
+    assert (folder / "model.safetensors").read_bytes() == before
     with pytest.raises(BadInput, match="no folder"):
         save_random_weights("./absent", tmp_path / "out")
     transformers.T5Config().save_pretrained(tmp_path / "t5")
@@ -71,15 +73,15 @@ def test_random_weights_replace_nothing(tmp_path: Path) -> None:
 
 def test_random_weights_are_not_quantized(tmp_path: Path) -> None:
     _, folder = saved(tmp_path / "tiny")
-    said = json.loads((folder / "config.json").read_text("utf-8"))
-    said["quantization_config"] = {"quant_method": "gptq", "bits": 4}
-    (folder / "config.json").write_text(json.dumps(said), "utf-8")
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    config["quantization_config"] = {"quant_method": "gptq", "bits": 4}
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
     drawn = save_random_weights(folder, tmp_path / "out")
     assert "quantization_config" not in json.loads((drawn / "config.json").read_text("utf-8"))
     assert open_model(drawn, device="cpu").d_model == 24
 
 
-def test_random_weights_by_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_writes_random_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(random_weights, ["tiny-a", "--json"])
     assert json.loads(done.stdout)["result"] == {"folder": "tiny-a-random", "seed": 0}

@@ -113,7 +113,7 @@ def test_rows_without_active_features(kind: str) -> None:
 
 
 def test_jumprelu_threshold_is_applied() -> None:
-    """The code of the original study encoded Gemma Scope with a plain ReLU: L0 of 1,955 instead of 71."""
+    """The original study encoded Gemma Scope with a plain ReLU: L0 of 1,955 instead of 71."""
     theirs = random_sae("jumprelu")
     x = vectors()
     with torch.no_grad():
@@ -141,7 +141,7 @@ def test_topk_holds_fewer_where_fewer_are_above_zero() -> None:
     assert counts.max() < 30  # about half of 40 are above 0
 
 
-def test_both_ways_of_finding_active_features_agree() -> None:
+def test_active_features_by_numpy_and_by_torch_are_equal() -> None:
     for share in (0.0, 0.1, 1.0):
         flat = vectors().flatten() * (vectors(seed=4).flatten().sigmoid() < share)
         one, other = autoencoder._active_by_numpy(flat), autoencoder._active_by_torch(flat)
@@ -401,7 +401,7 @@ def test_unsupported_architectures_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "nearest"),
+    ("name", "nearest"),
     [
         ("gemmascope-l26", "gemmascope-l2"),
         ("gemmascope-20", "gemmascope-l20"),
@@ -409,9 +409,9 @@ def test_unsupported_architectures_are_refused() -> None:
         ("gpt2-res-8", "gpt2-res-l8"),
     ],
 )
-def test_unknown_name_is_reported_with_the_nearest(given: str, nearest: str) -> None:
-    with pytest.raises(UnknownName, match=f"'{given}'.*RELEASE:SAE_ID") as error:
-        open_sae(given)
+def test_unknown_name_is_reported_with_the_nearest(name: str, nearest: str) -> None:
+    with pytest.raises(UnknownName, match=f"'{name}'.*RELEASE:SAE_ID") as error:
+        open_sae(name)
     assert nearest in error.value.nearest
 
 
@@ -442,14 +442,14 @@ def test_sae_of_the_hub_is_missing_without_one(
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    for given in (
+    for name in (
         "gpt2-res-l8",
         "gpt2-small-res-jb:blocks.8.hook_resid_pre",
         "somebody/saes:folder/of/one",
         "gemmascope-mlp-l3-65k",
     ):
         with pytest.raises(Missing, match="is not in this machine's hub cache"):
-            open_sae(given)
+            open_sae(name)
 
 
 def test_pages_at_neuronpedia() -> None:

@@ -1,4 +1,4 @@
-"""Transcoders of sae-lens: codes, reconstruction, ingest and fidelity at the output site, and their space."""
+"""Transcoders of sae-lens: codes, ingest, fidelity at the output site, and decoder space."""
 
 import json
 
@@ -133,7 +133,7 @@ def test_mlp_hook_in_is_what_the_mlp_reads(name):
 
 @pytest.fixture(scope="module")
 def atlas_path(tmp_path_factory):
-    """An atlas of a model, two transcoders, an exact skip transcoder and SAEs at both sites."""
+    """Return an atlas of two transcoders, an exact skip transcoder, and SAEs at both sites."""
     folder = tmp_path_factory.mktemp("transcoders")
     model = random_model("llama")
     model.save_pretrained(folder / "model")
@@ -189,10 +189,10 @@ def read_sites(path, hooks):
         for hook in hooks:
             parts = []
             for batch in text.batches:
-                ids, mask, keep = map(
+                ids, mask, counted = map(
                     torch.from_numpy, (batch.input_ids, batch.attention_mask, batch.keep)
                 )
-                parts.append(model.run(ids, mask, hooks=[hook])[hook][keep].double().numpy())
+                parts.append(model.run(ids, mask, hooks=[hook])[hook][counted].double().numpy())
             found[hook].append(np.concatenate(parts)[np.argsort(rows)])
     return {hook: np.concatenate(parts) for hook, parts in found.items()}
 
@@ -221,7 +221,7 @@ def test_an_ingest_stores_its_features_and_the_fidelity_at_its_output(
     assert fvu > 0.5  # of random weights
 
 
-def test_a_transcoder_that_is_the_layer_leaves_no_variance_unexplained(atlas_path):
+def test_a_transcoder_equal_to_the_layer_has_fvu_0(atlas_path):
     with Atlas.open(atlas_path) as atlas:
         assert atlas["exact"].properties["fvu"] < 1e-9
 
@@ -310,7 +310,7 @@ def test_studies_of_sites_skip_transcoders_unless_they_are_named(kind, atlas_pat
     assert [task.saes[0] for task in study.tasks(at, ["t"])] == ["t"]
 
 
-def test_logits_of_an_atlas_with_transcoders_are_those_of_its_saes(atlas_path):
+def test_logits_of_an_atlas_with_transcoders_are_computed_for_its_saes_only(atlas_path):
     found = measure_logits(atlas_path, settings=LogitSettings(features=0))
     assert sorted(one.summary["sae"] for one in found) == ["in", "out"]
 
@@ -389,7 +389,7 @@ def test_a_transcoder_of_another_model_or_of_centred_weights_is_refused():
         (WRITES, "model.layers.1.post_feedforward_layernorm.output", WRITES),
     ],
 )
-def test_the_name_in_transformers_decides_what_hook_mlp_in_is(hook, module, expected):
+def test_hook_mlp_in_depends_on_the_module_named_in_transformers(hook, module, expected):
     one = transcoder("transcoder", reads=hook, hf_hook_name=module)
     assert open_sae(one, name="t").info.hook == expected
 
