@@ -1,4 +1,4 @@
-"""Which statistics distinguish trained SAEs from floors: sklearn and SciPy as references, and a small atlas."""
+"""Statistics that distinguish trained SAEs from floors, compared with sklearn and SciPy."""
 
 import json
 
@@ -81,7 +81,7 @@ def sae(name, seed, *, scale=1.0, k=5):
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
-    """Three "trained" SAEs of larger activations, two floors of each, and an SAE without floors."""
+    """Return an atlas of three SAEs with larger activations, two floors of each, and one without floors."""
     path, lm = tmp_path_factory.mktemp("floors") / "a.atlas", model()
     trained = [sae(f"t{s}", s, scale=8.0) for s in range(3)]
     lone = open_sae(topk(d_sae=24, seed=5), name="lone")

@@ -1,4 +1,4 @@
-"""Ground truth: SciPy and sae-lens as references, brute force for pairs, a true dictionary and a random one."""
+"""Ground truth, compared with SciPy, sae-lens and brute force; a true and a random dictionary."""
 
 import itertools
 import json
@@ -186,12 +186,12 @@ def test_ancestors_are_all_features_above():
     assert ancestor_pairs([-1, -1]).shape == (0, 2)
 
 
-# ---------------------------------------------------------------- whole studies
+# ---------------------------------------------------------------- complete studies
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A synthetic model whose features are linearly independent, so that an SAE can be perfect."""
+    """Return a synthetic model with linearly independent features, so that an SAE can be perfect."""
     folder = tmp_path_factory.mktemp("world") / "synth"
     settings = SyntheticSettings(
         features=24,

@@ -1,4 +1,4 @@
-"""Studies show the stored results of floors beside those of the selected SAEs."""
+"""Studies show the stored results of floors next to those of the selected SAEs."""
 
 import json
 from dataclasses import replace
@@ -28,7 +28,7 @@ MATCH = MatchSettings(draws=3, min_joint=2)
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
-    """An atlas of two SAEs and an untrained floor of the first."""
+    """Return an atlas of two SAEs and an untrained floor of the first."""
     path, lm = tmp_path_factory.mktemp("floors") / "a.atlas", model()
     saes = [open_sae(topk(seed=s), name=n) for s, n in enumerate(["one", "two"])]
     ingest(path, saes=saes, text=texts(30), model=lm, match=None).close()
@@ -47,7 +47,7 @@ def names(results):
     return [(result.name, result.floor) for result in results]
 
 
-def test_a_study_of_one_sae(path):
+def test_a_study_of_one_sae_has_the_results_of_its_floors(path):
     recorded = RecordingProgress()
     settings = PositionSettings(draws=3)
     alone = activation_by_position(path, ["one"], settings=settings, progress=recorded)
@@ -77,7 +77,7 @@ def test_a_study_of_one_sae(path):
     assert "untrained" in shown
 
 
-def test_studies_of_pairs_and_graphs(path):
+def test_studies_of_pairs_and_graphs_have_the_results_of_floors(path):
     match_saes(path, ["one", "two"], settings=MATCH)
     match_saes(path, ["floor", "two"], settings=MATCH)
     assert names(match_saes(path, ["one", "two"], settings=MATCH)) == [
@@ -94,7 +94,7 @@ def test_studies_of_pairs_and_graphs(path):
 
 
 @pytest.mark.slow
-def test_comparisons(path):
+def test_comparisons_have_the_results_of_floors(path):
     settings = ComparisonSettings(draws=2)
     for pair in (["one", "two"], ["floor", "two"]):
         match_saes(path, pair, settings=MATCH)

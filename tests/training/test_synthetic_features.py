@@ -1,4 +1,4 @@
-"""Synthetic models with known features: rates, correlation, trees, directions, and an ingest of the truth."""
+"""Synthetic models with known features: rates, correlations, trees, directions, and their ingest."""
 
 import json
 

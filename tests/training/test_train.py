@@ -1,4 +1,4 @@
-"""Training of SAEs: against sae-lens' own loop, one by one and together, floors, resumption and bad input."""
+"""Training of SAEs: equal to the loop of sae-lens, alone and together; floors, resumption, bad input."""
 
 import copy
 import errno
@@ -72,13 +72,13 @@ def test_steps_equal_the_loop_of_sae_lens(architecture):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_restored_trainer_takes_equal_steps(architecture):
     x = inputs()
-    whole = list(batches(x, batch=64, seed=0, number=0))
+    steps = list(batches(x, batch=64, seed=0, number=0))
     first = new_trainer(untrained(architecture), steps=50, batch=64, learning_rate=1e-3)
-    take_steps(first, whole[:17], after=lambda _: None)
+    take_steps(first, steps[:17], after=lambda _: None)
     second = new_trainer(untrained(architecture), steps=50, batch=64, learning_rate=1e-3)
     restore(second, copy.deepcopy(state_of(first)))
-    take_steps(first, whole[17:], after=lambda _: None)
-    take_steps(second, whole[17:], after=lambda _: None)
+    take_steps(first, steps[17:], after=lambda _: None)
+    take_steps(second, steps[17:], after=lambda _: None)
     for name, value in first.sae.state_dict().items():
         torch.testing.assert_close(second.sae.state_dict()[name], value, rtol=0, atol=0)
 
@@ -120,7 +120,7 @@ def test_seeds_and_widths_start_from_different_weights(tmp_path):
     assert best.mean() < 0.9  # 32 random directions in 24 dimensions
 
 
-def test_floors_keep_what_is_frozen(tmp_path):
+def test_training_of_a_floor_does_not_change_its_frozen_parameters(tmp_path):
     rows = trained(
         tmp_path,
         sites=SITES[:1],
@@ -230,7 +230,7 @@ def test_a_run_preserves_checkpoints_of_other_saes(tmp_path, monkeypatch):
     assert not (tmp_path / ".unfinished").exists()
 
 
-def test_training_lowers_the_error(tmp_path):
+def test_training_reduces_the_error(tmp_path):
     rows = trained(tmp_path, sites=SITES[:1], baselines=("untrained",), steps=150)
     fvu = {r["role"]: r["fvu"] for r in rows}
     assert fvu["trained"] < 0.7 * fvu["untrained"]
@@ -271,28 +271,28 @@ class StopAt:
 def test_an_interrupted_run_continues_to_equal_files(tmp_path, monkeypatch, step):
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
     family = {"architectures": ("topk", "batchtopk", "jumprelu"), "baselines": ("frozen-encoder",)}
-    trained(tmp_path / "whole", **family)
+    trained(tmp_path / "reference", **family)
     with pytest.raises(KeyboardInterrupt):
-        trained(tmp_path / "cut", progress=StopAt(step, KeyboardInterrupt), **family)
-    assert not list((tmp_path / "cut").rglob("*.new"))
+        trained(tmp_path / "interrupted", progress=StopAt(step, KeyboardInterrupt), **family)
+    assert not list((tmp_path / "interrupted").rglob("*.new"))
     progress = StopAt(10**9)
-    trained(tmp_path / "cut", progress=progress, **family)
-    assert hashes(tmp_path / "cut") == hashes(tmp_path / "whole")
+    trained(tmp_path / "interrupted", progress=progress, **family)
+    assert hashes(tmp_path / "interrupted") == hashes(tmp_path / "reference")
     assert any("Continuing" in s for s in progress.reports)
 
 
 def test_a_run_continues_with_more_saes_than_before(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
-    trained(tmp_path / "whole", seeds=(0, 1), widths=(32, 40))
+    trained(tmp_path / "reference", seeds=(0, 1), widths=(32, 40))
     with pytest.raises(Stop):
-        trained(tmp_path / "cut", seeds=(0,), progress=StopAt(60))
-    trained(tmp_path / "cut", seeds=(0, 1), widths=(32, 40))
-    assert hashes(tmp_path / "cut") == hashes(tmp_path / "whole")
+        trained(tmp_path / "interrupted", seeds=(0,), progress=StopAt(60))
+    trained(tmp_path / "interrupted", seeds=(0, 1), widths=(32, 40))
+    assert hashes(tmp_path / "interrupted") == hashes(tmp_path / "reference")
 
 
 def test_a_full_disk_preserves_the_last_checkpoint(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
-    trained(tmp_path / "whole")
+    trained(tmp_path / "reference")
     save, calls = torch.save, []
 
     def full(content, stream):
@@ -304,12 +304,12 @@ def test_a_full_disk_preserves_the_last_checkpoint(tmp_path, monkeypatch):
 
     monkeypatch.setattr(jobs.torch, "save", full)
     with pytest.raises(OutOfSpace, match=r"The disk is full.*run the same command again"):
-        trained(tmp_path / "cut")
+        trained(tmp_path / "interrupted")
     monkeypatch.setattr(jobs.torch, "save", save)
     progress = StopAt(10**9)
-    trained(tmp_path / "cut", progress=progress)
+    trained(tmp_path / "interrupted", progress=progress)
     assert any("Continuing" in s for s in progress.reports)
-    assert hashes(tmp_path / "cut") == hashes(tmp_path / "whole")
+    assert hashes(tmp_path / "interrupted") == hashes(tmp_path / "reference")
 
 
 def test_nan_stops_the_training_with_a_message(tmp_path):
@@ -466,7 +466,7 @@ def test_the_command_reports_what_is_missing(saved, tmp_path):
     assert done.exit_code == 2
 
 
-def test_the_forecast_comes_before_the_training(saved, tmp_path):
+def test_the_forecast_is_printed_before_the_training(saved, tmp_path):
     model, text = saved
     progress = StopAt(0)
     with pytest.raises(Stop):

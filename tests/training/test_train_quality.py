@@ -80,7 +80,7 @@ def a_sae(hook, d_in, *, seed=0):
 
 
 def brute_force(causal, tokenizer, documents, sae, hook_module, *, context):
-    """Return the row of one SAE, a context at a time, by hooks of a few lines."""
+    """Compute the row of one SAE, a context at a time, with hooks of a few lines."""
     special = set(tokenizer.all_special_ids)
     contexts = []
     for text in documents:
@@ -97,8 +97,8 @@ def brute_force(causal, tokenizer, documents, sae, hook_module, *, context):
             if edit is None:
                 return output
             new = x.clone()
-            kept = torch.tensor([t not in special for t in ids])
-            new[0, kept] = edit(x[0, kept])
+            counted = torch.tensor([t not in special for t in ids])
+            new[0, counted] = edit(x[0, counted])
             return (new, *output[1:]) if isinstance(output, tuple) else new
 
         handle = hook_module.register_forward_hook(hook)
@@ -107,11 +107,11 @@ def brute_force(causal, tokenizer, documents, sae, hook_module, *, context):
         handle.remove()
         return out, seen[0][0]
 
-    kept_x = []
+    counted_x = []
     for ids in contexts:
         x = logits(ids)[1]
-        kept_x += [v for v, t in zip(x, ids, strict=True) if t not in special]
-    x = torch.stack(kept_x)
+        counted_x += [v for v, t in zip(x, ids, strict=True) if t not in special]
+    x = torch.stack(counted_x)
     mean = x.mean(0)
     with torch.no_grad():
         z = sae.encode(x)
