@@ -1,6 +1,7 @@
 """Forms that the embedded engine answers wrongly and the store rewrites, compared with Python."""
 
 import random
+from contextlib import nullcontext
 
 import pyarrow as pa
 import pytest
@@ -283,6 +284,11 @@ NUMBERS = "UNWIND [-1.0, 0.0, 1.0, -2.0, -0.25] AS x"
         (f"{NUMBERS} RETURN x, x * -1 AS y ORDER BY y DESC LIMIT 4", [-2, -1, -0.25, 0]),
         (f"{NUMBERS} WITH x, round(x, 0) AS y RETURN x ORDER BY y, x LIMIT 2", [-2, -1]),
         (f"{NUMBERS} RETURN x ORDER BY x * -2.0 LIMIT 2", [1.0, 0.0]),
+        (
+            f"{NUMBERS} RETURN x, CASE WHEN x > -9 THEN -x ELSE x END AS y ORDER BY y LIMIT 2",
+            [1.0, 0.0],
+        ),
+        (f"{NUMBERS} RETURN x, coalesce(-x, 0.0) AS y ORDER BY y LIMIT 2", [1.0, 0.0]),
         (f"{NUMBERS} WITH x, max(-x) AS y RETURN x ORDER BY y LIMIT 2", [1.0, 0.0]),
     ],
 )
@@ -423,9 +429,85 @@ def test_accepted_optional_conditions(query):
     check_faults(query)
 
 
+SEARCHED = [  # each selects the nodes whose ``i`` is 0
+    "WITH a, [a.i, 5] AS l WHERE 0 IN l",
+    "WITH a, [5, a.i] AS l WITH a, l AS m, 1 AS x WHERE 0 IN m",
+    "WITH a, CASE WHEN a.id > -1 THEN [a.i] ELSE [1] END AS l WHERE 0 IN l",
+    "WITH a WHERE list_contains([a.i], 0)",
+    "WITH a WHERE 0 IN list_concat([1], [a.i])",
+    "WITH a WHERE list_position([5, a.i], 0) > 0",
+    "WITH a WHERE 0 IN coalesce([a.i], [1])",
+]
+
+
+@pytest.mark.parametrize("search", SEARCHED)
+def test_a_search_in_a_list_with_nulls_is_refused(tables, search):
+    query = f"MATCH (a:N) {search} RETURN a.id"
+    with pytest.raises(QueryFailed, match=r"wrongly if (l|m|a) in the list is null"):
+        check_faults(query)
+    found = ordered(tables.connection.execute(query).get_all())
+    # If this fails, the engine has been mended: ``check_lists`` can be deleted.
+    assert found != [(n["id"],) for n in tables.nodes if n["i"] == 0]
+    right = query.replace("[a.i", "[coalesce(a.i, -1)").replace("a.i]", "coalesce(a.i, -1)]")
+    checked(tables, right, [(n["id"],) for n in tables.nodes if n["i"] == 0])
+
+
+@pytest.mark.parametrize(
+    ("condition", "holds"),
+    [
+        ("0 IN [null, 1]", lambda i: False),
+        ("a.i IN [null, 1]", lambda i: i == 1),
+        ("a.i IN [$p, 1]", lambda i: i == 1),
+        ("NOT a.i IN [$p, 1]", lambda i: False),
+    ],
+)
+def test_a_literal_or_parameter_that_is_null_equals_nothing(tables, condition, holds):
+    params = {"p": None} if "$p" in condition else {}
+    query = f"MATCH (a:N) WITH * WHERE {condition} RETURN a.id"
+    check_faults(query, params)
+    text = rewritten(query, params)
+    found = tables.connection.execute(text, params).get_all()
+    assert ordered(found) == [(n["id"],) for n in tables.nodes if holds(n["i"])]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "WITH [1, 2] AS l MATCH (a:N) WHERE a.i IN l RETURN a.id",
+        "MATCH (a:N) WITH collect(a.i) AS l RETURN 0 IN l",
+        "MATCH (a:N) WHERE 'x' IN a.l RETURN [a.i, a.id] AS pair",
+        "MATCH (a:N) WITH a, [a.i, a.id] AS pair RETURN pair, size(pair) AS n ORDER BY n",
+        "MATCH (a:N) WITH a, size([a.i]) AS n WHERE n = 1 AND a.i IN [n] RETURN a.id",
+        "MATCH (a:N) WITH a, CASE WHEN a.i IN [a.id, 1] THEN 1 ELSE 0 END AS n WHERE n = 1 RETURN a.id",
+        "MATCH (a:N)<-[e:E {i: 3}]-(z:N) WITH a, e.i AS x WHERE x = 3 AND x IN [1, 2] + [3] RETURN x",
+        "WITH [$p, 1] AS l MATCH (a:N) WHERE a.i IN l RETURN a.id",
+    ],
+)
+def test_accepted_lists(query):
+    check_faults(query, {"p": 1})
+    with (
+        pytest.raises(QueryFailed, match="this IN wrongly if l in the list")
+        if "$p" in query
+        else nullcontext()
+    ):
+        check_faults(query, {"p": None} if "$p" in query else {})
+
+
 @pytest.mark.parametrize(
     ("query", "reason"),
     [
+        ("MATCH (a) WITH [a.i] AS l WHERE l = [0] RETURN l", "comparison of lists wrongly if l"),
+        ("MATCH (a) WHERE [0] = [a.i] RETURN a.i", "comparison of lists wrongly if a"),
+        ("MATCH (a) WHERE NOT [a.i] <> [0] RETURN a.i", "comparison of lists wrongly if a"),
+        ("MATCH (a) WHERE [0] IN [[a.i]] RETURN a.i", "this IN wrongly if a"),
+        (
+            "MATCH (a) WITH [a.i] AS l WHERE any(x IN l WHERE x = 0) RETURN l",
+            "predicate wrongly if l",
+        ),
+        (
+            "MATCH (a) WHERE any(x IN [null, 1] WHERE x = 0) RETURN a.i",
+            "a value of null in the list",
+        ),
         ("MATCH (a) MATCH (a)-->(:N {i: a.i}) RETURN a.id", "Give the node or edge a name"),
         (
             "MATCH (a) OPTIONAL MATCH (a)-->(z) WHERE a IS NOT NULL RETURN z.id",

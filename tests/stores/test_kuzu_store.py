@@ -1,6 +1,7 @@
 """The embedded store builds its file completely or not at all, shares it, and rebuilds a damaged one."""
 
 import errno
+import math
 import os
 import subprocess
 import sys
@@ -346,3 +347,20 @@ def test_an_engine_assertion_is_not_reported_as_a_damaged_file():
     assert isinstance(of_query, QueryFailed)
     assert "the engine cannot run it" in str(of_query)
     assert "cannot be read" in str(translation(message, "graph.kuzu", 0))
+
+
+def test_negative_zeros_are_stored_as_zeros(tmp_path):
+    """The engine sorts ``-0.0`` before negative numbers."""
+    graph = make_graph()
+    name = "frequency"
+    numbers = [[-0.0, -1.5, 0.0, 2.0, None][n % 5] for n in range(graph.tables["Feature"].num_rows)]
+    at = graph.tables["Feature"].column_names.index(name)
+    column = pa.array(numbers, pa.float64())
+    features = graph.tables["Feature"].set_column(at, name, column)
+    graph = replace(graph, tables={**graph.tables, "Feature": features})
+    store = KuzuStore.open(tmp_path / "g.kuzu", graph=lambda: graph)
+    query = f"MATCH (f:Feature) WHERE f.{name} IS NOT NULL RETURN f.{name} AS x ORDER BY x"
+    found = store.query(query, {})["x"].to_pylist()
+    store.close()
+    assert found == sorted(n for n in numbers if n is not None)
+    assert not any(math.copysign(1, x) < 0 for x in found if x == 0)

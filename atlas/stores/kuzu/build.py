@@ -123,14 +123,14 @@ class Builder:
         title = f"Updating the graph of {graph.name}: {', '.join(update.names)}"
         with progress.stage(title, total=len(update.names), unit="tables") as stage:
             for name, rows in update.added.items():
-                self._execute(f"COPY `{name}` FROM $rows", _without_empty_chunks(rows))
+                self._execute(f"COPY `{name}` FROM $rows", _copied(rows))
             for name, rows in update.changed.items():
                 key, *others = rows.column_names
                 numbered = rows.rename_columns([f"c{n}" for n in range(rows.num_columns)])
                 wanted = ", ".join(f"n.`{other}` = c{at + 1}" for at, other in enumerate(others))
                 self._execute(
                     f"LOAD FROM $rows MATCH (n:`{name}` {{`{key}`: c0}}) SET {wanted}",
-                    _without_empty_chunks(numbered),
+                    _copied(numbered),
                 )
             stage.advance(len(update.names) - len(update.edges))
             for spec in update.edges:
@@ -138,7 +138,7 @@ class Builder:
                 self._execute(_definition(spec))
                 rows = graph.tables[spec.name].select(schema.arrow_schema(spec.name).names)
                 if rows.num_rows:
-                    self._execute(f"COPY `{spec.name}` FROM $rows", _without_empty_chunks(rows))
+                    self._execute(f"COPY `{spec.name}` FROM $rows", _copied(rows))
                 stage.advance()
         self._finish(file, graph, updates=updates)
 
@@ -168,9 +168,7 @@ class Builder:
                 rows = graph.tables[spec.name].select(schema.arrow_schema(spec.name).names)
                 for batch in _batches(rows) if isinstance(spec, Node) else [rows]:
                     if batch.num_rows:
-                        self._execute(
-                            f"COPY `{spec.name}` FROM $rows", _without_empty_chunks(batch)
-                        )
+                        self._execute(f"COPY `{spec.name}` FROM $rows", _copied(batch))
                     stage.advance(batch.num_rows)
                     pace.lap("copy", SECONDS_A_BYTE * batch.nbytes)
 
@@ -261,8 +259,17 @@ def _batches(rows: "pa.Table") -> "list[pa.Table]":
     return [rows.slice(start, NODE_GROUP) for start in range(0, max(1, rows.num_rows), NODE_GROUP)]
 
 
-def _without_empty_chunks(rows: "pa.Table") -> "pa.Table":
-    """Drop empty chunks, because a COPY may end at one."""
-    import pyarrow as pa
+def _copied(rows: "pa.Table") -> "pa.Table":
+    """Return rows to copy: without empty chunks, because a COPY may end at one, and with ``0.0`` instead of ``-0.0``.
 
-    return pa.Table.from_batches((b for b in rows.to_batches() if b.num_rows), rows.schema)
+    The engine sorts ``-0.0`` before negative numbers. Lists stay as they are.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    filled = pa.Table.from_batches((b for b in rows.to_batches() if b.num_rows), rows.schema)
+    for at, column in enumerate(rows.schema):
+        if pa.types.is_floating(column.type):
+            positive = pc.add(filled[column.name], pa.scalar(0.0, column.type))  # -0.0 + 0.0 is 0.0
+            filled = filled.set_column(at, column, positive)
+    return filled

@@ -6,13 +6,16 @@ The guards of the embedded store need to know which variables come from outside 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from types import MappingProxyType
 
+from atlas.stores import Param
 from atlas.stores.cypher import Token
 
 __all__ = [
     "CLAUSES",
     "CLOSE",
     "LIST_PREDICATES",
+    "NO_PARAMS",
     "OPEN",
     "Match",
     "Scope",
@@ -23,8 +26,10 @@ __all__ = [
     "matches",
     "maybe_null",
     "opening",
+    "operand_after",
     "orders",
     "projections",
+    "results_of_case",
     "returned",
     "split",
     "terms",
@@ -34,6 +39,7 @@ __all__ = [
 ]
 
 OPEN, CLOSE = frozenset("([{"), frozenset(")]}")
+NO_PARAMS: Mapping[str, Param] = MappingProxyType({})
 LIST_PREDICATES = frozenset(["ANY", "ALL", "NONE", "SINGLE"])
 CLAUSES = frozenset(
     ["MATCH", "OPTIONAL", "UNWIND", "WITH", "RETURN", "CALL", "UNION", "WHERE", "YIELD"]
@@ -243,7 +249,11 @@ def kind_of(value: Sequence[Token]) -> str:
     is_literal = literal.kind in ("string", "number") or literal.word in _LITERALS
     if is_call and value[0].word == "COUNT":
         return "known"
-    if is_call and value[0].word == "COALESCE" and is_literal and value[-3].text == ",":
+    if is_call and value[0].word == "COALESCE" and is_literal:
+        is_negative = literal.kind == "number" and value[-3].text == "-"
+        if value[-4 if is_negative else -3].text == ",":
+            return "known"
+    if len(value) == 2 and value[0].text == "-" and literal.kind == "number":
         return "known"
     is_test = "IS" in words and words[-1] == "NULL" and not {"AND", "OR", "XOR"} & {*words}
     return "known" if is_test or (len(value) == 1 and is_literal) else "value"
@@ -406,6 +416,43 @@ def variables(expression: Sequence[Token]) -> Iterator[Token]:
             token.kind == "word" and token.word not in _NO_VARIABLES and not is_function
         ):
             yield token
+
+
+def operand_after(tokens: Sequence[Token], first: int) -> int:
+    """Return the position of the last token of the operand that begins at ``first``."""
+    at = first
+    if tokens[at].word == "CASE":
+        depth = 0
+        for at in range(first, len(tokens)):
+            depth += (tokens[at].word == "CASE") - (tokens[at].word == "END")
+            if not depth:
+                break
+    elif tokens[at].text in OPEN:
+        at += closing(tokens[at:])
+    while at + 1 < len(tokens):
+        if tokens[at + 1].text == "." and at + 2 < len(tokens):
+            at += 2
+        elif tokens[at + 1].text in ("(", "["):
+            at += 1 + closing(tokens[at + 1 :])
+        else:
+            break
+    return at
+
+
+def results_of_case(case: Sequence[Token]) -> Iterator[list[Token]]:
+    """Yield the values after each ``THEN`` and ``ELSE`` of a ``CASE``, without those of a ``CASE`` in it."""
+    depth, result = 0, None
+    for token in case:
+        depth += token.word == "CASE" or token.text in OPEN
+        depth -= token.word == "END" or token.text in CLOSE
+        ends = depth == 1 and token.word in ("WHEN", "THEN", "ELSE")
+        if result is not None and (ends or not depth):
+            yield result
+            result = None
+        if ends and token.word != "WHEN":
+            result = []
+        elif result is not None:
+            result.append(token)
 
 
 def is_own_variable(tokens: Sequence[Token], at: int) -> bool:

@@ -3,7 +3,7 @@
 - In a grouped ``WITH`` or ``RETURN``, an aggregate that follows one with ``DISTINCT`` is not
   computed: counts are 0, and other values are null.
 - In ``MATCH … WHERE``, a condition of parameters and constants alone is ignored.
-- The condition of ``any``, ``all``, ``none`` and ``single`` is wrong if it uses another variable than its own.
+- Lists with nulls, and ``any``, ``all``, ``none`` and ``single``: see ``list_faults``.
 - Rows are wrong where the ``WHERE`` of ``NOT EXISTS {…}`` or ``COUNT {…}`` uses a variable from outside.
 - A grouped or distinct edge of a pattern without an arrow is counted twice, once for each direction.
 - A condition of ``OPTIONAL MATCH`` or ``EXISTS {…}`` that may be true for a null from outside finds no match.
@@ -12,28 +12,29 @@
 query avoids are in ``rewrites``.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from atlas.errors import QueryFailed
+from atlas.stores import Param
 from atlas.stores.cypher import Token, tokens_of
 from atlas.stores.kuzu.clauses import (
     CLOSE,
     LIST_PREDICATES,
+    NO_PARAMS,
     OPEN,
     Match,
     Scope,
     closing,
     groups,
-    kind_of,
     matches,
     maybe_null,
-    split,
     terms,
     undirected,
     uses_outside,
     variables,
 )
+from atlas.stores.kuzu.list_faults import check_lists
 
 __all__ = ["check_faults"]
 
@@ -41,7 +42,6 @@ _AGGREGATES = frozenset(["COUNT", "SUM", "AVG", "MIN", "MAX", "COLLECT", "STDEV"
 _PROJECTIONS = frozenset(["WITH", "RETURN"])
 _OTHER_CLAUSES = frozenset(["MATCH", "OPTIONAL", "UNWIND", "CALL", "UNION", "WHERE"])
 _AFTER_ITEMS = frozenset(["ORDER", "SKIP", "LIMIT"])
-_LIST_FUNCTIONS = frozenset(["LIST_FILTER", "LIST_TRANSFORM"])
 
 
 # These return a value or false, although an argument is null.
@@ -65,13 +65,15 @@ _NOT_STRICT = frozenset(
 )
 
 
-def check_faults(cypher: str) -> None:
+def check_faults(cypher: str, params: Mapping[str, Param] = NO_PARAMS) -> None:
     """Refuse a query that the embedded engine would answer wrongly.
 
     Parameters
     ----------
     cypher
         The query.
+    params
+        The values of its parameters; an unknown one is never null.
 
     Raises
     ------
@@ -89,8 +91,8 @@ def check_faults(cypher: str) -> None:
     tokens = list(tokens_of(text))
     _check_aggregates(tokens)
     _check_conditions(tokens, text)
-    _check_list_predicates(tokens)
     _check_subqueries(tokens)
+    check_lists(tokens, params)
     _check_undirected(tokens)
     for match in matches(tokens):
         _check_maps(match)
@@ -142,37 +144,6 @@ def _check_conditions(tokens: Sequence[Token], text: str) -> None:
                     f"The embedded store ignores the condition {written} of a MATCH, because it has no variable. "
                     f"Write it after the MATCH: WITH * WHERE {written}"
                 )
-
-
-def _check_list_predicates(tokens: Sequence[Token]) -> None:
-    """Refuse a list predicate whose condition uses another variable than its own, or none."""
-    for at, token in enumerate(tokens[:-3]):
-        if token.word not in LIST_PREDICATES | _LIST_FUNCTIONS or tokens[at + 1].text != "(":
-            continue
-        call = tokens[at + 1 :]
-        call = call[: closing(call) + 1]
-        own, condition = _lambda(call)
-        _check_elements(token.text, call, own)
-        names = {t.text for t in variables(condition)}
-        if condition and names != {own}:
-            raise QueryFailed(
-                f"The embedded store computes {token.text}(…) wrongly if its condition does not use its own variable "
-                f"{own} alone. Write UNWIND list AS {own} WITH DISTINCT … WHERE … instead."
-            )
-
-
-def _check_elements(name: str, call: Sequence[Token], own: str) -> None:
-    """Refuse a list predicate over a list whose values may be null, because nulls are compared like 0."""
-    for at, (before, bracket) in enumerate(pairwise(call), 1):
-        if bracket.text != "[" or (before.name is not None and before.word != "IN"):
-            continue
-        values = split(call[at + 1 : at + closing(call[at:])])
-        open_ = [t.text for v in values if v and kind_of(v) != "known" for t in variables(v)]
-        if used := [variable for variable in open_ if variable != own]:
-            raise QueryFailed(
-                f"The embedded store computes {name}(…) wrongly if a value of {used[0]} in the list is null. Write "
-                f"coalesce({used[0]} …, 0) with a value that cannot occur, or a condition for each value."
-            )
 
 
 def _check_subqueries(tokens: Sequence[Token]) -> None:
@@ -306,18 +277,6 @@ def _has_variable(term: Sequence[Token]) -> bool:
         if term[at].word in LIST_PREDICATES and term[at + 1].text == "("
     }
     return any(token.text not in own for token in variables(term))
-
-
-def _lambda(call: Sequence[Token]) -> tuple[str, list[Token]]:
-    """Return the variable and the condition of ``(x IN list WHERE condition)`` or ``(list, x -> condition)``."""
-    depth = 0
-    for at, token in enumerate(call):
-        depth += (token.text in OPEN) - (token.text in CLOSE)
-        if depth == 1 and token.word == "WHERE":
-            return call[1].text, list(call[at + 1 : -1])
-        if depth == 1 and token.text == "-" and call[at + 1].text == ">":
-            return call[at - 1].text, list(call[at + 2 : -1])
-    return "", []
 
 
 def _exists_terms(tokens: Sequence[Token]) -> Iterator[list[Token]]:

@@ -17,7 +17,6 @@ kuzu 0.11.3 answers these forms wrongly, and the store writes each in a way that
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from types import MappingProxyType
 
 from atlas import schema
 from atlas.stores import Param
@@ -25,6 +24,7 @@ from atlas.stores.cypher import Token, tokens_of
 from atlas.stores.kuzu.clauses import (
     CLAUSES,
     CLOSE,
+    NO_PARAMS,
     OPEN,
     Match,
     closing,
@@ -32,8 +32,10 @@ from atlas.stores.kuzu.clauses import (
     matches,
     maybe_null,
     opening,
+    operand_after,
     orders,
     projections,
+    results_of_case,
     returned,
     split,
     terms,
@@ -47,10 +49,7 @@ Insertion = tuple[int, str]
 """A position in the text, and what is inserted there."""
 
 
-_NO_PARAMS: Mapping[str, Param] = MappingProxyType({})
-
-
-def rewritten(cypher: str, params: Mapping[str, Param] = _NO_PARAMS) -> str:
+def rewritten(cypher: str, params: Mapping[str, Param] = NO_PARAMS) -> str:
     """Return the query that the embedded engine runs.
 
     Parameters
@@ -210,7 +209,7 @@ def _compared_calls(text: str, tokens: Sequence[Token]) -> Iterator[Insertion]:
     for at, token in enumerate(tokens[:-1]):
         if token.word not in ("COALESCE", "IFNULL", "CASE"):
             continue
-        first, last = at, _operand_after(tokens, at)
+        first, last = at, operand_after(tokens, at)
         start, end = token.start, tokens[last].start + len(tokens[last].text)
         while first and tokens[first - 1].text == "(":
             first -= 1
@@ -222,6 +221,12 @@ def _compared_calls(text: str, tokens: Sequence[Token]) -> Iterator[Insertion]:
         if before in _BOOLEAN | {"WHERE", "NOT"} and ends:
             yield start, "("
             yield end, ") = true"
+
+
+def _may_be_null(value: Sequence[Token], params: Mapping[str, Param]) -> bool:
+    """Return whether a value of a list has a variable, or may be null otherwise."""
+    null = (t.word == "NULL" or params.get(t.text[1:], "") is None for t in value)
+    return any(null) or any(True for _ in variables(value))
 
 
 _SAME_LENGTH = frozenset(["TOLOWER", "TOUPPER", "LOWER", "UPPER", "LCASE", "UCASE"])
@@ -254,7 +259,7 @@ def _contained_text(
     for at, token in enumerate(tokens[:-1]):
         if token.word != "CONTAINS" or not at or tokens[at - 1].text in (".", ":", "("):
             continue
-        first, last = _operand_before(tokens, at - 1), _operand_after(tokens, at + 1)
+        first, last = _operand_before(tokens, at - 1), operand_after(tokens, at + 1)
         if _may_be_empty(tokens[at + 1 : last + 1], params):
             found.append((first, at, last))
     for first, at, last in found:
@@ -275,7 +280,7 @@ def _listed_values(
             continue
         size = closing(tokens[at + 1 :])
         values = split(tokens[at + 2 : at + 1 + size])
-        if size < 0 or not any(list(variables(value)) for value in values):
+        if size < 0 or not any(_may_be_null(value, params) for value in values):
             continue
         first = _operand_before(tokens, at - 1)
         start, left = tokens[first].start, text[tokens[first].start : tokens[at].start].strip()
@@ -325,27 +330,6 @@ _OPERATORS = frozenset(
 )
 
 
-def _operand_after(tokens: Sequence[Token], first: int) -> int:
-    """Return the position of the last token of the operand that begins at ``first``."""
-    at = first
-    if tokens[at].word == "CASE":
-        depth = 0
-        for at in range(first, len(tokens)):
-            depth += (tokens[at].word == "CASE") - (tokens[at].word == "END")
-            if not depth:
-                break
-    elif tokens[at].text in OPEN:
-        at += closing(tokens[at:])
-    while at + 1 < len(tokens):
-        if tokens[at + 1].text == "." and at + 2 < len(tokens):
-            at += 2
-        elif tokens[at + 1].text in ("(", "["):
-            at += 1 + closing(tokens[at + 1 :])
-        else:
-            break
-    return at
-
-
 _SIGNS = frozenset("+-*/%^.")
 _ROUNDING = frozenset(["ROUND", "CEIL", "CEILING", "FLOOR", "NEGATE"])
 
@@ -372,6 +356,11 @@ def _final_texts(text: str, tokens: Sequence[Token]) -> Iterator[Insertion]:
 
 def _may_be_negative_zero(value: Sequence[Token]) -> bool:
     """Return whether an expression is a number that may be ``-0.0``."""
+    results = list(results_of_case(value)) if value[0].word == "CASE" else []
+    if value[0].word in ("COALESCE", "IFNULL") and closing(value[1:]) == len(value) - 2:
+        results = split(value[2:-1])
+    if results:
+        return any(result and _may_be_negative_zero(result) for result in results)
     depth, outer = 0, list[Token]()
     for token in value:
         depth -= token.text in CLOSE

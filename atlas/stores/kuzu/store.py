@@ -250,7 +250,7 @@ class KuzuStore:
         """
         values = checked(cypher, params)
         check_names(cypher)
-        check_faults(cypher)
+        check_faults(cypher, values)
         if limits is not None:
             if self._database is None:
                 raise StoreError(f"{self.url} is closed; open it again.")
