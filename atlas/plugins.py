@@ -95,7 +95,7 @@ class StudyCommand(click.Command):
         """The command with its arguments, for messages: ``atlas match A B``."""
         arguments = (p for p in self.params if isinstance(p, click.Argument))
         shown = " ".join(a.metavar or str(a.name).upper() for a in arguments).replace("...", "")
-        words = re.sub(r"\[.*?\]", "", shown).split() or re.findall("SAE", shown)
+        words = re.sub(r"\[.*?\]", "", shown).split() or re.findall(r"SAE(?!/)", shown)
         letters = iter("ABCDEF")
         words = [next(letters) if word == "SAE" else word for word in words]
         return " ".join(["atlas", str(self.name), *(self._example.split() or words)])

@@ -441,7 +441,8 @@ def operand_after(tokens: Sequence[Token], first: int) -> int:
 
 def results_of_case(case: Sequence[Token]) -> Iterator[list[Token]]:
     """Yield the values after each ``THEN`` and ``ELSE`` of a ``CASE``, without those of a ``CASE`` in it."""
-    depth, result = 0, None
+    depth = 0
+    result: list[Token] | None = None
     for token in case:
         depth += token.word == "CASE" or token.text in OPEN
         depth -= token.word == "END" or token.text in CLOSE
