@@ -224,15 +224,33 @@ def _tables_of(sound: Sound, spec: Node | Edge, kind: str) -> "list[pa.Table]":
     parts = sound.of(kind)
     if any(edge.largest_part for edge in EDGES if edge.owner == kind):
         parts.sort(key=lambda part: -len(part.manifest.saes))
+    pairs: set[tuple[str, str]] = set()
     for part in parts:
         if spec.name in part.manifest.tables:
             data = part.table(spec.name)
+            if isinstance(spec, Edge) and spec.largest_part:
+                data = _of_new_pairs(data, part, pairs)
             data = data.drop_columns(sorted(_outdated(spec, part) & set(data.column_names)))
             for field in schema.arrow_schema(spec.name, kind):
                 if field.name not in data.column_names:
                     data = data.append_column(field.name, pa.nulls(data.num_rows, field.type))
             tables.append(data.select(schema.arrow_schema(spec.name, kind).names))
     return tables
+
+
+def _of_new_pairs(data: "pa.Table", part: Part, pairs: set[tuple[str, str]]) -> "pa.Table":
+    """Return the edges of pairs of SAEs that no larger part compares, and add these pairs.
+
+    The first SAE of a part is the source of its edges; the others are their targets.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    source, *targets = part.manifest.saes
+    new = [target for target in targets if (source, target) not in pairs]
+    pairs.update((source, target) for target in new)
+    owner = pc.replace_substring_regex(data["target"], r"/[^/]*$", "")
+    return data.filter(pc.is_in(owner, value_set=pa.array(new, pa.string())))
 
 
 def _with_described(models: "pa.Table", sound: Sound) -> "pa.Table":
@@ -253,13 +271,12 @@ def _with_described(models: "pa.Table", sound: Sound) -> "pa.Table":
 
 
 def _unique(spec: Node | Edge, data: "pa.Table") -> "pa.Table":
-    """Return one row per key, the first; raise BrokenPart if others differ, except of an edge ``largest_part``."""
+    """Return one row per key, the first; raise BrokenPart if others differ."""
     codes = _key_codes(spec, data)
     _, first, back = np.unique(codes, return_index=True, return_inverse=True)
     if len(first) == data.num_rows:
         return data
-    largest = isinstance(spec, Edge) and spec.largest_part
-    if not largest and not data.equals(data.take(_as_arrow(first[back]))):
+    if not data.equals(data.take(_as_arrow(first[back]))):
         raise BrokenPart(
             f"Two SAEs of this atlas describe a {spec.name} of the same name differently. Ingest one of them "
             "again with --replace, so that both use the same model and tokenizer."

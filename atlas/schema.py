@@ -98,7 +98,7 @@ class Edge:
 
     Two nodes have at most one edge, or one for each value of the property ``each``.
     Parts of the kinds in ``also`` write complete rows too. With ``largest_part``, several parts may
-    have a row of the same key, and that of the part about the most SAEs is used.
+    compare the same two SAEs, and all rows of these SAEs are those of the part about the most SAEs.
     """
 
     type: str

@@ -98,7 +98,7 @@ def test_each_list_of_targets_has_its_own_part(tmp_path):
     assert rows["effect_kl"].notna().sum() == found["c",]["features"]
 
 
-def test_an_edge_in_several_parts_is_read_from_the_longest_list(tmp_path):
+def test_edges_of_two_saes_are_those_of_the_longest_list_with_both(tmp_path):
     folder = small_parts.small_atlas(tmp_path / "x.atlas")
     small_parts.write_sae(folder, "three", 2)
     for name, on, edges in (
@@ -113,10 +113,25 @@ def test_an_edge_in_several_parts_is_read_from_the_longest_list(tmp_path):
     stored = assemble(folder).tables["AFFECTS"].to_pylist()
     assert {edge["target"]: edge["mean"] for edge in stored} == {
         "two/0": 1.0,
-        "two/1": 4.0,
         "three/0": 2.0,
-        "three/1": 6.0,
-    }
+    }  # The longest list rejected two/1 and three/1.
+
+
+def test_a_longer_list_without_an_edge_removes_the_edges_of_a_shorter_list(tmp_path):
+    folder = small_parts.small_atlas(tmp_path / "x.atlas")
+    for name in ("three", "four"):
+        small_parts.write_sae(folder, name, 2)
+    for name, on, edges in (
+        ("one@0", ("two", "three"), {"three/1": 1.0}),
+        ("one@1", ("two",), {"two/0": 2.0}),
+        ("one@2", ("four",), {"four/1": 3.0}),
+    ):
+        rows = [{"source": "one/0", "target": to, "mean": mean} for to, mean in edges.items()]
+        data = small_parts.filled("AFFECTS", "effects", rows)
+        manifest = Manifest("effects", name, saes=("one", *on), version=EffectStudy.version)
+        write_part(folder.part("effects", name), manifest, [("AFFECTS", data)])
+    stored = assemble(folder).tables["AFFECTS"].to_pylist()
+    assert {edge["target"]: edge["mean"] for edge in stored} == {"three/1": 1.0, "four/1": 3.0}
 
 
 def test_last_sae_has_effects_on_the_loss_alone(made):
