@@ -44,8 +44,8 @@ def chains_by_threshold(
     -------
     list of dict
         A row for each threshold: ``q``; ``first`` and ``second``, the edges; ``chains``;
-        ``chance``, the mean number of chains of 999 random assignments; ``p``, the share of
-        assignments with at least as many chains.
+        ``chance``, the mean number of chains of 999 random assignments; ``p``, (1 + assignments
+        with at least as many chains) / (1 + 999).
 
     Examples
     --------
