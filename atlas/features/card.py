@@ -318,19 +318,19 @@ class _Timed:
         return cls(atlas, timeout, time.monotonic() + timeout)
 
     def ask(self, name: str, **params: Any) -> "pa.Table":
-        return self.atlas.ask(name, timeout=self._left(), **params)
+        return self.atlas.ask(name, timeout=self._remaining(), **params)
 
     def query(self, cypher: str, params: Mapping[str, Any]) -> "pa.Table":
-        return self.atlas.store.query(cypher, params, timeout=self._left())
+        return self.atlas.store.query(cypher, params, timeout=self._remaining())
 
-    def _left(self) -> float:
-        left = self.end - time.monotonic()
-        if left <= 0:
+    def _remaining(self) -> float:
+        seconds = self.end - time.monotonic()
+        if seconds <= 0:
             raise QueryFailed(
                 f"The card took longer than its limit of {self.timeout:g} seconds and was stopped; increase the "
                 "limit."
             )
-        return left
+        return seconds
 
 
 def feature_card(
