@@ -154,7 +154,7 @@ def unsound(disk: Path, outcome: dict[str, Any], result: Any) -> str:
     atlas = disk / "a.atlas"
     if (atlas / "atlas.json").exists():
         faults = [c for c in checks(atlas) if c.state == "fault" and str(atlas) in c.about]
-        return ", ".join(f"{c.about} {c.said}"[:150] for c in faults)
+        return ", ".join(f"{c.about} {c.message}"[:150] for c in faults)
     return ""
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from probed_text import kept_of, random_text
+from probed_text import probe_data_of, random_text
 from scipy.stats import entropy
 from sklearn.metrics import balanced_accuracy_score
 
@@ -26,7 +26,7 @@ def random_case(tmp_path_factory):
     rate = rng.random((24, 7)) ** 3
     on = rng.random((len(ids), 7)) < rate[ids]
     dense = on * np.round(rng.lognormal(size=on.shape), 1)  # with ties
-    data = kept_of(tmp_path_factory.mktemp("random"), documents, dense)
+    data = probe_data_of(tmp_path_factory.mktemp("random"), documents, dense)
     return data, ids, dense
 
 
@@ -125,7 +125,7 @@ def test_planted_token_context_and_drifting_features(tmp_path):
     after = np.concatenate([[False], ids[:-1] == 3])
     drifting = np.select([ids == 7, ids == 8], [5 + rng.random(len(ids)), rng.random(len(ids)) + 1])
     dense = np.stack([(ids == 3) * 1.0, after * rng.random(len(ids)), drifting], axis=1)
-    data = kept_of(tmp_path, documents, dense)
+    data = probe_data_of(tmp_path, documents, dense)
     settings = replace(SETTINGS, words=1, examples=100)
     token, context, drift = (
         dict(zip(found, row, strict=True))
@@ -147,7 +147,7 @@ def test_shuffled_codes_are_not_detected(tmp_path):
     rng = np.random.default_rng(2)
     documents = random_text(rng, documents=100, length=40)
     dense = (rng.random((4000, 6)) < 0.05) * rng.random((4000, 6))
-    data = kept_of(tmp_path, documents, dense)
+    data = probe_data_of(tmp_path, documents, dense)
     found = interpretability(data, replace(SETTINGS, examples=50), features=np.arange(6))
     assert found["detection"].mean() == pytest.approx(0.5, abs=0.03)
     assert found["detection"].mean() == pytest.approx(found["detection_control"].mean(), abs=0.03)
@@ -159,7 +159,7 @@ def test_degenerate_features(tmp_path):
     dense = np.zeros((7, 4))
     dense[:, 1] = 1  # always active
     dense[0, 2] = 1  # one token
-    data = kept_of(tmp_path, documents, dense)
+    data = probe_data_of(tmp_path, documents, dense)
     found = interpretability(data, SETTINGS, features=np.arange(4))
     assert np.isnan(found["detection"][[0, 1]]).all()
     assert np.isnan([found["top_share"][0], found["agreement"][0]]).all()

@@ -7,7 +7,7 @@ import pytest
 import steered_atlas
 import torch
 from pretend_device import FREE_BYTES, PretendTensor, pretend_gpu, upload
-from probed_text import kept_of, later, random_text
+from probed_text import probe_data_of, later, random_text
 from random_models import FAMILIES, random_ids, random_model, small_tokenizer
 from random_saes import KINDS, metadata, random_sae, vectors
 from small_ingest import CONTEXT, HOOK, dense, jumprelu, texts, topk
@@ -279,7 +279,7 @@ def probed(device: str, tmp_path: Any, kind: Kind) -> Any:
     tokens = sum(map(len, documents))
     values = rng.normal(size=(24, 6))
     acts = np.maximum(rng.normal(size=(tokens, 5)) - 0.3, 0)
-    data = kept_of(tmp_path / device, documents, acts)
+    data = probe_data_of(tmp_path / device, documents, acts)
     cpu = later(data, values)
     x = (values[data.ids[data.type]] + 0.1 * rng.normal(size=(tokens, 6))).astype(np.float32)
     site = SiteDesign("later", Design(x, device=device), cpu.row, cpu.row_type, at_embedding=False)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from probed_text import at_embedding, kept_of, later, positions, random_text, write_codes
+from probed_text import at_embedding, probe_data_of, later, positions, random_text, write_codes
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import balanced_accuracy_score, r2_score, roc_auc_score
 from sklearn_probes import by_sklearn
@@ -51,7 +51,7 @@ def toy(tmp_path_factory):
     rate = rng.random((24, 8)) ** 2
     dense = (rng.random((len(ids), 8)) < rate[ids]) * rng.lognormal(size=(len(ids), 8))
     dense[:, 6], dense[:, 7] = 0, 1
-    data = kept_of(tmp_path_factory.mktemp("toy"), documents, dense)
+    data = probe_data_of(tmp_path_factory.mktemp("toy"), documents, dense)
     return data, documents, ids, dense, vectors
 
 
@@ -219,7 +219,7 @@ def planted(tmp_path_factory):
         ],
         axis=1,
     )
-    data = kept_of(tmp_path_factory.mktemp("planted"), documents, active.astype(float))
+    data = probe_data_of(tmp_path_factory.mktemp("planted"), documents, active.astype(float))
     return data, ids, before, vectors
 
 
@@ -323,7 +323,7 @@ def test_requested_features_and_tokens_are_used(toy):
 
 def test_first_tokens_only(tmp_path, toy):
     _, documents, _ids, dense, vectors = toy
-    data = kept_of(tmp_path, documents, dense, first=1001)
+    data = probe_data_of(tmp_path, documents, dense, first=1001)
     assert len(data) == 1001
     (result,) = probed(data, [at_embedding(data, vectors)])
     for f, edge in rows(result).items():
@@ -458,7 +458,7 @@ def test_no_unit_is_on_both_sides(toy, split, share):
 
 
 def test_one_unit_cannot_be_split(tmp_path):
-    data = kept_of(tmp_path, [np.zeros(30, dtype=int)], np.ones((30, 2)))
+    data = probe_data_of(tmp_path, [np.zeros(30, dtype=int)], np.ones((30, 2)))
     for split, other in (("document", "sample"), ("type", "document")):
         with pytest.raises(
             BadInput, match=rf"has 1 .* by {split} needs at least 2: choose --split {other}"

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from probed_text import kept_of, random_text
+from probed_text import probe_data_of, random_text
 from sklearn.kernel_approximation import RBFSampler
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
@@ -234,7 +234,7 @@ def planted(tmp_path_factory):
     documents = random_text(rng, documents=100, length=30)
     x = rng.normal(size=(3000, 6)).astype(np.float32)
     on = np.stack([x[:, 0] > 0, x[:, 0] * x[:, 1] > 0, rng.random(3000) < 0.5], axis=1)
-    data = kept_of(tmp_path_factory.mktemp("planted"), documents, on.astype(float))
+    data = probe_data_of(tmp_path_factory.mktemp("planted"), documents, on.astype(float))
     site = SiteDesign("later", Design(x), np.arange(3000), data.type, at_embedding=False)
     return data, site, x, on
 

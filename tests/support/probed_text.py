@@ -59,7 +59,7 @@ def write_codes(folder, documents, activations, *, block=30):
     return sorted(folder.glob("*.arrow"))
 
 
-def kept_of(folder, documents, activations, **more):
+def probe_data_of(folder, documents, activations, **more):
     return ProbeData(
         [write_codes(folder, documents, activations)], d_sae=activations.shape[1], **more
     )

@@ -9,7 +9,7 @@ two arms truly differ.
 from dataclasses import dataclass, replace
 
 import numpy as np
-from probed_text import at_embedding, kept_of
+from probed_text import at_embedding, probe_data_of
 
 from analysis.residual.activations import Activations, subtract_prediction
 from analysis.residual.fit import draw_components, fit_all
@@ -138,7 +138,7 @@ def _probe(arm, sae, corpus, world, folder, *, source):
     codes = opened.codes(subtract_prediction(arm.less, rows, source=source))
     dense = np.zeros((len(corpus), opened.info.d_sae), np.float32)
     dense[np.repeat(np.arange(len(corpus)), np.diff(codes.indptr)), codes.indices] = codes.values
-    data = kept_of(folder, np.split(corpus.ids, len(corpus) // LENGTH), dense)
+    data = probe_data_of(folder, np.split(corpus.ids, len(corpus) // LENGTH), dense)
     (result,) = probe_all(
         data,
         [at_embedding(data, world.vectors)],
