@@ -7,7 +7,7 @@ import pytest
 import steered_atlas
 import torch
 from pretend_device import FREE_BYTES, PretendTensor, pretend_gpu, upload
-from probed_text import probe_data_of, later, random_text
+from probed_text import later, probe_data_of, random_text
 from random_models import FAMILIES, random_ids, random_model, small_tokenizer
 from random_saes import KINDS, metadata, random_sae, vectors
 from small_ingest import CONTEXT, HOOK, dense, jumprelu, texts, topk

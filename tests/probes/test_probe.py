@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from probed_text import at_embedding, probe_data_of, later, positions, random_text, write_codes
+from probed_text import at_embedding, later, positions, probe_data_of, random_text, write_codes
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import balanced_accuracy_score, r2_score, roc_auc_score
 from sklearn_probes import by_sklearn
