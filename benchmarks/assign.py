@@ -1,4 +1,4 @@
-"""One-to-one assignment: at size from sparse candidates, and SciPy's dense and sparse solvers beside it.
+"""One-to-one assignment: at size from sparse candidates, and SciPy's dense and sparse solvers for comparison.
 
     python -m benchmarks.assign                131,072 features, 8 candidates each
     python -m benchmarks.assign --at 16384     another size

@@ -91,16 +91,16 @@ def ratio(shape: Shape, args: argparse.Namespace) -> dict[str, object]:
         paths = in_subprocess(make, shape, Path(folder))
         ours = in_subprocess(reduce_files, paths, shape, k=args.k, memory=args.memory)
         loop = in_subprocess(time_loop, paths[0], k=args.k, sample=args.sample)
-    # What the loop takes for the whole text, from what it takes for a token of the sample.
-    whole = loop["seconds_a_token"] * shape.tokens
+    # What the loop takes for the complete text, from what it takes for a token of the sample.
+    complete = loop["seconds_a_token"] * shape.tokens
     return {
         "tokens": shape.tokens,
         "d_sae": shape.d_sae,
         "l0": ours["l0"],
         "loop_sampled_tokens": args.sample,
-        "loop_seconds_scaled": whole,
+        "loop_seconds_scaled": complete,
         "ours_seconds": ours["seconds"],
-        "ratio": whole / ours["seconds"],
+        "ratio": complete / ours["seconds"],
         "loop_peak_gib": loop["peak_gib"],
         "ours_peak_gib": ours["peak_gib"],
     }
@@ -157,7 +157,7 @@ def reduce_files(paths: list[Path], shape: Shape, *, k: int, memory: int) -> dic
         "seconds": time.perf_counter() - began,
         "cpu_seconds": time.process_time() - cpu,
         "peak_gib": peak_gib(),
-        "looks": plans["coactivation"].passes,
+        "passes": plans["coactivation"].passes,
         "planned_gib": plans["coactivation"].bytes / 2**30,
         "edges": edges.data.num_rows,
         "table_gib": edges.data.nbytes / 2**30,

@@ -92,7 +92,7 @@ def correlate(shape: Shape, *, memory: int) -> tuple[dict[str, float], Floats]:
         "cpu_seconds": time.process_time() - cpu,
         "peak_gib": peak_gib(),
         "codes_gib": sum(x.indices.nbytes + x.values.nbytes for x in (a, b)) / 2**30,
-        "looks": work.passes,
+        "passes": work.passes,
         "pairs": len(pairs),
     }
     best = np.zeros(shape.d_sae)
@@ -107,9 +107,9 @@ def dense(shape: Shape, *, blocks: int) -> tuple[dict[str, float], Floats]:
 
     z_scored(torch.rand(10, 10)).T @ torch.rand(10, 10)  # what torch does once is not timed
     a, b = codes(shape, 1), codes(shape, 2)
-    whole = filled(a, 0, shape.d_sae)
+    complete = filled(a, 0, shape.d_sae)
     began = time.perf_counter()
-    a_n = z_scored(whole)
+    a_n = z_scored(complete)
     scoring = time.perf_counter() - began
     of_blocks, best = 0.0, []
     for first in range(0, min(blocks * COLUMNS, shape.d_sae), COLUMNS):

@@ -1,4 +1,4 @@
-"""Matching with anchors at the size of a large SAE, beside SciPy's FAQ at sizes it can do.
+"""Matching with anchors at the size of a large SAE, compared with SciPy's FAQ at sizes it can do.
 
     python -m benchmarks.counterparts                    16,384 nodes, 800,000 edges
     python -m benchmarks.counterparts --nodes 4096 --edges 100000

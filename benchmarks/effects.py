@@ -150,13 +150,13 @@ def _feature_loop(
     causal: Any = head.causal
     blocks = causal.model.layers
     ids, mask, read = contexts.ids, contexts.mask, contexts.read
-    kept: list[Any] = []
+    outputs: list[Any] = []
 
     def run() -> tuple[Any, Any]:
-        handle = blocks[-1].register_forward_hook(lambda m, a, out: kept.append(out))
+        handle = blocks[-1].register_forward_hook(lambda m, a, out: outputs.append(out))
         logits = causal(input_ids=ids, attention_mask=mask, use_cache=False).logits
         handle.remove()
-        codes = later.sae.encode(kept.pop().flatten(0, 1)).unflatten(0, ids.shape)
+        codes = later.sae.encode(outputs.pop().flatten(0, 1)).unflatten(0, ids.shape)
         return logits.log_softmax(-1), codes * read[..., None]
 
     found = []
@@ -291,13 +291,13 @@ def _loop(
 
 def _run(causal: Any, blocks: Any, contexts: Contexts, c: int) -> Any:
     """Return the log-probabilities and the output of the last block for one context."""
-    kept: list[Any] = []
-    handle = blocks[-1].register_forward_hook(lambda m, a, out: kept.append(out[0]))
+    outputs: list[Any] = []
+    handle = blocks[-1].register_forward_hook(lambda m, a, out: outputs.append(out[0]))
     logits = causal(
         input_ids=contexts.ids[c : c + 1], attention_mask=contexts.mask[c : c + 1], use_cache=False
     ).logits
     handle.remove()
-    return logits[0].log_softmax(-1), kept[0]
+    return logits[0].log_softmax(-1), outputs[0]
 
 
 if __name__ == "__main__":

@@ -49,9 +49,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {}
     clock = time.process_time
 
-    def estimated(*given: Any, **named: Any) -> Forecast:
+    def estimated(*arguments: Any, **named: Any) -> Forecast:
         began = clock()
-        forecast = estimate(*given, clock=clock, **named)
+        forecast = estimate(*arguments, clock=clock, **named)
         found["seconds of the estimate"] = clock() - began
         return forecast
 

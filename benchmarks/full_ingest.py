@@ -92,7 +92,7 @@ SHAPES = {
 
 
 def random_model(shape: Shape, dtype: str, *, device: str = "auto") -> LanguageModel:
-    """Return a random-weight model of the shape with a tokenizer of whole words."""
+    """Return a random-weight model of the shape with a tokenizer of words."""
     vocabulary = {"<s>": 0, **{f"w{i}": i + 1 for i in range(WORDS)}}
     words = Tokenizer(models.WordLevel(vocabulary, unk_token="<s>"))
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -140,7 +140,7 @@ def random_sae(shape: Shape, model: LanguageModel, batches: list[Batch]) -> Auto
     return open_sae(sae.eval(), name="random").to(model.device)
 
 
-def given(args: argparse.Namespace) -> tuple[LanguageModel, Autoencoder, list[str]]:
+def inputs(args: argparse.Namespace) -> tuple[LanguageModel, Autoencoder, list[str]]:
     """Return the model, the SAE and the first documents of the text that were named."""
     sae = open_sae(args.sae)
     model = open_model(args.model, hooks=[sae.info.hook], dtype=args.dtype, device=args.device)
@@ -160,7 +160,7 @@ def read(model: LanguageModel, batch: Batch, hook: str) -> torch.Tensor:
     return model.run(ids, mask, hooks=[hook])[hook][keep].float()
 
 
-def whole(
+def complete_ingest(
     model: LanguageModel, sae: Autoencoder, texts: list[str], batch_tokens: int
 ) -> tuple[np.ndarray, np.ndarray, int, float]:
     """Time an ingest and the bare part of it, in seconds by both clocks; count edges, and tell L0."""
@@ -211,7 +211,7 @@ def main() -> None:
             hook=f"blocks.{args.layers - 1}.hook_resid_post",
         )
     if args.model:
-        model, sae, texts = given(args)
+        model, sae, texts = inputs(args)
         context = sae.info.context_size or shape.context
     else:
         model, sae, texts = (
@@ -228,8 +228,10 @@ def main() -> None:
         ).batches
     )
     sae = sae.to(args.device) if sae else random_sae(shape, model, batches)
-    whole(model, sae, texts[:8], args.batch_tokens)  # compiles what is compiled once on a machine
-    seconds, bare, edges, l0 = whole(model, sae, texts, args.batch_tokens)
+    complete_ingest(
+        model, sae, texts[:8], args.batch_tokens
+    )  # compiles what is compiled once on a machine
+    seconds, bare, edges, l0 = complete_ingest(model, sae, texts, args.batch_tokens)
     tokens = int(sum(np.count_nonzero(b.keep) for b in batches))
     ratio = (seconds / bare).tolist()
     result = {

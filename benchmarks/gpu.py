@@ -30,7 +30,14 @@ from analysis.transcoder.settings import TranscoderSettings
 from analysis.transcoder.study import map_sites
 from atlas.disk.folder import Folder
 from atlas.errors import OutOfSpace
-from benchmarks.full_ingest import SHAPES, Shape, random_model, random_sae, random_text, whole
+from benchmarks.full_ingest import (
+    SHAPES,
+    Shape,
+    complete_ingest,
+    random_model,
+    random_sae,
+    random_text,
+)
 from ingest import ProbeSettings, Settings, ingest
 from ingest.codes.store import read_shard
 from ingest.demo.build import demo_text
@@ -294,8 +301,10 @@ class Steps:
         model = self._model(dtype)
         texts = random_text(self._shape)
         sae = random_sae(self._shape, model, self._batches(model, texts))
-        whole(model, sae, texts[:8], self.size.batch_tokens)  # loads kernels, compiles loops
-        seconds, bare, _, l0 = whole(model, sae, texts, self.size.batch_tokens)
+        complete_ingest(
+            model, sae, texts[:8], self.size.batch_tokens
+        )  # loads kernels, compiles loops
+        seconds, bare, _, l0 = complete_ingest(model, sae, texts, self.size.batch_tokens)
         tokens = self._shape.tokens
         ratio, each = seconds[0] / bare[0], seconds[0] / tokens
         return Found(

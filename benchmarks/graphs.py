@@ -1,12 +1,12 @@
-"""The table of `atlas graph-stats` without nulls at the source's size, beside networkx.
+"""The table of `atlas graph-stats` without nulls at the size of the original study, compared with networkx.
 
     python -m benchmarks.graphs                      16,384 nodes, 800,000 edges
     python -m benchmarks.graphs --nodes 4096 --edges 100000
     python -m benchmarks.graphs --without-networkx
 
 The graph is made here: communities of equal size, and in them nodes of Zipf-like degrees; as
-in the source, more than half of the nodes have no edge. Each number is timed alone, one run;
-networkx is asked for the same number, distances from the same nodes; it has no Leiden, so its
+in the original study, more than half of the nodes have no edge. Each number is timed alone, one run;
+networkx computes the same number of distances from the same nodes; it has no Leiden, so its
 Louvain stands in.
 """
 
@@ -27,13 +27,13 @@ INSIDE = 0.7  # of the edges
 
 
 def main() -> None:
-    """Make the graph, time the whole table, then each number in both libraries."""
+    """Make the graph, time the complete table, then each number in both libraries."""
     args = arguments()
     graph = planted(args.nodes, args.edges, seed=args.seed)
     began = time.perf_counter()
     found = describe(graph, seed=args.seed)
     took = time.perf_counter() - began
-    print(f"{found.nodes:,} nodes, {found.edges:,} edges: the whole table in {took:.1f} s")
+    print(f"{found.nodes:,} nodes, {found.edges:,} edges: the complete table in {took:.1f} s")
     print(
         f"clustering {found.average_clustering:.4f}, modularity {found.modularity:.4f}, path length "
         f"{found.path_length:.4f} ± {found.path_length_error or 0:.1g} from {found.path_sources:,} nodes"
@@ -65,8 +65,8 @@ def planted(nodes: int, edges: int, *, seed: int) -> igraph.Graph:
         drawn = np.sort(ends + size * np.stack([one, two], axis=1), axis=1)
         drawn = drawn[drawn[:, 0] < drawn[:, 1]]
         pairs = np.unique(np.concatenate([pairs, drawn]), axis=0)
-    kept = np.sort(rng.choice(len(pairs), size=edges, replace=False))
-    return igraph.Graph(n=nodes, edges=pairs[kept])
+    chosen = np.sort(rng.choice(len(pairs), size=edges, replace=False))
+    return igraph.Graph(n=nodes, edges=pairs[chosen])
 
 
 def measures(

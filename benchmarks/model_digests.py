@@ -22,23 +22,23 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=1024)
     parser.add_argument("--layers", type=int, default=16)
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
-    given = parser.parse_args()
-    deepest = f"blocks.{given.layers - 1}.hook_resid_post"
+    args = parser.parse_args()
+    deepest = f"blocks.{args.layers - 1}.hook_resid_post"
     with tempfile.TemporaryDirectory() as folder:
-        save(Path(folder), width=given.width, layers=given.layers)
-        whole = open_model(folder, dtype=given.dtype)
-        shallow = open_model(folder, hooks=["hook_embed"], dtype=given.dtype)
-        stored = whole.parameters([deepest])
-        again = open_model(folder, dtype=given.dtype)
-        report("in memory", whole, seconds(lambda: again.parameters([deepest])))
+        save(Path(folder), width=args.width, layers=args.layers)
+        complete = open_model(folder, dtype=args.dtype)
+        shallow = open_model(folder, hooks=["hook_embed"], dtype=args.dtype)
+        stored = complete.parameters([deepest])
+        again = open_model(folder, dtype=args.dtype)
+        report("in memory", complete, seconds(lambda: again.parameters([deepest])))
         report(
             "one block in memory, the others in files",
-            whole,
+            complete,
             seconds(lambda: shallow.differs_from(stored)),
         )
-        with_cache(Path(folder), deepest, dtype=given.dtype)
-        alone = b"\1" * size(whole)
-        report("SHA-256 alone", whole, seconds(lambda: hashlib.sha256(alone)))
+        with_cache(Path(folder), deepest, dtype=args.dtype)
+        alone = b"\1" * size(complete)
+        report("SHA-256 alone", complete, seconds(lambda: hashlib.sha256(alone)))
 
 
 def with_cache(folder: Path, deepest: str, *, dtype: str) -> None:

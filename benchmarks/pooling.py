@@ -1,4 +1,4 @@
-"""The pooled p of matches: is it valid, and what does it find? Octaves alone beside merged octaves.
+"""The pooled p of matches: is it valid, and what does it find? Octaves alone, compared with merged octaves.
 
     python -m benchmarks.pooling                all of it, 200 sets each: about 20 minutes
     python -m benchmarks.pooling --sets 20 power
@@ -245,7 +245,7 @@ def power(number: int) -> None:
 
 
 def main() -> None:
-    """Print the tables asked for."""
+    """Print the requested tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", nargs="*", metavar="validity|discovery|power")
     parser.add_argument("--sets", type=int, default=200)

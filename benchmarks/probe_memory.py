@@ -1,4 +1,4 @@
-"""What probing takes beside the codes, at the width of a large SAE.
+"""What probing takes in addition to the codes, at the width of a large SAE.
 
 Random codes of 16,384 features on Zipf-like tokens are written as an ingest writes them;
 then a block or two of features is probed from vectors of 30,000 token ids. Memory does
@@ -82,20 +82,20 @@ def main() -> None:
         )
         size = sum(path.stat().st_size for path in shards) / 2**30
         before = peak()
-        kept = ProbeData([shards], d_sae=args.d_sae)
-        x = rng.standard_normal((len(kept.ids), args.d_model), dtype=np.float32)
+        data = ProbeData([shards], d_sae=args.d_sae)
+        x = rng.standard_normal((len(data.ids), args.d_model), dtype=np.float32)
         site = SiteDesign(
             "hook_embed",
             Design(x, scale=1.01),
-            kept.type,
-            np.arange(len(kept.ids)),
+            data.type,
+            np.arange(len(data.ids)),
             at_embedding=True,
         )
         del x
         began = time.perf_counter()
         settings = ProbeSettings(features=args.features, controls=1, iterations=3)
         probe_all(
-            kept,
+            data,
             [site],
             sae="random",
             model="m",

@@ -171,9 +171,9 @@ def loop(
         else:
             rows, y = slice(None), made.active[:, [label]].toarray()[:, 0]
             weight = np.where(y, 0.5 / y.mean(), 0.5 / (1 - y.mean()))
-        given = x[rows]
+        sample = x[rows]
         began, cpu_began = time.perf_counter(), time.process_time()
-        model.fit(given, y, sample_weight=weight.astype(np.float32))
+        model.fit(sample, y, sample_weight=weight.astype(np.float32))
         seconds += time.perf_counter() - began
         cpu += time.process_time() - cpu_began
         coefs.append(model.coef_[0])
@@ -298,8 +298,8 @@ def make(shape: Shape) -> Made:
     columns = [active(rng, n, rate=rate[n], ids=ids, embedding=embedding) for n in range(len(rate))]
     ends = np.cumsum([0, *map(len, columns)])
     tokens = np.concatenate(columns)
-    whole = csc_array((np.ones(len(tokens), bool), tokens, ends), (len(ids), shape.labels))
-    by_row = csr_array(whole)
+    complete = csc_array((np.ones(len(tokens), bool), tokens, ends), (len(ids), shape.labels))
+    by_row = csr_array(complete)
     return Made(
         ids[held:],
         csc_array(by_row[held:]),

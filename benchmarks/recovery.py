@@ -1,7 +1,7 @@
 """Recovery of known features by trained SAEs and floors, and how often a match is a shared feature.
 
 Four synthetic models differ in the correlation and the trees of their features. SAEs of several widths, k,
-numbers of tokens and seeds are trained on them, beside floors, and ingested with the true features.
+numbers of tokens and seeds are trained on them, with floors, and ingested with the true features.
 The first table has their scores (`atlas truth`). The second one has the shares of children, of
 sums of parent and child, and of other features that are the direction of a feature. The third
 counts MATCHES edges with q <= .05 between two SAEs, and how many of them join features of the

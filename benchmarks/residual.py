@@ -81,11 +81,11 @@ def random_setting(name: str, tokens: int, device: str) -> tuple[LanguageModel, 
     return random_model(shape, "float32", device=device), text, shape.hook
 
 
-def whole(
-    tokens: int, draws: int, *, device: str, given: tuple[Any, Any, str] = ("tiny-a", TEXT, TARGET)
+def complete_study(
+    tokens: int, draws: int, *, device: str, inputs: tuple[Any, Any, str] = ("tiny-a", TEXT, TARGET)
 ) -> None:
     """Time a study from the text to its part, then maps to all layers, then the page."""
-    model, text, target = given
+    model, text, target = inputs
     watch, used = Stopwatch(), time.process_time()
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "a.atlas"
@@ -99,7 +99,7 @@ def whole(
         )
         watch.end("residual study")
         of_study = dict(watch.seconds)
-        # What the atlas cannot open again by itself is given.
+        # The atlas cannot open these inputs again by itself.
         maps = map_sites(
             path, model=None if isinstance(model, str) else model, device=device, progress=watch
         )
@@ -145,13 +145,15 @@ def _parts(model: LanguageModel, tokens: int, folder: Path) -> None:
     reader = Reader(model, SOURCE, TARGET, ContextSettings(256, prepend_bos=True), 4096)
     rows = reader.stream(corpus, title="", progress=SILENT)
     fitted = fit_all(rows, settings, progress=SILENT)
-    kept = store_activations(reader, corpus, folder / "kept", tokens=tokens, progress=SILENT)
-    drawn, _ = draw_components(fitted, kept, settings)
+    activations = store_activations(
+        reader, corpus, folder / "activations", tokens=tokens, progress=SILENT
+    )
+    drawn, _ = draw_components(fitted, activations, settings)
     arms = all_arms(settings, fitted, drawn)
-    reads = read_inputs(arms, kept, settings)
+    reads = read_inputs(arms, activations, settings)
     with SILENT.stage("") as stage:
         for arm in arms:
-            train(arm, kept, settings, read=reads[arm.label], metadata={}, stage=stage)
+            train(arm, activations, settings, read=reads[arm.label], metadata={}, stage=stage)
 
 
 def memory(tokens: int) -> None:
@@ -182,10 +184,10 @@ def main() -> None:
     args = parser.parse_args()
     if not args.memory:
         if args.shape is None:
-            whole(args.tokens, args.draws, device=args.device)
+            complete_study(args.tokens, args.draws, device=args.device)
         else:
-            given = random_setting(args.shape, args.tokens, args.device)
-            whole(args.tokens, args.draws, device=args.device, given=given)
+            inputs = random_setting(args.shape, args.tokens, args.device)
+            complete_study(args.tokens, args.draws, device=args.device, inputs=inputs)
         return
     for tokens in (37_500, 75_000, 150_000, 300_000):
         process = multiprocessing.get_context("spawn").Process(target=memory, args=(tokens,))

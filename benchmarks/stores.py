@@ -6,7 +6,7 @@
 
 The edges are made up, co-activation with all the properties of the schema; times
 are wall clock. The embedded store is measured on the COPY of the edges, and on
-building the whole file. Neo4j is measured on a whole push of one SAE (constraints,
+building the complete file. Neo4j is measured on a complete push of one SAE (constraints,
 features, edges, swap), the second of two, so that the server is warm. Against it
 stand two naive loads of a sample of the same edges, on the same warm server and with
 an index on the features, scaled to all of them: one MERGE a row, each in a
@@ -211,7 +211,7 @@ def servers(url: str | None) -> Iterator[Any]:
 
 
 def main() -> None:
-    """Measure what is asked for and print it."""
+    """Measure what is requested and print it."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--features", type=int, default=16_384)
     parser.add_argument("--edges", type=int, default=1_000_000, help="for the embedded store")
@@ -241,7 +241,7 @@ def show(found: Mapping[str, Any]) -> None:
         "500,000 edges/s",
     )
     table.add_row("    their properties", f"{embedded['values_per_second']:,.0f} values/s", "")
-    table.add_row("    the whole file", f"{embedded['whole_file_seconds']:.1f} s", "")
+    table.add_row("    the complete file", f"{embedded['whole_file_seconds']:.1f} s", "")
     table.add_row("    on disk", f"{embedded['bytes_per_edge']:.0f} bytes/edge", "")
     if server:
         estimated = f"{server['push_seconds_estimated']:.1f} s estimated"

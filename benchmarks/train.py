@@ -68,12 +68,12 @@ def together(model: LanguageModel, wanted: TrainSettings) -> dict[str, np.ndarra
             took["fill"] += clocks() - began
             return found
 
-        def whole(*args: Any, **named: Any) -> None:
+        def complete(*args: Any, **named: Any) -> None:
             began = clocks()
             train_all(*args, **named)
             took["all"] += clocks() - began
 
-        job.new_trainer, Buffers.fill, run.train_all = watched, filled, whole  # type: ignore[method-assign]
+        job.new_trainer, Buffers.fill, run.train_all = watched, filled, complete  # type: ignore[method-assign]
         try:
             run.train_saes(out, model=model, text=demo_text(), settings=wanted)
         finally:

@@ -103,12 +103,14 @@ def adam(model: LanguageModel, corpus: Corpus, hook: str, *, epochs: int) -> dic
             seed=0,
         )
         counts = text.count()
-        kept = text.scratch(["hook_embed", hook], Path(folder), counts=counts, progress=SILENT)
-        x, y = (np.array(kept.read[h]) for h in ("hook_embed", hook))
+        text_activations = text.scratch(
+            ["hook_embed", hook], Path(folder), counts=counts, progress=SILENT
+        )
+        x, y = (np.array(text_activations.read[h]) for h in ("hook_embed", hook))
     began = clocks()
     streams = [Stream(x.shape[1], {"y": y.shape[1]}) for _ in range(counts.slots)]
     for begin in range(0, len(x), 4096):
-        for slot in np.unique(slots := kept.slot[begin : begin + 4096]):
+        for slot in np.unique(slots := text_activations.slot[begin : begin + 4096]):
             rows = begin + np.flatnonzero(slots == slot)
             streams[slot].add(torch.from_numpy(x[rows]), {"y": torch.from_numpy(y[rows])})
     none = TokenSums(counts.keys, counts.count, slots=counts.slots, widths={})
@@ -121,7 +123,7 @@ def adam(model: LanguageModel, corpus: Corpus, hook: str, *, epochs: int) -> dic
         both=Spectra(lambda f: measured.both("y", f)),
     )
     closed = clocks() - began
-    fold, words = kept.slot // 2, kept.slot % 2 == 0
+    fold, words = text_activations.slot // 2, text_activations.slot % 2 == 0
     held, rows = words & (fold == 0), np.flatnonzero(words & (fold != 0))
     line = maps.held_out[0].line
     goal = r2(y[held], x[held] @ line.weight.numpy() + line.bias.numpy())
