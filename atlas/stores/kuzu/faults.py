@@ -35,6 +35,7 @@ from atlas.stores.kuzu.clauses import (
     variables,
 )
 from atlas.stores.kuzu.list_faults import check_lists
+from atlas.stores.kuzu.trails import check_trails
 
 __all__ = ["check_faults"]
 
@@ -95,6 +96,7 @@ def check_faults(cypher: str, params: Mapping[str, Param] = NO_PARAMS) -> None:
     check_lists(tokens, params)
     _check_undirected(tokens)
     for match in matches(tokens):
+        check_trails(match, tokens)
         _check_maps(match)
         _check_nulls(match, text)
 

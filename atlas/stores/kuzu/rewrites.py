@@ -2,6 +2,7 @@
 
 kuzu 0.11.3 answers these forms wrongly, and the store writes each in a way that is right:
 
+- One ``MATCH`` uses an edge again, as in ``(f)-[:E]-(g)-[:E]-(h)``; see ``trails``.
 - Joins on an equality lose rows if a value is null, as in ``MATCH (f:Feature), (g:Feature) WHERE f.x = g.x``.
 - A node that may be null gives wrong rows in a later pattern with a condition or with a second known node.
 - ``COUNT {…}`` loses the nodes with count 0 if no property of the node is used.
@@ -42,6 +43,7 @@ from atlas.stores.kuzu.clauses import (
     uses_outside,
     variables,
 )
+from atlas.stores.kuzu.trails import compared_edges
 
 __all__ = ["headings", "rewritten"]
 
@@ -72,6 +74,7 @@ def rewritten(cypher: str, params: Mapping[str, Param] = NO_PARAMS) -> str:
             start, end, written = found
             text = f"{text[:start]}{written}{text[end:]}"
     steps: list[Callable[[str, Sequence[Token]], Iterator[Insertion]]] = [
+        compared_edges,
         _known_keys,
         _guarded_counts,
         _compared_conditions,
