@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import neo4j
-from edge_graphs import assert_whole
+from edge_graphs import assert_no_mixture
 from neo4j_server import CannotStart, Own, leftovers
 from store_graphs import assert_shows, put
 
@@ -61,7 +61,7 @@ class Attacked:
 
     def between(self, before: Graph, after: Graph) -> str:
         """Return what is wrong if each SAE must be that of one of two graphs."""
-        return _wrong(lambda: assert_whole(self.store, [before, after]))
+        return _wrong(lambda: assert_no_mixture(self.store, [before, after]))
 
     def finished(self, graph: Graph) -> str:
         """Push a graph; return what is wrong if the server must show it and nothing else."""

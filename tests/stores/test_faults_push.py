@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import neo4j
 import pytest
 from conftest import needed
-from edge_graphs import assert_whole, edge_graph
+from edge_graphs import assert_no_mixture, edge_graph
 from neo4j_server import leftovers
 from small_parts import small_atlas
 from store_graphs import assert_shows, put
@@ -83,7 +83,7 @@ def test_a_lost_connection_shows_one_version_and_the_next_push_completes(empty_n
             between.mend(**{way: int(share * total[id(after)][way])})
             code, output, _ = push(after, url, server)
             assert_lost(code, output)
-            assert_whole(store, [before, after])
+            assert_no_mixture(store, [before, after])
             seen.append(store.contents() == shown(before))
             between.mend()
             assert push(after, url, server)[0] == 0
@@ -131,7 +131,7 @@ def test_a_killed_server_shows_complete_saes_and_the_next_push_completes(
         own_neo4j.start()
     with direct_access(server) as (store, ask):
         assert {"a1", "a2"} <= set(store.contents())
-        assert_whole(store, [OLD, NEW])
+        assert_no_mixture(store, [OLD, NEW])
         assert push(NEW, server.url, server)[0] == 0
         assert_shows(store, NEW)
         assert leftovers(ask) == []

@@ -15,7 +15,7 @@ from typing import Any
 import neo4j
 import pyarrow as pa
 import pytest
-from edge_graphs import assert_edges_belong, assert_whole, edge_graph
+from edge_graphs import assert_edges_belong, assert_no_mixture, edge_graph
 from neo4j_server import Server, free_port, leftovers
 from small_graph import small_graph
 from store_graphs import ATLAS, OTHER, assert_shows, make_graph, put, rows_of
@@ -513,7 +513,7 @@ def test_a_killed_push_is_finished_by_the_next(
     shown = store.contents()
     if moment == "commit":  # the mark of the swap remains; set it to expired
         assert ask("MATCH (l:AtlasLock) SET l.until = timestamp() - 1 RETURN l.name") == [["swap"]]
-    assert_whole(store, [before, after])
+    assert_no_mixture(store, [before, after])
     if moment == "commit":
         assert "b1" in shown  # the first change is not visible
     put(store, after)

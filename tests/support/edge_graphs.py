@@ -66,7 +66,7 @@ def shown_edges(table: pa.Table) -> list[tuple[Any, ...]]:
     return rows
 
 
-def assert_whole(store: Store, graphs: Sequence[Graph]) -> None:
+def assert_no_mixture(store: Store, graphs: Sequence[Graph]) -> None:
     """Each shown SAE equals that of one graph completely; edges to others may be absent."""
     for sae, loaded in store.contents().items():
         (graph,) = [g for g in graphs if g.fingerprints.get(sae) == loaded.fingerprint]
