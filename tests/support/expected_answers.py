@@ -42,6 +42,10 @@ class World:
             {**e, "feature": self.feature[e["source"]], "site": self.site[e["target"]]}
             for e in self.PREDICTED_FROM
         ]
+        self.co_active = defaultdict(list)  # each edge of a feature, with its other feature
+        for e in self.CO_ACTIVATES:
+            self.co_active[e["source"]].append((e["target"], e))
+            self.co_active[e["target"]].append((e["source"], e))
         self.shown = [(self.feature[e["source"]], self.example[e["target"]]) for e in self.SHOWN_BY]
 
     def of(self, sae: str) -> list[Row]:
@@ -358,12 +362,11 @@ def busiest_tokens(w, sae, limit):
 @answers
 def shared_tokens(w, sae_a, sae_b, limit):
     tops = [r for r in w.fires if r["rank"] == 0]
-    rows = [
-        (a, b)
-        for a in tops
-        for b in tops
-        if a["sae"] == sae_a and b["sae"] == sae_b and a["token"] == b["token"] and a is not b
-    ]
+    of_token = defaultdict(list)
+    for b in tops:
+        if b["sae"] == sae_b:
+            of_token[b["token"]].append(b)
+    rows = [(a, b) for a in tops if a["sae"] == sae_a for b in of_token[a["token"]] if a is not b]
     rows.sort(key=lambda r: (-r[0]["share"], -r[1]["share"], r[0]["idx"], r[1]["idx"]))
     return [
         (a["text"], a["feature"], b["feature"], a["share"], b["share"], a["rate"], b["rate"])
@@ -537,10 +540,8 @@ def by_strength(edge, by):
 
 def around(w, feature):
     """Features that co-activate with one: each with the edge."""
-    for e in w.CO_ACTIVATES:
-        for here, there in ((e["source"], e["target"]), (e["target"], e["source"])):
-            if here == feature:
-                yield w.feature[there], e
+    for there, e in w.co_active[feature]:
+        yield w.feature[there], e
 
 
 @answers
@@ -709,9 +710,12 @@ def features_without_counterpart(w, sae, other, max_q, limit):
     if {sae, other} not in [{e["source"], e["target"]} for e in w.COMPARED_WITH]:
         return []
     have, assigned = partners(w, sae, other, max_q), partners(w, sae, other)
+    of_feature = defaultdict(list)
+    for a, _, e, _ in between(w, sae, other):
+        of_feature[a["id"]].append(e)
     rows = []
     for f in live(w, sae):
-        name, found = f["id"], [m[2] for m in between(w, sae, other) if m[0]["id"] == f["id"]]
+        name, found = f["id"], of_feature[f["id"]]
         q = assigned[name][1]["q"] if name in assigned else None
         reason = "by chance"
         if not found:
@@ -1483,11 +1487,14 @@ def effect_by_frequency(w, sae):
 @answers
 def effect_chains(w, sae_a, sae_b, sae_c, limit):
     direct = {(e["source"], e["target"]) for e in w.AFFECTS}
+    of_feature = defaultdict(list)
+    for d, y, c in effect_rows(w):
+        of_feature[d["id"]].append((y, c))
     rows = [
         (a, x, b, y, c)
         for a, x, b in effect_rows(w)
-        for d, y, c in effect_rows(w)
-        if (a["sae"], b["sae"], c["sae"]) == (sae_a, sae_b, sae_c) and b["id"] == d["id"]
+        for y, c in of_feature[b["id"]]
+        if (a["sae"], b["sae"], c["sae"]) == (sae_a, sae_b, sae_c)
     ]
     rows.sort(
         key=lambda r: (
