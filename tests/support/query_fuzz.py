@@ -1,9 +1,8 @@
 """Random graphs and random queries, answered by brute force: the reference for an engine.
 
 A query is a small tree that prints itself as Cypher and evaluates itself over Python
-lists; no engine has a part in the reference. Engines differ in two rules: within one
-MATCH, kuzu walks (an edge may be used twice) and Neo4j takes trails (it may not); and
-the sum or the list of no values is null in kuzu, 0 or empty in Neo4j.
+lists; no engine has a part in the reference. Within one MATCH, no edge is used twice. The
+sum of no values is 0, and their list is empty.
 """
 
 import importlib
@@ -15,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from atlas.stores.kuzu.rewrites import rewritten
 
 __all__ = ["Query", "RandomGraph", "queries", "same_answer"]
 
@@ -89,18 +90,19 @@ class Query:
             lines.append(f"OPTIONAL MATCH {self._pattern(must, hops)}{self._where([hops], [must])}")
         return "\n".join([*lines, *self._end()])
 
-    def answer(self, graph: RandomGraph, *, trails: bool) -> list[tuple[Any, ...]]:
-        """Return the rows by brute force, with the rules of Neo4j (``trails``) or kuzu."""
+    def answer(self, graph: RandomGraph) -> list[tuple[Any, ...]]:
+        """Return the rows by brute force."""
         hops = len(self.directions)
         must = hops - 1 if self.optional else hops
         found = [((i,), ()) for i in range(len(graph.nodes)) if self._node(graph, 0, i)]
         for hop in range(must):
-            found = [f for path in found for f in self._extend(graph, path, hop, trails=trails)]
+            found = [f for path in found for f in self._extend(graph, path, hop)]
         if self.optional:  # a separate MATCH: its edge may be one of the first MATCH
             longer = []
             for path in found:
-                more = list(self._extend(graph, path, must, trails=False))
-                longer += more or [((*path[0], None), (*path[1], None))]
+                nodes, edges = path
+                more = [(n, (*edges, *e)) for n, e in self._extend(graph, (nodes, ()), must)]
+                longer += more or [((*nodes, None), (*edges, None))]
             found = longer
         rows = [
             (
@@ -110,7 +112,7 @@ class Query:
             )
             for nodes, edges in found
         ]
-        return self._finish(rows, empty_is_null=not trails)
+        return self._finish(rows)
 
     def _pattern(self, first: int, last: int) -> str:
         text = f"(a{first}:N)" if first == 0 else f"(a{first})"
@@ -145,7 +147,7 @@ class Query:
             return [f"WITH {row}", f"RETURN y, {value} AS v ORDER BY y"]
         return [f"WITH {row} {order} LIMIT {self.limit}", f"RETURN {value} AS v"]
 
-    def _finish(self, rows: list[tuple[Any, ...]], *, empty_is_null: bool) -> list[tuple[Any, ...]]:
+    def _finish(self, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
         if self.shape == "rows":
             return rows
         if self.shape == "distinct":
@@ -155,15 +157,13 @@ class Query:
             return ordered[: self.limit]
         if self.shape == "grouped":
             ys = sorted({y for _, y, _ in rows})
-            return [(y, self._total([w for _, z, w in rows if z == y], empty_is_null)) for y in ys]
-        return [(self._total([w for _, _, w in ordered[: self.limit]], empty_is_null),)]
+            return [(y, self._total([w for _, z, w in rows if z == y])) for y in ys]
+        return [(self._total([w for _, _, w in ordered[: self.limit]]),)]
 
-    def _total(self, values: list[float | None], empty_is_null: bool) -> Any:
+    def _total(self, values: list[float | None]) -> Any:
         known = [v for v in values if v is not None]
         if self.aggregate == "count":
             return len(known)
-        if not known and empty_is_null:
-            return None
         if self.aggregate == "collect":
             return sorted(known)
         if self.aggregate == "sum":
@@ -178,11 +178,11 @@ class Query:
         test = self.node_filters[at]
         return test is None or COMPARE[test[0]](graph.nodes[node][1], test[1])
 
-    def _extend(self, graph: RandomGraph, path: Any, hop: int, *, trails: bool) -> Iterator[Any]:
+    def _extend(self, graph: RandomGraph, path: Any, hop: int) -> Iterator[Any]:
         nodes, edges = path
         test = self.edge_filters[hop]
         for number, (source, target, count, _) in enumerate(graph.edges):
-            if (trails and number in edges) or (test and not COMPARE[test[0]](count, test[1])):
+            if number in edges or (test and not COMPARE[test[0]](count, test[1])):
                 continue
             for start, end, way in ((source, target, "out"), (target, source, "in")):
                 here = nodes[-1] == start and self.directions[hop] in (way, "any")
@@ -234,7 +234,7 @@ def embedded_answers(
 ) -> list[list[tuple[Any, ...]]]:
     """Return the rows of an embedded engine with kuzu's interface, named by its module.
 
-    Queries go to the engine as they are typed, so the guard of the store has no part in it.
+    The engine runs the queries as the store rewrites them; none is refused.
     """
     module = importlib.import_module(engine)
     database = module.Database(str(file), buffer_pool_size=64 << 20)
@@ -249,7 +249,7 @@ def embedded_answers(
             "MATCH (a:N {id: $a}) MATCH (b:N {id: $b}) CREATE (a)-[:E {cnt: $c, weight: $w}]->(b)",
             ends,
         )
-    found = [[tuple(r) for r in connection.execute(q.cypher).get_all()] for q in drawn]
+    found = [[tuple(r) for r in connection.execute(rewritten(q.cypher)).get_all()] for q in drawn]
     connection.close()
     database.close()
     return found
@@ -259,12 +259,10 @@ def wrong(
     graph: RandomGraph,
     drawn: Sequence[Query],
     found: Sequence[list[tuple[Any, ...]]],
-    *,
-    trails: bool,
 ) -> list[Any]:
     """Return each query that was answered wrongly, with edges, rows and right rows."""
     return [
-        (q.cypher, graph.edges, rows, q.answer(graph, trails=trails))
+        (q.cypher, graph.edges, rows, q.answer(graph))
         for q, rows in zip(drawn, found, strict=True)
-        if not same_answer(q, rows, q.answer(graph, trails=trails))
+        if not same_answer(q, rows, q.answer(graph))
     ]

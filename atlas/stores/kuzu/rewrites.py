@@ -6,6 +6,7 @@ kuzu 0.11.3 answers these forms wrongly, and the store writes each in a way that
 - Joins on an equality lose rows if a value is null, as in ``MATCH (f:Feature), (g:Feature) WHERE f.x = g.x``.
 - A node that may be null gives wrong rows in a later pattern with a condition or with a second known node.
 - ``COUNT {…}`` loses the nodes with count 0 if no property of the node is used.
+- ``sum`` and ``collect`` of no values are null, not 0 and an empty list.
 - ``CASE WHEN x THEN`` is wrong for most rows if ``x`` is a variable, a property or a ``CASE``.
 - A condition ``coalesce(f.a, f.b)`` selects wrong rows next to a second condition.
 - ``x CONTAINS ''`` is false.
@@ -75,6 +76,7 @@ def rewritten(cypher: str, params: Mapping[str, Param] = NO_PARAMS) -> str:
             text = f"{text[:start]}{written}{text[end:]}"
     steps: list[Callable[[str, Sequence[Token]], Iterator[Insertion]]] = [
         compared_edges,
+        _empty_totals,
         _known_keys,
         _guarded_counts,
         _compared_conditions,
@@ -115,6 +117,23 @@ def headings(cypher: str, names: Sequence[str]) -> list[str]:
         else text[item[0].start : item[-1].start + len(item[-1].text)]
         for item, name in zip(items, names, strict=True)
     ]
+
+
+_EMPTY = {"SUM": "0", "COLLECT": "[]"}
+
+
+def _empty_totals(text: str, tokens: Sequence[Token]) -> Iterator[Insertion]:
+    """Write each ``sum(x)`` as ``coalesce(sum(x), 0)`` and each ``collect(x)`` as ``coalesce(collect(x), [])``."""
+    for at, (token, following) in enumerate(pairwise(tokens)):
+        if token.word not in _EMPTY or following.text != "(":
+            continue
+        last = at + 1 + closing(tokens[at + 1 :])
+        around = [
+            t.word or t.text for t in (*tokens[max(at - 2, 0) : at], *tokens[last + 1 : last + 4])
+        ]
+        if last > at and around != ["COALESCE", "(", ",", "0", ")"]:
+            yield token.start, "coalesce("
+            yield tokens[last].start + 1, f", {_EMPTY[token.word]})"
 
 
 def _known_keys(text: str, tokens: Sequence[Token]) -> Iterator[Insertion]:
