@@ -185,25 +185,36 @@ def _path(side: Sequence[Token]) -> list[str]:
     return names if dots and len(side) in (1, 3) and len(names) == len(side[::2]) else []
 
 
-def _labels(tokens: Sequence[Token]) -> Iterator[tuple[str, str]]:
-    """Yield each variable that has one label in a pattern, and the label."""
-    for before, name, colon, label in zip(tokens, tokens[1:], tokens[2:], tokens[3:], strict=False):
+def _keys(tokens: Sequence[Token]) -> dict[str, str]:
+    """Return the key of each node that one pattern defines, with one label."""
+    keys = {node.label: node.key for node in schema.NODES}
+    labels: dict[str, set[str]] = {}
+    for before, name, colon, label, after in zip(
+        tokens, tokens[1:], tokens[2:], tokens[3:], tokens[4:], strict=False
+    ):
         if before.text == "(" and name.name and colon.text == ":" and label.name:
-            yield name.text, label.name
+            is_one = after.text not in ("|", ":", "&")
+            labels.setdefault(name.text, set()).add(label.name if is_one else "")
+    defined = [name for match in matches(tokens) for name in match.own]
+    defined += [name.text for word, name in pairwise(tokens) if word.word == "AS"]
+    return {
+        name: keys[label]
+        for name, (label, *others) in labels.items()
+        if not others and label in keys and defined.count(name) == 1
+    }
 
 
 def _guarded_counts(text: str, tokens: Sequence[Token]) -> Iterator[Insertion]:
     """Use a property of the nodes that a ``COUNT {…}`` begins from, so that the engine reads them."""
-    keys = {node.label: node.key for node in schema.NODES}
-    labels = {name: keys.get(label) for name, label in _labels(tokens)}
+    keys = _keys(tokens)
     for match in matches(tokens):
         if match.kind != "COUNT" or not match.bound:
             continue
         brace = next(at for at, token in enumerate(tokens) if token.start == match.brace)
         end = tokens[brace + closing(tokens[brace:])]
         null = " OR ".join(
-            f"{name}.`{key}` IS NULL" if (key := labels.get(name)) else f"{name} IS NULL"
-            for name in dict.fromkeys(match.bound)
+            f"{name}.`{keys[name]}` IS NULL" if name in keys else f"{name} IS NULL"
+            for name in match.bound
         )
         yield tokens[brace - 1].start, f"CASE WHEN {null} THEN 0 ELSE "
         yield end.start + 1, " END"
