@@ -347,8 +347,11 @@ class Autoencoder:
     def _chunks(
         self, x: torch.Tensor
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor | float]]:
-        """Yield for each chunk its dense codes, its input, and the mean that was subtracted from it."""
-        for part in torch.split(x, self._chunk_rows()):
+        """Yield for each chunk its dense codes, its input, and the mean that was subtracted from it.
+
+        The sizes of chunks differ by at most 1, because a product of few tokens has other last bits.
+        """
+        for part in torch.tensor_split(x, max(1, -(-len(x) // self._chunk_rows()))):
             with self._computing(f"encoding {len(part)} tokens"):
                 vectors, mean = self._input(part)
                 if not torch.isfinite(vectors).all():

@@ -61,6 +61,21 @@ def test_chunks_on_a_cpu_are_small(d_sae: int, rows: int) -> None:
     assert sae._chunk_rows() == rows
 
 
+@pytest.mark.parametrize("tokens", [1025, 1026, 1027])
+def test_no_chunk_has_few_tokens(tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Matrix products of one to three rows have other last bits than those of many rows."""
+    theirs, x, sizes = random_sae("topk"), vectors(tokens), []
+    sae = open_sae(theirs)
+    encode = sae.sae.encode
+    monkeypatch.setattr(sae.sae, "encode", lambda x: (sizes.append(len(x)), encode(x))[1])
+    codes = []
+    for rows in (1024, tokens):
+        monkeypatch.setattr(sae, "_chunk_rows", lambda rows=rows: rows)
+        codes.append(dense(sae.codes(x)))
+    assert sizes == [tokens - tokens // 2, tokens // 2, tokens]
+    np.testing.assert_allclose(*codes, rtol=1e-5)
+
+
 @pytest.mark.parametrize("sparse", [0, 10**9], ids=["sparse", "dense"])
 @pytest.mark.parametrize("chunk", [1, 7, 50, 10_000])
 @pytest.mark.parametrize("kind", KINDS)
