@@ -35,7 +35,7 @@ _TITLES = {
 }
 
 
-@click.command(cls=StudyCommand)
+@click.command(cls=StudyCommand, example="A")
 @click.argument("names", nargs=-1, metavar="[SAE|SAE/INDEX]...")
 @settings_options(LogitSettings)
 @click.option(
