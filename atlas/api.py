@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from atlas import schema
 from atlas.assemble import assemble, assemble_lazily, assemble_table, graph_fingerprint, rows_of
 from atlas.disk.folder import Folder, Sound
-from atlas.errors import BadInput, RequestError, UnknownName
+from atlas.errors import BadInput, QueryFailed, RequestError, UnknownName
 from atlas.named_queries import Question, named
 from atlas.progress import SILENT, Progress
 from atlas.safe_text import shown
@@ -304,6 +304,13 @@ class Atlas:
         QueryFailed
             If the query is wrong, writes, takes too long, or has too many rows.
         """
+        import queries
+
+        if cypher.strip() in queries.names():
+            raise QueryFailed(
+                f"{cypher.strip()!r} is the name of a query; expected Cypher. Run it by "
+                f"`atlas.ask({cypher.strip()!r}, …)`."
+            )
         return self.store.query(cypher, params or {}, limits=limits or Limits(timeout=timeout))
 
     def ask(self, name: str, *, timeout: float = 60, **params: Param) -> "pa.Table":

@@ -40,7 +40,7 @@ def as_igraph(graph: Any) -> "igraph.Graph":
     if g.is_directed():
         raise BadInput(
             "Expected an undirected graph; a directed graph was passed. "
-            "Convert it first, for example with `graph.as_undirected()` in igraph."
+            "Convert it first, with `graph.as_undirected()` in igraph or `graph.to_undirected()` in networkx."
         )
     if not g.is_simple():
         raise BadInput(

@@ -75,6 +75,9 @@ def run_study(
     """
     if isinstance(saes, str):  # which is a sequence of letters
         saes = (saes,)
+    for name in saes or ():
+        if not isinstance(name, str):
+            raise BadInput(f"An SAE is {name!r}; expected its name.")
     with _workplace(study, atlas, progress) as at:
         parts = _run(study, at, saes, replace=replace, reuse=reuse, workers=workers, ray=ray)
         found = _results(study, parts, at)
@@ -266,6 +269,8 @@ def _workplace(
     from atlas.api import Atlas
     from atlas.stores.opening import is_server
 
+    if not isinstance(atlas, str | Path | Atlas):
+        raise BadInput(f"The atlas is {atlas!r}; expected its folder, or an open `Atlas`.")
     with ExitStack() as stack:
         if not isinstance(atlas, Atlas) and study.optional_part and is_server(str(atlas)):
             atlas = stack.enter_context(Atlas.open(str(atlas), progress=progress))

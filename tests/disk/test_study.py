@@ -8,9 +8,10 @@ import pytest
 from counting_study import CountSettings, CountStudy
 from recording_progress import RecordingProgress
 
+from atlas.api import Atlas
 from atlas.disk.folder import Folder
 from atlas.disk.parts import Manifest, write_part
-from atlas.errors import BadInput, Locked, Missing, UnknownName
+from atlas.errors import BadInput, Locked, Missing, QueryFailed, UnknownName
 from atlas.studies.results import Result, Results
 from atlas.studies.runner import run_locked, run_study
 from atlas.studies.study import Found
@@ -184,3 +185,12 @@ def test_a_result_of_other_settings_is_replaced_with_a_message(path):
     assert recorded.messages[0] == (
         "The long counts of a are already stored with other settings (factor 1, now 3); they are replaced."
     )
+
+
+def test_arguments_of_other_types_are_refused(path):
+    with pytest.raises(BadInput, match="An SAE is 3; expected its name"):
+        run_study(CountStudy(), path, [3])
+    with pytest.raises(BadInput, match="The atlas is None; expected its folder"):
+        run_study(CountStudy(), None)
+    with pytest.raises(QueryFailed, match=r"Run it by `atlas.ask\('saes', …\)`"):
+        Atlas.open(path).query("saes")
