@@ -22,6 +22,7 @@ __all__ = [
     "Failed",
     "Room",
     "StudyCommand",
+    "computing_command",
     "find_plotter",
     "find_reader",
     "find_rooms",
@@ -74,6 +75,8 @@ class StudyCommand(click.Command):
         of its module ``plots``, if there is one, plots a result.
     example
         Arguments of the command in messages; if empty, its required arguments, or else its SAEs.
+    also
+        Option with which the command computes parts of another kind, by this kind.
     """
 
     def __init__(
@@ -83,11 +86,13 @@ class StudyCommand(click.Command):
         kind: str = "",
         package: str = "",
         example: str = "",
+        also: Mapping[str, str] | None = None,
         **attributes: Any,
     ) -> None:
         super().__init__(name, **attributes)
         self.kind = kind or str(name)
         self.package = package or str(self.callback.__module__).rpartition(".")[0]
+        self.also = dict(also or {})
         self._example = example
 
     @property
@@ -164,6 +169,16 @@ def study_commands() -> dict[str, StudyCommand]:
         for each in commands
         if isinstance(each, StudyCommand)
     }
+
+
+def computing_command(kind: str) -> str:
+    """Return the command that computes parts of a kind: ``atlas match``; empty if there is none."""
+    for own, command in study_commands().items():
+        if kind == own:
+            return f"atlas {command.name}"
+        if kind in command.also:
+            return f"atlas {command.name} {command.also[kind]}"
+    return ""
 
 
 def find_plotter(kind: str) -> Callable[[Any], Any] | None:

@@ -90,7 +90,7 @@ _ABLATED = (
 )
 
 
-@click.command(cls=StudyCommand)
+@click.command(cls=StudyCommand, also={"concept_ablation": "--ablate"})
 @click.argument("words", metavar="FILE")
 @click.argument("saes", nargs=-1, metavar="[SAE]...")
 @settings_options(ConceptSettings)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from atlas.disk.folder import Folder, Sound
 from atlas.disk.parts import Part
 from atlas.errors import AtlasError, BadInput, Missing, RequestError, UnknownName
-from atlas.plugins import study_commands
+from atlas.plugins import computing_command
 from atlas.progress import Progress
 from atlas.studies.forecast import Cost
 from atlas.studies.results import Result
@@ -454,8 +454,7 @@ def _remedy(kind: str) -> str:
     """Return how a missing part of a kind is computed, as a clause."""
     if kind == "codes":
         return "`atlas ingest --keep-codes --replace` stores them"
-    command = study_commands().get(kind)
-    return f"`atlas {command.name if command else 'ingest --replace'}` computes it"
+    return f"`{computing_command(kind) or 'atlas ingest --replace'}` computes it"
 
 
 def _as_json(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,9 +8,12 @@ import pytest
 from click.testing import CliRunner
 
 from atlas.cli.study_command import Writer, study_command
-from atlas.errors import BadInput, RequestError
+from atlas.disk.folder import Sound
+from atlas.errors import BadInput, Missing, RequestError
+from atlas.plugins import study_commands
 from atlas.studies.results import Result, Results
 from atlas.studies.settings import documented, setting
+from atlas.studies.study import check_inputs
 
 ME = __name__
 CALLS = []
@@ -104,3 +107,24 @@ def test_names_and_all_exclude_each_other(tmp_path):
         assert CALLS == []
     assert invoke(["--all"], tmp_path, every="All.").exit_code == 0
     assert CALLS == [("run", None, 3, False)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "command"),
+    [
+        ("match", "atlas match"),
+        ("graph_statistics", "atlas graph-stats"),
+        ("concept_ablation", "atlas concepts --ablate"),  # no command of its own
+        ("tokens", "atlas ingest --replace"),
+    ],
+)
+def test_a_missing_part_names_the_command_that_computes_it(kind, command):
+    with pytest.raises(Missing) as caught:
+        check_inputs([f"{kind}/one"], Sound({}), what="The study")
+    assert str(caught.value).endswith(f"missing; `{command}` computes it.")
+
+
+def test_options_that_compute_other_kinds_exist():
+    for command in study_commands().values():
+        options = {word for parameter in command.params for word in parameter.opts}
+        assert set(command.also.values()) <= options
