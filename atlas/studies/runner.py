@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from atlas.disk.folder import Folder, Sound
 from atlas.disk.parts import Manifest, Part, unwritten_part, write_part
 from atlas.disk.temp_storage import scratch
-from atlas.errors import Locked, RequestError
+from atlas.errors import BadInput, Locked, RequestError
 from atlas.progress import SILENT, Progress, Stage, report_remark
 from atlas.ray_connection import connected
 from atlas.studies.floors import floor_parts, is_floor, role_shown, stored_floors

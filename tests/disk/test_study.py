@@ -52,9 +52,9 @@ def test_a_result_stored_with_the_same_settings_is_read(path):
     assert recorded.messages == ["The count of a is already stored with the same settings."]
     other = CountStudy(CountSettings(3), fail=True)
     assert run_study(other, path, ["a"], reuse=True)[0]["letters"] == 1
-    with pytest.raises(BadInput, match="as asked"):
+    with pytest.raises(BadInput, match="as requested"):
         run_study(other, path, ["a"])
-    with pytest.raises(BadInput, match="as asked"):
+    with pytest.raises(BadInput, match="as requested"):
         run_study(CountStudy(fail=True), path, ["a"], replace=True)
     assert run_study(CountStudy(CountSettings(3)), path, ["a"])[0]["letters"] == 3
 
@@ -65,7 +65,7 @@ def test_a_changed_input_makes_a_result_stale(path):
     manifest = Manifest(kind="tokens", name="a", saes=("a",), seed=9)
     write_part(folder.part("tokens", "a"), manifest, [("x", pa.table({"n": [1]}))])
     assert "count/a" in folder.sound().stale
-    with pytest.raises(BadInput, match="as asked"):
+    with pytest.raises(BadInput, match="as requested"):
         run_study(CountStudy(fail=True), path, ["a"])
     run_study(CountStudy(), path, ["a"])
     assert "count/a" not in folder.sound().stale
@@ -141,7 +141,7 @@ def test_workers_write_the_same_parts(path, tmp_path):
         {k: p.manifest.hash for k, p in Folder.open(f).sound().parts.items()} for f in (path, copy)
     ]
     assert hashes[0] == hashes[1]
-    with pytest.raises(BadInput, match="as asked"):
+    with pytest.raises(BadInput, match="as requested"):
         run_study(CountStudy(fail=True), copy, replace=True, workers=2)
 
 
