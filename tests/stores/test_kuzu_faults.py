@@ -3,6 +3,7 @@
 import itertools
 import random
 
+import pyarrow as pa
 import pytest
 
 from atlas.errors import QueryFailed
@@ -299,7 +300,6 @@ def test_refused_conditions(query):
         "MATCH (f) WHERE f.s STARTS WITH $p RETURN f",
         "MATCH (f) WHERE f.b WITH f WHERE $p RETURN f",
         "MATCH (f) WHERE f.b AND $p OR f.c RETURN f",
-        "MATCH (f) WHERE any(x IN f.list WHERE x = $p) RETURN f",
         "MATCH (f) WHERE toLower($p) = toLower(f.s) RETURN any(x IN $q WHERE x = $p)",
     ],
 )
@@ -332,22 +332,76 @@ def test_list_predicates_with_another_variable_are_refused(bools):
     assert wrong >= 3
 
 
-def test_list_predicates_with_their_own_variable_are_right(bools):
-    connection, _ = bools
-    ids = [id for (id,) in connection.execute("MATCH (f:N) RETURN f.id").get_all()]
+def test_list_predicates_with_their_own_variable_are_right(lists):
+    connection, known = lists
     for name, holds in {
         "any": lambda n: n > 0,
         "all": lambda n: n == 3,
         "none": lambda n: not n,
         "single": lambda n: n == 1,
     }.items():
-        query = f"MATCH (f:N) WHERE {name}(x IN [coalesce(f.id, 0), 5, 30] WHERE x > 9 AND x % 2 = 0) RETURN f.id"
-        check_faults(query)
-        found = sorted(id for (id,) in connection.execute(query).get_all())
-        counts = {id: sum(x > 9 and x % 2 == 0 for x in [id, 5, 30]) for id in ids}
-        assert found == sorted(id for id, n in counts.items() if holds(n)), query
-    accepted_form = "any(x IN f.list WHERE x IN $p AND coalesce(x, 1) = CASE WHEN x > 0 THEN 1 END)"
-    check_faults(f"MATCH (f:N) WHERE f.b AND {accepted_form} RETURN all(y IN f.l WHERE y = 1)")
+        for values in ([2, 5, 30], [10, 12, 40], [1, 3, 5], [-4, 20, 40]):
+            expected = list(known) if holds(sum(x > 9 and x % 2 == 0 for x in values)) else []
+            for written, params in {str(values): {}, "$p": {"p": values}}.items():
+                predicate = f"{name}(x IN {written} WHERE x > 9 AND x % 2 = 0)"
+                query = f"MATCH (f:N) WITH * WHERE {predicate} RETURN f.id"
+                check_faults(query)
+                found = connection.execute(query, params).get_all()
+                assert sorted(id for (id,) in found) == expected, query
+    accepted_form = "any(x IN ['a'] WHERE x IN $p AND coalesce(x, 1) = CASE WHEN x > 0 THEN 1 END)"
+    check_faults(
+        f"MATCH (f:N) WITH * WHERE f.b AND {accepted_form} RETURN all(y IN $q WHERE y = 1)"
+    )
+
+
+@pytest.fixture(scope="module")
+def lists():
+    """Return a connection to 20,000 nodes with lists, and the list of each."""
+    draw = random.Random(6)
+    texts = ("a", " dog", "dog", "")
+    known = {
+        id: None if draw.random() < 0.1 else draw.choices(texts, k=draw.randrange(12))
+        for id in range(20_000)
+    }
+    connection = engine().Connection(engine().Database(":memory:"))
+    connection.execute("CREATE NODE TABLE N (id INT64, l STRING[], PRIMARY KEY (id))")
+    kind = pa.list_(pa.string())
+    table = pa.table({"id": list(known), "l": pa.array(list(known.values()), kind)})
+    connection.execute("COPY N FROM $rows", {"rows": table})
+    return connection, known
+
+
+@pytest.mark.parametrize(
+    "predicate",
+    [
+        "any(x IN f.l WHERE x = 'dog')",
+        "NOT none(x IN coalesce(f.l, ['b']) WHERE x CONTAINS 'dog')",
+        "size(list_filter(f.l, x -> x = 'dog')) > 0",
+        "single(x IN [1, coalesce(f.id, 0)] WHERE x = 1)",
+    ],
+)
+def test_list_predicates_of_stored_lists_are_refused(predicate):
+    """The typed queries are not run, because most of them end the process."""
+    for query in (f"MATCH (f:N) WHERE {predicate}", f"MATCH (f:N) WITH f, {predicate} AS x"):
+        with pytest.raises(QueryFailed, match="over a list that depends on f"):
+            check_faults(f"{query} RETURN f.id")
+
+
+def test_what_replaces_a_list_predicate_of_a_stored_list_is_right(lists):
+    connection, known = lists
+    right = {id: "dog" in values for id, values in known.items() if values is not None}
+    for condition, wanted in {"'dog' IN f.l": True, "NOT 'dog' IN f.l": False}.items():
+        found = connection.execute(f"MATCH (f:N) WHERE {condition} RETURN f.id").get_all()
+        assert sorted(id for (id,) in found) == [id for id in right if right[id] == wanted]
+    query = "MATCH (f:N) UNWIND f.l AS x WITH DISTINCT f, x WHERE x CONTAINS 'dog' RETURN f.id, x"
+    check_faults(query)
+    found = sorted(map(tuple, connection.execute(query).get_all()))
+    assert found == sorted(
+        (id, x) for id, values in known.items() for x in {*(values or [])} if "dog" in x
+    )
+    typed = "MATCH (f:N) WHERE f.l IS NOT NULL AND size(list_filter(f.l, x -> x = 'dog')) > 0 RETURN f.id"
+    # If this fails, the engine may have been fixed: ``_check_stored_lists`` can be deleted.
+    assert len(connection.execute(typed).get_all()) != sum(right.values())
 
 
 @pytest.fixture(scope="module")

@@ -204,7 +204,7 @@ class Writer:
             f"{self.atom(kind)} IN [{self.atom(kind)}, {self.atom(kind)}]",
             f"{of('bool')} {self.draw('AND', 'OR')} {of('bool')}",
             f"({of('bool')}) {self.draw('=', '<>')} ({of('bool')})",
-            f"any(x IN coalesce({self.atom('texts')}, ['b']) WHERE x = 'ab')",
+            f"'ab' IN coalesce({self.atom('texts')}, ['b'])",
         )
 
     def int_value(self, depth: int) -> str:

@@ -76,6 +76,7 @@ def check_lists(tokens: Sequence[Token], params: Mapping[str, Param]) -> None:
                 f"The embedded store answers this {name} wrongly if {used} in the list is null. Write x IN [a, b] with "
                 "the values themselves, an OR of equalities, or coalesce(…, a value that cannot occur) in the list."
             )
+    _check_stored_lists(tokens)
 
 
 def _check_list_predicates(tokens: Sequence[Token], nullable: set[str]) -> None:
@@ -93,6 +94,33 @@ def _check_list_predicates(tokens: Sequence[Token], nullable: set[str]) -> None:
                 f"The embedded store computes {token.text}(…) wrongly if its condition does not use its own variable "
                 f"{own} alone. Write UNWIND list AS {own} WITH DISTINCT … WHERE … instead."
             )
+
+
+def _check_stored_lists(tokens: Sequence[Token]) -> None:
+    """Refuse a list predicate whose list is no parameter and no list of constants."""
+    for at, token in enumerate(tokens[:-1]):
+        if token.word not in LIST_PREDICATES | _LIST_FUNCTIONS or tokens[at + 1].text != "(":
+            continue
+        call = tokens[at + 2 : at + 1 + closing(tokens[at + 1 :])]
+        is_predicate = token.word in LIST_PREDICATES
+        list_ = _to_condition(call[2:]) if is_predicate else split(call)[0]
+        own = call[0].text if is_predicate and call else "x"
+        if used := [t.text for t in variables(list_)]:
+            raise QueryFailed(
+                f"The embedded store cannot compute {token.text}(…) over a list that depends on {used[0]}: its engine ends "
+                f"or is wrong in large tables. Write 'value' IN list, or UNWIND list AS {own} WITH DISTINCT …, {own} "
+                f"WHERE … instead."
+            )
+
+
+def _to_condition(tokens: Sequence[Token]) -> Sequence[Token]:
+    """Return the tokens before the ``WHERE`` of a list predicate."""
+    depth = 0
+    for at, token in enumerate(tokens):
+        depth += (token.text in OPEN) - (token.text in CLOSE)
+        if not depth and token.word == "WHERE":
+            return tokens[:at]
+    return tokens
 
 
 def _check_elements(name: str, call: Sequence[Token], own: str, nullable: set[str]) -> None:
