@@ -304,6 +304,25 @@ def _check(loaded: LoadedSae) -> None:
             f"({config.normalize_activations}). Fold them into its weights first, as sae-lens does "
             "at the end of training."
         )
+    _check_finite(loaded.sae, subject)
+
+
+def _check_finite(sae: Any, subject: str) -> None:
+    """Check that no parameter has NaN or Inf, also where no code of a text would show it."""
+    import torch
+
+    for name, values in sae.state_dict().items():
+        # A sum needs no memory; one that is finite has finite terms only.
+        if not values.is_floating_point() or torch.isfinite(values.sum()):
+            continue
+        bad = (~torch.isfinite(values)).nonzero()
+        if len(bad):
+            index = ", ".join(map(str, bad[0].tolist()))
+            raise BadInput(
+                f"{subject} is damaged: {name}[{index}] is {values[tuple(bad[0])].item()}, and finite "
+                f"numbers are expected; {len(bad):,} of {values.numel():,} values of {name} are not "
+                "finite. Copy, download or train it again."
+            )
 
 
 @contextmanager

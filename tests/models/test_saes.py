@@ -1,6 +1,7 @@
 """SAEs: codes compared with dense arithmetic, use of the metadata, and refused input."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -185,11 +186,42 @@ def test_nan_from_the_model_is_reported(bad: float) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_nan_in_the_weights_is_reported(kind: str) -> None:
-    theirs = random_sae(kind)
+    opened = open_sae(random_sae(kind))
     with torch.no_grad():
-        theirs.W_enc[3] = float("nan")
+        opened.sae.W_enc[3] = float("nan")
     with pytest.raises(BadActivations, match="its weights are damaged"):
-        open_sae(theirs).codes(vectors())
+        opened.codes(vectors())
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("kind", KINDS)
+def test_sae_with_a_parameter_that_is_not_finite_is_refused(
+    kind: str, bad: float, tmp_path: Path
+) -> None:
+    for name, tensor in random_sae(kind).named_parameters():
+        at = tuple(
+            size - 1 for size in tensor.shape
+        )  # the last value, of a feature that may be dead
+        theirs = random_sae(kind)
+        with torch.no_grad():
+            theirs.get_parameter(name)[at] = bad
+        index = ", ".join(map(str, at))
+        message = (
+            re.escape(f"is damaged: {name}[{index}] is {bad}, ") + f".*; 1 of .* of {name} are"
+        )
+        with pytest.raises(BadInput, match=f"The SAE in memory {message}"):
+            open_sae(theirs)
+        folder = tmp_path / name
+        theirs.save_model(folder)
+        with pytest.raises(BadInput, match=f"The SAE '{name}' {message}"):
+            open_sae(folder)
+
+
+def test_finite_parameters_whose_sum_overflows_are_accepted() -> None:
+    theirs = random_sae("standard")
+    with torch.no_grad():
+        theirs.W_dec[:2, 0] = 3e38
+    assert open_sae(theirs).decoder is not None
 
 
 def test_input_of_another_shape_is_refused() -> None:
