@@ -235,3 +235,12 @@ def test_an_ingest_without_matches_and_probes_does_not_import_them() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert done.stdout == "[]\n"
+
+
+def test_no_file_has_marks_of_a_merge():
+    marks = tuple(sign * 7 for sign in "<>")
+    for folder in ("queries", "atlas", "ingest", "analysis", "docs", "tests", "benchmarks"):
+        for path in (ROOT / folder).rglob("*"):
+            if path.suffix in (".py", ".md", ".cypher", ".html"):
+                lines = path.read_text("utf-8").splitlines()
+                assert not [line for line in lines if line.startswith(marks)], path
