@@ -10,6 +10,7 @@ kuzu 0.11.3 answers these forms wrongly, and the store writes each in a way that
 - ``CASE WHEN x THEN`` is wrong for most rows if ``x`` is a variable, a property or a ``CASE``.
 - A condition ``coalesce(f.a, f.b)`` selects wrong rows next to a second condition.
 - ``x CONTAINS ''`` is false.
+- ``null + 'a'`` is ``'a'``, not null.
 - ``x IN [f.a, f.b]`` compares a null in the list as if it were 0, an empty text or an older value.
 - ``-0.0`` is sorted before negative numbers.
 - ``ORDER BY f.sae, f.idx`` ignores what follows a text in large tables, unless a text follows.
@@ -18,6 +19,7 @@ kuzu 0.11.3 answers these forms wrongly, and the store writes each in a way that
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from itertools import pairwise
 
 from atlas import schema
@@ -31,6 +33,7 @@ from atlas.stores.kuzu.clauses import (
     Match,
     closing,
     is_own_variable,
+    kind_of,
     matches,
     maybe_null,
     opening,
@@ -70,7 +73,7 @@ def rewritten(cypher: str, params: Mapping[str, Param] = NO_PARAMS) -> str:
     'MATCH (f:Feature), (g:Feature) WHERE f.x IS NOT NULL AND g.x IS NOT NULL AND (f.x = g.x) RETURN f.id, g.id'
     """
     text = cypher.replace("\r\n", "\n")
-    for replacement in (_contained_text, _listed_values):
+    for replacement in (_joined_texts, _contained_text, _listed_values):
         while found := replacement(text, list(tokens_of(text)), params):
             start, end, written = found
             text = f"{text[:start]}{written}{text[end:]}"
@@ -302,6 +305,92 @@ def _contained_text(
         left, right = text[start : tokens[at].start].strip(), text[tokens[at + 1].start : end]
         return start, end, f"(contains({left}, {right}) OR {left} STARTS WITH {right})"
     return None
+
+
+_TEXT_FUNCTIONS = _SAME_LENGTH | frozenset(
+    [
+        "TOSTRING",
+        "STRING",
+        "LEFT",
+        "RIGHT",
+        "TRIM",
+        "LTRIM",
+        "RTRIM",
+        "REVERSE",
+        "SUBSTRING",
+        "REPLACE",
+    ]
+)
+_GUARD = ["THEN", "(", "NULL", ")", "ELSE"]
+
+
+def _joined_texts(
+    text: str, tokens: Sequence[Token], params: Mapping[str, Param]
+) -> tuple[int, int, str] | None:
+    """Return where an innermost sum of texts ``x + y`` is, and the sum with a test for null before it.
+
+    Sums of variables and properties alone are also guarded, because their type is unknown.
+    """
+    found = []
+    for at, token in enumerate(tokens[:-1]):
+        if token.text != "+" or not at or tokens[at - 1].text in ("(", "[", ",", "="):
+            continue
+        first = _operand_before(tokens, at - 1)
+        is_later = first and tokens[first - 1].text in ("+", "-", "*", "/", "%", "^")
+        if is_later or [t.word or t.text for t in tokens[max(first - 5, 0) : first]] == _GUARD:
+            continue
+        operands, last = [tokens[first:at]], at - 1
+        while last + 2 < len(tokens) and tokens[last + 1].text == "+":
+            start = last + 2
+            last = _operand_after(tokens, start)
+            operands.append(tokens[start : last + 1])
+        after = tokens[last + 1].text if last + 1 < len(tokens) else ""
+        null = [o for o in operands if _may_be_null_text(o, params)]
+        if null and after not in ("-", "*", "/", "%", "^") and _are_texts(operands, params):
+            found.append((first, last, null))
+    for first, last, null in found:
+        if any(first <= other <= last and other != first for other, _, _ in found):
+            continue
+        tests = " OR ".join(f"{_written(operand, text)} IS NULL" for operand in null)
+        start, end = tokens[first].start, _end(tokens[last])
+        return start, end, f"(CASE WHEN {tests} THEN (NULL) ELSE {text[start:end]} END)"
+    return None
+
+
+@cache
+def _numbers() -> frozenset[str]:
+    """Return the names of properties that are numbers in each table."""
+    kinds = [(p.name, p.type in ("int64", "double")) for t in schema.TABLES for p in t.properties]
+    return frozenset(n for n, is_number in kinds if is_number) - {n for n, is_ in kinds if not is_}
+
+
+def _are_texts(operands: Sequence[Sequence[Token]], params: Mapping[str, Param]) -> bool:
+    """Return whether the values of a sum may be texts or lists."""
+    if any(_path(operand)[1:2] and _path(operand)[1] in _numbers() for operand in operands):
+        return False
+    numbers = {f"${name}" for name, value in params.items() if isinstance(value, int | float)}
+    return all(
+        _path(o) or (o[0].kind == "parameter" and o[0].text not in numbers) for o in operands
+    ) or any(
+        operand[0].text == "["
+        or operand[0].word in _TEXT_FUNCTIONS
+        or any(token.kind == "string" for token in operand)
+        for operand in operands
+    )
+
+
+def _may_be_null_text(operand: Sequence[Token], params: Mapping[str, Param]) -> bool:
+    if operand[0].kind == "parameter" and len(operand) == 1:
+        return params.get(operand[0].text[1:]) is None
+    return operand[0].text != "[" and kind_of(operand) != "known"
+
+
+def _end(token: Token) -> int:
+    return token.start + len(token.text)
+
+
+def _written(tokens: Sequence[Token], text: str) -> str:
+    return text[tokens[0].start : _end(tokens[-1])]
 
 
 def _listed_values(
