@@ -170,6 +170,23 @@ def test_a_count_of_edges_includes_the_nodes_without_any(tables):
     checked(tables, union, [(n,) for n in counts])
 
 
+def test_a_subquery_without_match(tables):
+    counts = [len(tables.targets(node["id"])) for node in tables.nodes]
+    few = {a for a, _ in tables.few}
+    positive = {node["id"] for node in tables.nodes if (node["i"] or 0) > 0}
+    to_positive = {a for a, z in tables.few if z in positive}
+    for query, rows in {
+        "MATCH (a:N) RETURN a.id, COUNT { (a)-[:E]->(:N) }": enumerate(counts),
+        "MATCH (a:N) WHERE NOT EXISTS {(a)-[:F]->()} RETURN a.id": [(i,) for i in range(len(counts)) if i not in few],
+        "MATCH (a:N) WHERE EXISTS { (a)-[:F]->(z:N) WHERE z.i > 0 } RETURN a.id": [(a,) for a in to_positive],
+        "MATCH (a:N) WHERE EXISTS { p = (a)-[:F]->(z:N {i: -1}) } RETURN a.id": [],
+    }.items():  # fmt: skip
+        assert tables.rows(query) == ordered(rows), query
+    # If this fails, the engine has been fixed: ``_matched_subqueries`` can be deleted.
+    with pytest.raises(RuntimeError, match="Parser exception"):
+        tables.connection.execute("MATCH (a:N) WHERE EXISTS { (a)-[:F]->() } RETURN a.id")
+
+
 def test_an_empty_text_is_contained_in_every_text(tables):
     known = [node for node in tables.nodes if node["s"] is not None]
     assert checked(

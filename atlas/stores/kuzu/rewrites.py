@@ -9,6 +9,7 @@ kuzu 0.11.3 answers these forms wrongly, and the store writes each in a way that
 - ``sum`` and ``collect`` of no values are null, not 0 and an empty list.
 - ``CASE WHEN x THEN`` is wrong for most rows if ``x`` is a variable, a property or a ``CASE``.
 - A condition ``coalesce(f.a, f.b)`` selects wrong rows next to a second condition.
+- ``EXISTS { (f)-->(g) }`` without ``MATCH`` is an error.
 - ``x CONTAINS ''`` is false.
 - ``null + 'a'`` is ``'a'``, not null.
 - ``x IN [f.a, f.b]`` compares a null in the list as if it were 0, an empty text or an older value.
@@ -78,6 +79,7 @@ def rewritten(cypher: str, params: Mapping[str, Param] = NO_PARAMS) -> str:
             start, end, written = found
             text = f"{text[:start]}{written}{text[end:]}"
     steps: list[Callable[[str, Sequence[Token]], Iterator[Insertion]]] = [
+        _matched_subqueries,
         compared_edges,
         _empty_totals,
         _known_keys,
@@ -120,6 +122,14 @@ def headings(cypher: str, names: Sequence[str]) -> list[str]:
         else text[item[0].start : item[-1].start + len(item[-1].text)]
         for item, name in zip(items, names, strict=True)
     ]
+
+
+def _matched_subqueries(text: str, tokens: Sequence[Token]) -> Iterator[Insertion]:
+    """Write ``MATCH`` in each ``EXISTS { (a)-->(b) }`` and ``COUNT {…}`` that begins with its pattern."""
+    for token, brace, following in zip(tokens, tokens[1:], tokens[2:], strict=False):
+        is_subquery = token.word in ("EXISTS", "COUNT") and brace.text == "{"
+        if is_subquery and (following.text == "(" or following.word not in CLAUSES):
+            yield brace.start + 1, " MATCH "
 
 
 _EMPTY = {"SUM": "0", "COLLECT": "[]"}

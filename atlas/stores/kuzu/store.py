@@ -271,11 +271,7 @@ class KuzuStore:
             if result.get_num_tuples() > limits.rows:
                 raise QueryFailed(too_many_rows(limits.rows))
             table = _plain(result)
-            return (
-                table
-                if text == cypher
-                else table.rename_columns(headings(cypher, table.column_names))
-            )
+            return table.rename_columns(headings(cypher, table.column_names))
 
     def table(self, name: str, sae: str | None = None) -> "pa.Table":
         """Return one node or edge table, sorted by its keys; see ``Store.table``."""
