@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from analysis.effects.ablation.attribution import attribution_seconds
+from analysis.effects.ablation.attribution import attribution_bytes, attribution_seconds
 from analysis.effects.ablation.rows import Edits, measured
 from analysis.effects.ablation.source import ablation_delta
 from analysis.effects.measure import BATCH, draws_of, measure
@@ -131,7 +131,8 @@ class EffectStudy(Study):
             batch=BATCH,
         )
         pairs = len(source.features) * sum(sae.info.d_sae for sae in targets)
-        return Cost(seconds, bytes=4 * pairs * (5 + arms))
+        batch = attribution_bytes(contexts, targets, batch=BATCH)
+        return Cost(seconds, bytes=4 * pairs * (5 + arms) + batch)
 
     def run(self, task: Task, at: TaskContext) -> Found:
         """Measure one SAE."""

@@ -21,7 +21,7 @@ from random_models import random_ids, random_model
 from scipy.stats import false_discovery_control
 from small_ingest import a_sae
 
-from analysis.effects.ablation.attribution import attribute, encoder_rows
+from analysis.effects.ablation.attribution import attribute, changes_of_active, encoder_rows
 from analysis.effects.ablation.rows import Edits, measured
 from analysis.effects.ablation.sample import Contexts, Occurrences, drawn, nearest_other
 from analysis.effects.ablation.source import Source, source_of
@@ -487,6 +487,18 @@ def test_encoder_rows_are_gradients_of_active_features():
     live = (codes > 0).any(0)
     torch.testing.assert_close(rows[live], sae.sae.W_enc.T.detach()[live])
     assert not rows[~live].any()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
+def test_changes_of_active_features_by_einsum(share):
+    rng = np.random.default_rng(0)
+    moved, encoders = rng.normal(size=(3, 5, 4)), rng.normal(size=(7, 4))
+    gate = rng.random((3, 5, 7)) < share
+    gate[1] = False  # a context without active features
+    tensors = (torch.tensor(part).float() for part in (moved, encoders))
+    found = changes_of_active(next(tensors), torch.tensor(gate), next(tensors))
+    expected = np.einsum("cpd,jd,cpj->cj", moved, encoders, gate)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_pair_measures_by_hand(found):

@@ -22,13 +22,21 @@ from analysis.effects.ablation.sample import Contexts, Occurrences
 from atlas.studies.forecast import timed
 from atlas.studies.steps import NOT_STORED, Steps
 from ingest.precision import ieee_float32
+from ingest.sae.autoencoder import PEAK
 
 if TYPE_CHECKING:
     from atlas.progress import Stage
     from ingest.model.upper_blocks import UpperBlocks
     from ingest.sae.autoencoder import Autoencoder
 
-__all__ = ["Attribution", "attribute", "attribution_seconds", "encoder_rows"]
+__all__ = [
+    "Attribution",
+    "attribute",
+    "attribution_bytes",
+    "attribution_seconds",
+    "changes_of_active",
+    "encoder_rows",
+]
 
 #: Backward passes of each target SAE, or forward passes, that a forecast measures.
 _PASSES = 4
@@ -145,6 +153,20 @@ def attribution_seconds(
     return seconds * -(-len(contexts) // batch)
 
 
+def attribution_bytes(contexts: Contexts, targets: "Sequence[Autoencoder]", *, batch: int) -> int:
+    """Return a forecast of the memory of ``attribute``, without its result.
+
+    It has the dense codes of a batch on the widest target, where each target is active, and the
+    gradients of its features.
+    """
+    tokens = min(batch, len(contexts)) * contexts.ids.shape[1]
+    widths = [sae.info.d_sae for sae in targets]
+    dense = 4 * (PEAK + 1) * tokens * max(widths, default=0)
+    return dense + sum(
+        width * (tokens + 4 * sae.info.d_in) for width, sae in zip(widths, targets, strict=True)
+    )
+
+
 def _seconds_of(passes: "Iterator[Any]", number: int) -> float:
     """Return the seconds of a number of passes, measured on a few of them."""
     next(passes, None)  # the first prepares the others
@@ -252,7 +274,7 @@ class _Graph:
             moved = torch.autograd.grad(gradient, cotangents, change, retain_graph=True)
             at = dict(zip(self._hooks, moved, strict=True))
             values = [
-                ((at[sae.info.hook][rows].float() @ encoders.T) * gate[rows]).sum(1).cpu().numpy()
+                changes_of_active(at[sae.info.hook][rows].float(), gate[rows], encoders)
                 for sae, (gate, encoders) in zip(targets, prepared, strict=True)
             ]
             yield some, values
@@ -293,6 +315,32 @@ class _Graph:
         value = (gradient[self._at[0], self._at[1]] * self._change).sum(1)
         found: Floats32 = value.detach().cpu().numpy()
         return found
+
+
+def changes_of_active(moved: torch.Tensor, gate: torch.Tensor, encoders: torch.Tensor) -> Floats32:
+    """Return the first-order change of each feature, summed over the tokens where it is active.
+
+    Each context is multiplied by its active features alone, so the products stay small for wide SAEs.
+
+    Parameters
+    ----------
+    moved
+        (contexts, positions, d_in). Change of the site that the SAE reads.
+    gate
+        (contexts, positions, d_sae), bool. Where each feature is active.
+    encoders
+        (d_sae, d_in). Gradient of each feature by the site.
+
+    Returns
+    -------
+        (contexts, d_sae); 0 for features that are active nowhere in the context.
+    """
+    found = torch.zeros(gate.shape[0], gate.shape[2], device=moved.device)
+    for row, own, change in zip(found, gate, moved, strict=True):
+        active = own.any(0).nonzero()[:, 0]
+        row[active] = ((change @ encoders[active].T) * own[:, active]).sum(0)
+    changes: Floats32 = found.cpu().numpy()
+    return changes
 
 
 def encoder_rows(sae: "Autoencoder", x: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
