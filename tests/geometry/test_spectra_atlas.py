@@ -185,11 +185,10 @@ def test_saes_without_weights_are_skipped_if_none_was_named(tmp_path):
 
 
 def test_damaged_weights_are_a_message(world, tmp_path):
-    sae = topk(seed=0)
+    opened = open_sae(topk(seed=0), name="one")
+    opened.info.__dict__["weights"] = opened.info.weights
     with torch.no_grad():
-        sae.W_dec[:] = float("nan")
-    opened = open_sae(sae, name="one")
-    opened.info.__dict__["weights"] = open_sae(topk(seed=0), name="one").info.weights
+        opened.sae.W_dec[:] = float("nan")
     with pytest.raises(BadInput, match="NaN or Inf"):
         live_directions(Folder.open(world / "a.atlas").sound(), "one", opened=[opened])
     with pytest.raises(UnknownName):

@@ -194,17 +194,28 @@ def test_an_sae_of_another_width_is_refused_before_any_work(tmp_path, lm, docume
 def test_nan_is_reported_with_sae_and_shard(tmp_path, lm, documents):
     import torch
 
-    broken = topk()
+    broken = named(topk(), "broken")
     with torch.no_grad():
-        broken.W_dec[3] = float("nan")
+        broken.sae.W_dec[3] = float("nan")  # once opened, since a damaged file is refused
     with pytest.raises(BadActivations, match=r"NaN or Inf .*\(SAE broken, shard 0;"):
         run(
             tmp_path / "a.atlas",
             lm,
-            [named(topk(seed=1), "good"), named(broken, "broken")],
+            [named(topk(seed=1), "good"), broken],
             documents,
         )
     assert run(tmp_path / "a.atlas", lm, [named(topk(seed=1), "good")], None).saes == ["good"]
+
+
+def test_a_damaged_sae_is_refused_before_any_work(tmp_path, lm, documents):
+    import torch
+
+    damaged = topk()
+    with torch.no_grad():
+        damaged.W_dec[0, 0] = float("nan")
+    with pytest.raises(BadInput, match=r"W_dec\[0, 0\] is nan"):
+        run(tmp_path / "a.atlas", lm, {"damaged": damaged}, documents)
+    assert not (tmp_path / "a.atlas").exists()
 
 
 def test_another_hook_is_another_sae(tmp_path, lm, documents):
