@@ -128,3 +128,7 @@ def _print_error(
         echo(message.getvalue().rstrip("\n"), err=True)
     else:
         echo(wrap(f"atlas: {sentence}"), err=True)
+
+
+if __name__ == "__main__":
+    main()

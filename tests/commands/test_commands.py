@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 
 import pyarrow.csv
 import pyarrow.parquet as pq
@@ -216,3 +218,16 @@ def test_list_accepts_the_path_as_an_argument(atlas):
     code, _, err = atlas("list", "s.atlas", "--atlas", "other.atlas")
     assert code == 2
     assert "Two atlases are named" in err
+
+
+@pytest.mark.parametrize("module", ["atlas", "atlas.cli.main"])
+def test_modules_run_as_the_command(module):
+    done = subprocess.run(
+        [sys.executable, "-m", module, "saes", "--cached", "--unknown"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "No such option" in done.stderr
+    assert done.stderr.startswith("Usage: atlas saes")
