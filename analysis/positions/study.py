@@ -1,8 +1,8 @@
 """Active features and mean activation by position in the context, compared with shuffled tokens.
 
 Positions are those in the model's context. They are grouped by powers of two: 1, 2 to 3, 4 to
-7, and so on. The null shuffles the tokens of each document among their positions, which
-preserves the topic of each document and removes the effect of position.
+7, and so on. The null of both statistics shuffles the tokens of each document among their
+positions, which preserves the topic of each document and removes the effect of position.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,13 +26,19 @@ from atlas.studies.runner import run_study
 from atlas.studies.study import Found, Study, Task, TaskContext, selected_saes
 from ingest.codes.store import Block, count_rows, read_shard, stored_shards
 
-__all__ = ["PositionStudy", "activation_by_position", "by_position"]
+__all__ = ["PositionStudy", "activation_by_position", "by_position", "constant_l0", "verdict_of"]
 
 #: Blocks of codes that are read for the forecast, and most tokens of its sample.
 _BLOCKS, _ENOUGH = 4, 300_000
 
 #: Bytes for each token: four columns, and the arrays of one random order.
-_BYTES = 96
+_BYTES = 112
+
+#: Sums of the same numbers in another order differ by less than this share of them.
+_ROUNDING = 1e-9
+
+#: Ends of the names of the columns that compare a statistic with its null.
+_OF_NULL = ("null_low", "null_high", "p")
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -43,9 +49,9 @@ class PositionStudy(Study):
     """Compare activations between positions, for one SAE at a time."""
 
     kind: ClassVar[str] = "positions"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     tables: ClassVar[Mapping[str, str]] = {
-        "positions": "active features and activation by position",
+        "positions": "active features and activation by position, with nulls",
     }
 
     settings: PositionSettings
@@ -98,21 +104,18 @@ class PositionStudy(Study):
         return Found([("positions", pa.Table.from_pylist(rows))])
 
     def result(self, part: Part) -> Result:
-        """Return the first and the last positions, and the smallest p."""
+        """Return both statistics of the first and the last positions, and all rows in ``listed``."""
         rows = part.table("positions").to_pylist()
         summary: dict[str, Any] = {"sae": part.manifest.saes[0], "positions": len(rows)}
-        if rows:
-            summary |= {"l0_first": rows[0]["l0"], "l0_last": rows[-1]["l0"]}
-            summary |= {
-                "activation_first": rows[0]["activation"],
-                "activation_last": rows[-1]["activation"],
-            }
-            summary["p_first"] = rows[0]["p"]
+        for where, row in (("first", rows[0]), ("last", rows[-1])) if rows else ():
+            for name in ("l0", "activation"):
+                summary |= {f"{name}_{where}": row[name], f"{name}_p_{where}": row[f"{name}_p"]}
+        summary["listed"] = rows
         return Result(
             self.kind,
             part.manifest.name,
             summary,
-            verdict=_verdict(summary["sae"], rows),
+            verdict=verdict_of(summary["sae"], rows),
             tables=(part.manifest.tables, part.table),
         )
 
@@ -142,7 +145,8 @@ def activation_by_position(
 
     Returns
     -------
-    A result for each SAE; its table ``positions`` has a row for each group of positions.
+    A result for each SAE; ``listed`` and its table ``positions`` have a row for each group
+    of positions.
 
     Examples
     --------
@@ -181,40 +185,63 @@ def by_position(
     -------
     list of dict
         ``first`` and ``last`` position of the group, its ``tokens``, ``l0`` (active features
-        per token), ``activation`` (mean over active features), ``null_low`` and ``null_high``
-        (2.5% and 97.5% quantiles of l0 under the null) and ``p`` (two-sided, for l0).
+        per token) and ``activation`` (mean over active features; None without any). For both,
+        ``_null_low`` and ``_null_high`` (2.5% and 97.5% quantiles under the null) and ``_p``
+        (two-sided: share of shuffles, the observed order included, at least as far from the mean
+        of the null).
+
+    Examples
+    --------
+    >>> position, document = np.array([1, 2, 1, 2]), np.array([0, 0, 1, 1])
+    >>> l0, total = np.array([2, 2, 2, 2]), np.array([8.0, 2.0, 8.0, 2.0])
+    >>> rows = by_position(position, document, l0=l0, total=total, draws=99, seed=0)
+    >>> [(row["l0"], row["l0_p"], row["activation"]) for row in rows]
+    [(2.0, 1.0, 4.0), (2.0, 1.0, 1.0)]
     """
     if not len(position):
         return []
     _, group = np.frexp(position.astype(np.float64))
     groups, group = np.unique(group, return_inverse=True)
     tokens = np.bincount(group)
-    active, sums = (np.bincount(group, weights=x) for x in (l0, total))
-    observed = active / tokens
+
+    def statistics(group: Ints, l0: Ints, total: Floats) -> tuple[Floats, Floats]:
+        active, sums = (np.bincount(group, weights=x) for x in (l0, total))
+        none = np.full(len(groups), np.nan)
+        return active / tokens, np.divide(sums, active, out=none, where=active > 0)
+
     rng = np.random.default_rng(seed)
-    by_document = np.argsort(document, kind="stable")
-    null = np.empty((draws, len(groups)))
+    by_document = group[np.argsort(document, kind="stable")]
+    null = np.empty((2, draws, len(groups)))
     for draw in range(draws):
         mixed = rng.permutation(len(document))
         order = mixed[np.argsort(document[mixed], kind="stable")]
-        null[draw] = np.bincount(group[by_document], weights=l0[order]) / tokens
-    centre = null.mean(axis=0)
-    further = np.abs(null - centre) >= np.abs(observed - centre) - 1e-12
-    low, high = quantile_interval(null)
-    p = exceedance_p(further.sum(axis=0), draws)
-    return [
+        null[:, draw] = statistics(by_document, l0[order], total[order])
+    rows: list[dict[str, Any]] = [
         {
             "first": int(position[group == i].min()),
             "last": int(position[group == i].max()),
             "tokens": int(tokens[i]),
-            "l0": float(observed[i]),
-            "activation": float(sums[i] / active[i]) if active[i] else None,
-            "null_low": float(low[i]),
-            "null_high": float(high[i]),
-            "p": float(p[i]),
         }
         for i in range(len(groups))
     ]
+    observed = statistics(group, l0, total)
+    for name, seen, drawn in zip(("l0", "activation"), observed, null, strict=True):
+        for i, row in enumerate(rows):
+            row |= _compared(name, float(seen[i]), drawn[:, i])
+    return rows
+
+
+def _compared(name: str, seen: float, drawn: Floats) -> dict[str, float | None]:
+    """Return a statistic, the 95% range of its null, and its p; None where it is not defined."""
+    drawn = drawn[np.isfinite(drawn)]
+    if not np.isfinite(seen) or not len(drawn):
+        known = seen if np.isfinite(seen) else None
+        return {name: known, **dict.fromkeys((f"{name}_{n}" for n in _OF_NULL), None)}
+    centre = drawn.mean()
+    further = np.abs(drawn - centre) >= abs(seen - centre) - _ROUNDING * abs(seen)
+    low, high = (float(limit) for limit in quantile_interval(drawn))
+    p = exceedance_p(int(further.sum()), len(drawn))
+    return {name: seen, **dict(zip((f"{name}_{n}" for n in _OF_NULL), (low, high, p), strict=True))}
 
 
 def _read(shards: Sequence[Path]) -> tuple[Ints, Ints, Ints, Floats]:
@@ -239,16 +266,44 @@ def _columns(read: Iterable[Block]) -> tuple[Ints, Ints, Ints, Floats]:
     return position, document, l0, total
 
 
-def _verdict(sae: str, rows: Sequence[dict[str, Any]]) -> list[str]:
+def constant_l0(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether L0 is the same for every group and shuffle, as that of a TopK SAE is."""
+    return len({row[n] for row in rows for n in ("l0", "l0_null_low", "l0_null_high")}) == 1
+
+
+def verdict_of(sae: str, rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Compare the first position with shuffled tokens, by L0 unless it is constant, and by activation."""
     if not rows:
         return [f"{sae}: the stored codes have no tokens."]
-    first = rows[0]
-    where = "inside" if first["null_low"] <= first["l0"] <= first["null_high"] else "outside"
-    last = first["last"]
-    positions = (
-        f"position {last}" if first["first"] == last else f"positions {first['first']} to {last}"
-    )
-    return [
-        f"{sae}: {first['l0']:.1f} active features per token at {positions}, {where} the 95% range of shuffled tokens ({first['null_low']:.1f} to "
-        f"{first['null_high']:.1f}, p = {first['p']:.3g})."
-    ]
+    row = rows[0]
+    at = f"position {row['last']}"
+    if row["first"] != row["last"]:
+        at = f"positions {row['first']} to {row['last']}"
+    l0 = f"{row['l0']:.1f} active features per token"
+    if constant_l0(rows):
+        found = [
+            f"L0 is {row['l0']:.1f} at every position and in every shuffle, so it has no test."
+        ]
+    else:
+        found = [f"At {at}, there are {l0}, {_where(row, 'l0')}."]
+    if row["activation"] is None:
+        found.append(f"No feature is active at {at}.")
+    else:
+        found.append(
+            f"At {at}, the mean activation of active features is {row['activation']:.3g}, "
+            f"{_where(row, 'activation')}."
+        )
+    if constant_l0(rows):
+        found.reverse()
+    return [f"{sae}: {found[0][0].lower()}{found[0][1:]}", *found[1:]]
+
+
+def _where(row: Mapping[str, Any], name: str) -> str:
+    """Compare a statistic with the 95% range of its null."""
+    low, high, p = (row[f"{name}_{n}"] for n in _OF_NULL)
+    if low is None:
+        return "without a null, since no shuffle has an active feature there"
+    # Sums in another order differ by rounding.
+    near = _ROUNDING * abs(row[name])
+    where = "above" if row[name] > high + near else "below" if row[name] < low - near else "inside"
+    return f"{where} the 95% range of shuffled tokens ({low:.3g} to {high:.3g}, p = {p:.3g})"

@@ -73,7 +73,7 @@ def test_a_study_of_one_sae_has_the_results_of_its_floors(path):
     shown = (
         CliRunner().invoke(command(), ["positions", "one", "--draws", "3", "-a", str(path)]).stdout
     )
-    assert "floor_of" in shown
+    assert "floor (floor of one): L0" in shown
     assert "untrained" in shown
 
 
