@@ -100,7 +100,7 @@ def _print(card: "FeatureCard", limit: int) -> None:
         first, last = card.histogram[0], card.histogram[-1]
         most = max(row["count"] for row in card.histogram)
         bars = "".join(_BLOCKS[(len(_BLOCKS) - 1) * row["count"] // most] for row in card.histogram)
-        echo(f"\nActivations from {first['lower']:.3g} to {last['upper']:.3g}:  {bars}")
+        echo(f"\nActivations, in bins from {first['lower']:.3g} to {last['upper']:.3g}:  {bars}")
     shown = {"top": limit}
     if card.examples:
         echo("\nExamples, with the sampled token in brackets, and its activation:")

@@ -233,6 +233,11 @@ def test_the_command_prints_the_numbers_next_to_their_ranks(opened, run):
     alive = [r["max_activation"] for r in opened.features("a").to_pylist() if not r["dead"]]
     rank = round(100 * sum(value < row["max_activation"] for value in alive) / len(alive))
     assert f"max activation {row['max_activation']:.3g} (above {rank}%)" in out
+    stored = opened.table("histogram", sae="a").to_pylist()
+    bins = [one for one in stored if one["idx"] == row["idx"]]
+    edges = min(one["lower"] for one in bins), max(one["upper"] for one in bins)
+    assert edges[0] <= row["max_activation"] < edges[1]
+    assert f"\nActivations, in bins from {edges[0]:.3g} to {edges[1]:.3g}: " in out
 
 
 @pytest.mark.parametrize(
