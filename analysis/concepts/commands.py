@@ -47,15 +47,15 @@ _BRIEF = ("reconstruction", "error", "subset")
 _RANK = (
     "rank",
     "sae",
-    "role",
-    "concepts",
-    "shared",
     "area",
-    "retained",
-    "k90",
+    "random",
     "difference",
-    "low",
-    "high",
+    "95% interval",
+    "role",
+    "shared",
+    "concepts",
+    "R",
+    "k90",
 )
 _ROLES = (
     "role",
@@ -159,7 +159,7 @@ def concepts(
       atlas concepts gender tiny-a-l0-s0 --ablate
     """
     from analysis.concepts.study import study_concepts
-    from analysis.concepts.worth.rank import rank_saes
+    from analysis.concepts.worth.rank import rank_saes, rank_sentences
     from analysis.concepts.worth.roles import compare_roles
 
     if outs or page:
@@ -192,7 +192,9 @@ def concepts(
         ablated = ablate_concepts(
             folder, words, saes or None, settings=ablation, how=settings, **how
         )
+    ranked = rank_saes(results) if rank else []
     found: dict[str, Any] = {
+        "rank_verdict": rank_sentences(ranked) if rank else [],
         "results": [
             {
                 **one.summary,
@@ -203,7 +205,7 @@ def concepts(
             }
             for one in results
         ],
-        "rank": rank_saes(results) if rank else [],
+        "rank": ranked,
         "roles": compare_roles(results) if rank else [],
         "ablated": [
             {**one.summary, **{name: one.table(name).to_pylist() for name in one.tables}}
@@ -251,6 +253,8 @@ def _command(
 
 
 def _show(found: Mapping[str, Any]) -> None:
+    if found["rank"]:
+        _show_rank(found)
     print_verdict(found["verdict"])
     brief = len(found["results"]) > 1 or any(len(one["concepts"]) > 1 for one in found["results"])
     for one in found["results"]:
@@ -268,13 +272,6 @@ def _show(found: Mapping[str, Any]) -> None:
         )
     if brief:
         echo(f"With --json, or for one SAE and concept, also the arms {', '.join(_BRIEF)}.")
-    if found["rank"]:
-        print_table(found["rank"], columns=_RANK, title="SAEs by area under R over log k")
-        print_table(
-            found["roles"],
-            columns=_ROLES,
-            title="Roles: auc is the probability that the area of a trained SAE exceeds that of a floor",
-        )
     for one in found["ablated"]:
         print_table(
             [_ablated(row) for row in one["summary"]],
@@ -283,6 +280,37 @@ def _show(found: Mapping[str, Any]) -> None:
         )
     for path in found["written"]:
         echo(path)
+
+
+def _show_rank(found: Mapping[str, Any]) -> None:
+    """Print the ranking and the roles, with what they show."""
+    print_verdict(found["rank_verdict"])
+    echo()
+    print_table(
+        [_ranked(row) for row in found["rank"]],
+        columns=_RANK,
+        title="SAEs by mean area under R over log k",
+    )
+    print_table(
+        found["roles"],
+        columns=_ROLES,
+        title="Roles: auc is the probability that the area of a trained SAE exceeds that of a floor",
+    )
+    echo()
+
+
+def _ranked(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of the ranking whose first columns fit in a narrow terminal."""
+    low, high = row.get("low"), row.get("high")
+    difference = row.get("difference")
+    return {
+        **{name: row[name] for name in ("rank", "sae", "role", "shared", "concepts", "k90")},
+        "area": _rounded(row["area"]),
+        "random": _rounded(row["random_area"]),
+        "difference": None if difference is None else f"{difference:.2f}",
+        "95% interval": None if low is None or high is None else f"{low:.2f} to {high:.2f}",
+        "R": _rounded(row["retained"]),
+    }
 
 
 def _ablated(row: Mapping[str, Any]) -> dict[str, Any]:

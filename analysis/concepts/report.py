@@ -9,6 +9,7 @@ from analysis import report_page
 from analysis.concepts.causal.plots import draw as draw_ablation
 from analysis.concepts.plots import draw, draw_front
 from analysis.concepts.settings import RawArm
+from analysis.concepts.worth.rank import rank_sentences
 from analysis.plot_style import Chart
 from analysis.statistics.intervals import Mean
 from atlas.errors import BadInput
@@ -74,6 +75,7 @@ _RANK = {
     "role": "role",
     "shared": "concepts compared",
     "area": "area",
+    "random_area": "area of random directions",
     "retained": "R",
     "k90": "k90",
     "difference_mean": "difference from the first",
@@ -185,6 +187,7 @@ def _worth(
     if len(results) > 1:
         yield from _figure(lambda: draw_front(results), "front", "R of all features against k90.")
     if rank:
+        yield report_page.notes(rank_sentences(rank))
         yield _table(
             [
                 {**row, "difference_mean": _mean(row, "difference", low="low", high="high")}

@@ -24,7 +24,7 @@ from analysis.concepts.worth.localisation import (
     loss_rises,
     retained,
 )
-from analysis.concepts.worth.rank import rank_saes
+from analysis.concepts.worth.rank import rank_saes, rank_sentences
 from atlas.errors import BadInput
 from atlas.studies.results import Result, Results
 
@@ -325,6 +325,56 @@ def test_saes_are_ranked_with_the_interval_of_each_difference():
     assert last["low"] < last["difference"] < last["high"] < 0  # paired, so the interval is short
     assert last["high"] - last["low"] < 0.02
     assert rank_saes([]) == []
+
+
+def test_the_ranking_states_which_differences_are_certain():
+    def row(sae, area, low=None, high=None, random=0.1):
+        return {"sae": sae, "area": area, "difference": area - 0.5, "random_area": random} | {
+            "low": low,
+            "high": high,
+        }
+
+    first = row("a", 0.5)
+    assert rank_sentences([first, row("b", 0.4, -0.3, 0.1)]) == [
+        "The order of a and b is not certain (difference -0.10, 95% interval -0.30 to 0.10)."
+    ]
+    assert rank_sentences([first, row("b", 0.4, -0.2, -0.05)]) == [
+        "a has a larger mean area than b (difference -0.10, 95% interval -0.20 to -0.05)."
+    ]
+    (three,) = rank_sentences([first, row("b", 0.4, -0.3, 0.1), row("c", 0.2, -0.4, -0.2)])
+    assert "intervals of 1 of the 2 differences from it exclude 0; the order of the" in three
+    (certain,) = rank_sentences([first, row("b", 0.3, -0.3, -0.1), row("c", 0.2, -0.4, -0.2)])
+    assert certain.endswith("2 of the 2 differences from it exclude 0.")
+    (alone,) = rank_sentences([row("a", 0.13, random=0.84)])
+    assert alone.endswith("a larger mean area than the features of a (0.84, 0.13).")
+    assert rank_sentences([first]) == []
+    assert rank_sentences([first, row("b", 0.4)]) == ["The order of a and b has no interval."]
+    assert rank_sentences([{**first, "area": None}]) == [
+        "No SAE has a defined area, so there is no order."
+    ]
+
+
+def test_the_ranking_has_the_area_of_random_directions_on_the_compared_concepts():
+    import pyarrow as pa
+
+    from analysis.concepts import tables
+
+    plain = result("s", np.full(10, 0.7), more=[("g/x", np.full(10, 0.7), np.full(10, 0.9))])
+    features = plain.table("arms").to_pylist()
+    (row,) = rank_saes([plain])
+    assert row["random_area"] is None
+    random = [
+        {**one, "arm": "random", "area": area}
+        for one, area in zip(features, (0.2, 0.6), strict=True)
+    ]
+    made = {
+        "arms": pa.Table.from_pylist([*features, *random], schema=tables.ARMS),
+        "splits": plain.table("splits"),
+    }
+    both = Result("concepts", "g+s", plain.summary, tables=(made, made.__getitem__))
+    other = result("t", np.full(10, 0.6))  # has only the first concept
+    assert rank_saes([both])[0]["random_area"] == pytest.approx(0.4)
+    assert {row["sae"]: row["random_area"] for row in rank_saes([both, other])}["s"] == 0.2
 
 
 def test_the_rank_compares_the_concepts_that_are_defined_in_all_saes():

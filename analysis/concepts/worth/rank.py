@@ -1,6 +1,6 @@
 """Order SAEs by the area under R over log k, with the interval of each difference."""
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from analysis.concepts.probing.splits import resampled_interval
 from atlas.studies.results import Result
 
-__all__ = ["rank_saes"]
+__all__ = ["rank_saes", "rank_sentences"]
 
 Row = dict[str, Any]
 
@@ -27,9 +27,10 @@ def rank_saes(results: Sequence[Result], *, of: str = "area") -> list[Row]:
     -------
     A row for each SAE, best first. ``shared`` is the number of concepts that are compared: those
     whose ``of`` is defined in each SAE that has one at all. ``area``, ``retained`` and ``k90`` are
-    means over them; k90 is null if a concept has none. ``difference`` is that of ``of`` from the
-    first SAE, with the 95% interval ``low`` to ``high``. It is paired by split and concept, of
-    AUROC above .5 in units of that of each SAE's own layer. SAEs without a shared concept are last.
+    means over them; k90 is null if a concept has none. ``random_area`` is the mean area of
+    random directions that are active as often, null if a concept has none. ``difference`` is that of ``of`` from the first SAE, with the 95% interval ``low`` to
+    ``high``. It is paired by split and concept, of AUROC above .5 in units of that of each SAE's own
+    layer. SAEs without a shared concept are last.
     """
     defined = {one.name: _defined(one, of) for one in results}
     some = [concepts for concepts in defined.values() if concepts]
@@ -50,6 +51,70 @@ def rank_saes(results: Sequence[Result], *, of: str = "area") -> list[Row]:
     return found
 
 
+def rank_sentences(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what a ranking by area shows: the certain differences, and the control.
+
+    Parameters
+    ----------
+    rows
+        Rows of ``rank_saes``.
+
+    Examples
+    --------
+    >>> first = {"sae": "a", "area": 0.5, "random_area": 0.4}
+    >>> second = {"sae": "b", "area": 0.4, "random_area": 0.6, "difference": -0.1}
+    >>> for sentence in rank_sentences([first, second | {"low": -0.3, "high": 0.1}]):
+    ...     print(sentence)
+    The order of a and b is not certain (difference -0.10, 95% interval -0.30 to 0.10).
+    Random directions that are active as often have a larger mean area than the features of b (0.60, 0.40).
+    """
+    known = [row for row in rows if row["area"] is not None]
+    if not known:
+        return ["No SAE has a defined area, so there is no order."]
+    first, *others = known
+    return [*_order(first, others), *_random(known)]
+
+
+def _order(first: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield which SAEs have a smaller area than the first one; intervals are not adjusted for their number."""
+    if len(others) == 1:
+        (other,) = others
+        if other["low"] is None:
+            yield f"The order of {first['sae']} and {other['sae']} has no interval."
+            return
+        interval = (
+            f"(difference {other['difference']:.2f}, 95% interval {other['low']:.2f} to "
+            f"{other['high']:.2f})"
+        )
+        if other["high"] < 0:
+            yield f"{first['sae']} has a larger mean area than {other['sae']} {interval}."
+        else:
+            yield f"The order of {first['sae']} and {other['sae']} is not certain {interval}."
+    elif others:
+        lower = [row for row in others if row["high"] is not None and row["high"] < 0]
+        yield (
+            f"{first['sae']} has the largest mean area. The 95% intervals of {len(lower):,} of the "
+            f"{len(others):,} differences from it exclude 0"
+            + ("." if len(lower) == len(others) else "; the order of the others is not certain.")
+        )
+
+
+def _random(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    larger = [
+        row for row in rows if row["random_area"] is not None and row["random_area"] > row["area"]
+    ]
+    if not larger:
+        return
+    start = (
+        "Random directions that are active as often have a larger mean area than the features of"
+    )
+    if len(larger) == 1:
+        (row,) = larger
+        yield f"{start} {row['sae']} ({row['random_area']:.2f}, {row['area']:.2f})."
+    else:
+        yield f"{start} {len(larger):,} of {len(rows):,} SAEs."
+
+
 def _features(one: Result) -> list[Row]:
     return [row for row in one.table("arms").to_pylist() if row["arm"] == "features"]
 
@@ -61,14 +126,21 @@ def _defined(one: Result, of: str) -> set[str]:
 
 def _row(one: Result, shared: Set[str]) -> Row:
     every = _features(one)
+    random = {
+        row["concept"]: row["area"]
+        for row in one.table("arms").to_pylist()
+        if row["arm"] == "random"
+    }
     own = [row for row in every if row["concept"] in shared]
     k90 = [row["k90"] for row in own]
+    areas = [random.get(row["concept"]) for row in own]
     return {
         "sae": one["sae"],
         "role": one.summary.get("role"),
         "concepts": len(every),
         "shared": len(own),
         "area": _mean([row["area"] for row in own]),
+        "random_area": None if None in areas else _mean(areas),
         "retained": _mean([row["retained"] for row in own]),
         "k90": None if None in k90 or not k90 else float(np.mean(k90)),
     }
