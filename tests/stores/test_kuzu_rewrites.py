@@ -391,6 +391,13 @@ def test_headings_are_those_of_the_typed_query():
         "n",
         "a.i IN [a.id]",
     ]
+    query = "MATCH (a:N)-[e]->() RETURN DISTINCT a.id, count(e), 1+2, size( collect(a.s) )"
+    assert headings(query, ["a.id", "COUNT(e._ID)", "+(1,2)", "SIZE(…)"]) == [
+        "a.id",
+        "count(e)",
+        "1+2",
+        "size( collect(a.s) )",
+    ]
     assert headings("MATCH (a) RETURN *, 1", ["a", "b", "1"]) == ["a", "b", "1"]
 
 

@@ -301,6 +301,18 @@ def test_threads_query_at_the_same_time(path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_headings_are_the_typed_text(path: Path) -> None:
+    store = KuzuStore.open(path, graph=make_graph)
+    for start, params in {
+        "MATCH (f:Feature)": {},
+        "MATCH (f:Feature) WHERE f.id CONTAINS $t": {"t": ""},
+    }.items():
+        found = store.query(f"{start} RETURN count(f), 1+2, max( f.id ) AS m", params)
+        assert found.column_names == ["count(f)", "1+2", "m"]
+        assert found["count(f)"].to_pylist() == [21]
+    store.close()
+
+
 def test_names_of_many_saes_are_stored(path: Path) -> None:
     graph = make_graph({f"a{i}": 'it\'s \\ "v" é\n' for i in range(200)}, features=1)
     store = KuzuStore.open(path, graph=lambda: graph)

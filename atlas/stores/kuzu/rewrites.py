@@ -118,7 +118,9 @@ def headings(cypher: str, names: Sequence[str]) -> list[str]:
         return list(names)
     return [
         name
-        if len(item) in (1, 3) or "AS" in (t.word for t in item[-2:])
+        if len(item) == 1
+        or (item[1].text == "." and len(item) == 3)
+        or "AS" in (t.word for t in item[-2:])
         else text[item[0].start : item[-1].start + len(item[-1].text)]
         for item, name in zip(items, names, strict=True)
     ]
