@@ -725,6 +725,18 @@ def test_accepted_lists(query):
             "MATCH (a) WHERE any(x IN [null, 1] WHERE x = 0) RETURN a.i",
             "a value of null in the list",
         ),
+        (
+            "MATCH (f) OPTIONAL MATCH (f)-->(p) WHERE p.x > f.frequency OR p.x = 1 RETURN p.id",
+            "if f.frequency is null.* coalesce\\(f.frequency, 0\\) AS x, then write x instead",
+        ),
+        (
+            "MATCH (f) OPTIONAL MATCH (f)-->(p) WHERE f.dead OR p.x = 1 RETURN p.id",
+            "coalesce\\(f.dead, false\\)",
+        ),
+        (
+            "MATCH (f) WITH f, f.x AS k OPTIONAL MATCH (f)-->(p) WHERE k OR p.x = 1 RETURN p.id",
+            "coalesce\\(k, false\\)",
+        ),
         ("MATCH (a) MATCH (a)-->(:N {i: a.i}) RETURN a.id", "Give the node or edge a name"),
         (
             "MATCH (a) OPTIONAL MATCH (a)-->(z) WHERE a IS NOT NULL RETURN z.id",

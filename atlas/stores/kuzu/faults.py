@@ -15,6 +15,7 @@ query avoids are in ``rewrites``.
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
+from atlas import schema
 from atlas.errors import QueryFailed
 from atlas.stores import Param
 from atlas.stores.cypher import Token, tokens_of
@@ -198,15 +199,15 @@ def _check_nulls(match: Match, text: str) -> None:
                     f"{token.text}, or write the condition in a WHERE before it."
                 )
         if name := _open_to_null(term, match.before):
-            written = _written(term, text)
+            written, value = _written(term, text), _constant(name)
             raise QueryFailed(
                 f"The embedded store finds no match for {written} in {clause} if {name} is null. Compute what may be "
-                f"null before it, such as WITH *, coalesce({name} …, false) AS x, then write … WHERE x."
+                f"null before it, such as WITH *, coalesce({name}, {value}) AS x, then write x instead of {name}."
             )
 
 
 def _open_to_null(term: Sequence[Token], before: Scope) -> str:
-    """Return a variable from outside whose nulls may make a term true; empty if there is none."""
+    """Return what from outside may make a term true if it is null, as typed; empty if there is nothing."""
     for name, bracket, group in groups(term):
         if bracket == "{" or name in ("EXISTS", "COUNT"):
             continue
@@ -218,14 +219,28 @@ def _open_to_null(term: Sequence[Token], before: Scope) -> str:
             or not {"OR", "AND", "CASE"}.isdisjoint(words)
             or ("IS" in words and not is_test)
         )
-        inside = [
-            t
-            for t in variables(_without_subqueries(group))
-            if before.get(t.text, "known") != "known"
-        ]
+        used = _without_subqueries(group)
+        inside = [t for t in variables(used) if before.get(t.text, "known") != "known"]
         if is_open and inside:
-            return inside[0].text
+            return _with_property(inside[0], used)
     return ""
+
+
+def _with_property(variable: Token, expression: Sequence[Token]) -> str:
+    """Return ``name.property`` for a variable with a property, otherwise its name."""
+    at = next(i for i, token in enumerate(expression) if token.start == variable.start)
+    following = [t.text for t in expression[at + 1 : at + 3]]
+    return variable.text + "".join(following if following[:1] == ["."] else [])
+
+
+def _constant(name: str) -> str:
+    """Return a constant of the type of a property; ``false`` if its type is unknown."""
+    *_, property_ = name.split(".")
+    types = {p.type for table in schema.TABLES for p in table.properties if p.name == property_}
+    return next((c for c, of in _CONSTANTS.items() if types & of), "false")
+
+
+_CONSTANTS = {"false": {"bool"}, "0": {"int64", "double"}, "''": {"string"}}
 
 
 def _outermost(group: Sequence[Token]) -> Iterator[Token]:

@@ -354,7 +354,7 @@ def _joined_texts(
         operands, last = [tokens[first:at]], at - 1
         while last + 2 < len(tokens) and tokens[last + 1].text == "+":
             start = last + 2
-            last = _operand_after(tokens, start)
+            last = operand_after(tokens, start)
             operands.append(tokens[start : last + 1])
         after = tokens[last + 1].text if last + 1 < len(tokens) else ""
         null = [o for o in operands if _may_be_null_text(o, params)]
