@@ -235,7 +235,7 @@ def _with_property(variable: Token, expression: Sequence[Token]) -> str:
 
 def _constant(name: str) -> str:
     """Return a constant of the type of a property; ``false`` if its type is unknown."""
-    *_, property_ = name.split(".")
+    _, _, property_ = name.partition(".")
     types = {p.type for table in schema.TABLES for p in table.properties if p.name == property_}
     return next((c for c, of in _CONSTANTS.items() if types & of), "false")
 
