@@ -13,6 +13,7 @@ kuzu 0.11.3 answers these forms wrongly, and the store writes each in a way that
 - ``x CONTAINS ''`` is false.
 - ``null + 'a'`` is ``'a'``, not null.
 - ``x IN [f.a, f.b]`` compares a null in the list as if it were 0, an empty text or an older value.
+- ``RETURN f.sae AS s, count(*) AS n ORDER BY count(*)`` is an error.
 - ``-0.0`` is sorted before negative numbers.
 - ``ORDER BY f.sae, f.idx`` ignores what follows a text in large tables, unless a text follows.
 
@@ -74,7 +75,7 @@ def rewritten(cypher: str, params: Mapping[str, Param] = NO_PARAMS) -> str:
     'MATCH (f:Feature), (g:Feature) WHERE f.x IS NOT NULL AND g.x IS NOT NULL AND (f.x = g.x) RETURN f.id, g.id'
     """
     text = cypher.replace("\r\n", "\n")
-    for replacement in (_joined_texts, _contained_text, _listed_values):
+    for replacement in (_named_order, _joined_texts, _contained_text, _listed_values):
         while found := replacement(text, list(tokens_of(text)), params):
             start, end, written = found
             text = f"{text[:start]}{written}{text[end:]}"
@@ -319,6 +320,26 @@ def _contained_text(
     return None
 
 
+_DIRECTIONS = frozenset(["ASC", "DESC", "ASCENDING", "DESCENDING"])
+
+
+def _named_order(
+    text: str, tokens: Sequence[Token], params: Mapping[str, Param]
+) -> tuple[int, int, str] | None:
+    """Return where a value of ``ORDER BY`` repeats an expression with ``AS``, and the name of the expression."""
+    for projection, order in zip(projections(tokens), orders(tokens), strict=True):
+        names = {
+            tuple(t.text for t in item[:-2]): item[-1].text
+            for item in projection[: len(projection) - len(order)]
+            if len(item) > 3 and item[-2].word == "AS"
+        }
+        for value in order:
+            repeated = value[:-1] if value and value[-1].word in _DIRECTIONS else value
+            if name := names.get(tuple(t.text for t in repeated)):
+                return repeated[0].start, _end(repeated[-1]), name
+    return None
+
+
 _TEXT_FUNCTIONS = _SAME_LENGTH | frozenset(
     [
         "TOSTRING",
@@ -473,7 +494,7 @@ def _positive_zeros(text: str, tokens: Sequence[Token]) -> Iterator[Insertion]:
     for projection in projections(tokens):
         for item in projection:
             value = item[:-2] if len(item) > 2 and item[-2].word == "AS" else item
-            if value and value[-1].word in ("ASC", "DESC", "ASCENDING", "DESCENDING"):
+            if value and value[-1].word in _DIRECTIONS:
                 value = value[:-1]
             if value and _may_be_negative_zero(value):
                 yield value[0].start, "(("
