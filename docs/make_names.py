@@ -29,10 +29,13 @@ def public(path: Path) -> Iterator[str]:
 
 def names() -> dict[str, str]:
     """Return the module of each public name of a study, in the order of modules."""
-    found = {}
-    for path in (ROOT / "analysis").rglob("*.py"):
+    found: dict[str, str] = {}
+    for path in sorted((ROOT / "analysis").rglob("*.py")):
         module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        found |= dict.fromkeys(public(path), module)
+        for name in public(path):
+            if name in found:
+                sys.exit(f"{found[name]} and {module} both define {name}; rename one of them.")
+            found[name] = module
     return dict(sorted(found.items(), key=lambda item: (item[1], item[0])))
 
 

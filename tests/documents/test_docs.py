@@ -1,5 +1,6 @@
 """Pages agree with the code: generated pages are current, and commands, queries and links exist."""
 
+import importlib
 import json
 import re
 import subprocess
@@ -99,3 +100,24 @@ def test_generated_pages_are_current(page):
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def doc_script(name, monkeypatch):
+    """Return a script of docs/ as a module."""
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    return importlib.import_module(name)
+
+
+def test_a_name_of_two_studies_is_refused_with_both_modules(tmp_path, monkeypatch):
+    script = doc_script("make_names", monkeypatch)
+    monkeypatch.setattr(script, "ROOT", tmp_path)
+    (tmp_path / "analysis").mkdir()
+    for module in ("one", "two"):
+        text = f"def measure_{module}():\n    run_study()\n"
+        (tmp_path / "analysis" / f"{module}.py").write_text(text)
+    assert script.names() == {"measure_one": "analysis.one", "measure_two": "analysis.two"}
+    (tmp_path / "analysis" / "three.py").write_text("def measure_one():\n    run_study()\n")
+    with pytest.raises(
+        SystemExit, match=r"analysis\.one and analysis\.three both define measure_one"
+    ):
+        script.names()
