@@ -5,10 +5,11 @@ class of the study.
 """
 
 import ast
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from marked_block import write_block
 
 from atlas.schema import TABLES, Edge, owners
 
@@ -51,20 +52,11 @@ def row(path: Path, of: dict[str, Any]) -> str:
     return f"| `{kind}`{names} | {tables} | `{path.relative_to(ROOT)}` |"
 
 
-def page(text: str) -> str:
-    """Return the page with the current rows between its marks."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
+def table() -> str:
+    """Return the table of all studies."""
     rows = [row(path, of) for path, of in studies()]
-    table = "\n".join(["| kind | tables | written by |", "|---|---|---|", *rows])
-    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+    return "\n".join(["| kind | tables | written by |", "|---|---|---|", *rows])
 
 
 if __name__ == "__main__":
-    now = PAGE.read_text("utf-8")
-    made = page(now)
-    if "--check" in sys.argv[1:]:
-        if made != now:
-            sys.exit("docs/format.md has other rows than the studies; run `make docs`.")
-    else:
-        PAGE.write_text(made, "utf-8")
+    write_block(PAGE, table(), begin=BEGIN, end=END)

@@ -11,6 +11,8 @@ import re
 import sys
 from pathlib import Path
 
+from marked_block import write_block
+
 from atlas.plugins import Room, find_rooms
 
 DOCS = Path(__file__).resolve().parent
@@ -57,8 +59,8 @@ def guides() -> dict[str, list[tuple[str, str, str, Path]]]:
     return sections
 
 
-def page(text: str) -> str:
-    """Return the page with the current guides."""
+def block() -> str:
+    """Return the tables and the navigation of all guides."""
     tables, trees = [], []
     for section, listed in guides().items():
         rows = [f"| {q} | `{words}` | [{title}]({path.name}) |" for q, words, title, path in listed]
@@ -68,15 +70,8 @@ def page(text: str) -> str:
         trees.append(
             "\n".join(["```{toctree}", ":hidden:", f":caption: {section}", "", *names, "```"])
         )
-    before = text.partition(BEGIN)[0]
-    return before + BEGIN + "\n\n" + "\n\n".join([*tables, *trees]) + "\n"
+    return "\n" + "\n\n".join([*tables, *trees])
 
 
 if __name__ == "__main__":
-    now = PAGE.read_text("utf-8")
-    made = page(now)
-    if "--check" in sys.argv[1:]:
-        if made != now:
-            sys.exit("docs/guides.md has other rows than the guides; run `make docs`.")
-    else:
-        PAGE.write_text(made, "utf-8")
+    write_block(PAGE, block(), begin=BEGIN)

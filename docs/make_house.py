@@ -1,8 +1,9 @@
 """Write the diagram of the house into CONTRIBUTING.md from the code; with --check, only compare."""
 
 import ast
-import sys
 from pathlib import Path
+
+from marked_block import write_block
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "CONTRIBUTING.md"
@@ -47,18 +48,5 @@ def house() -> str:
     return "\n".join([*lines, "```"])
 
 
-def page(text: str) -> str:
-    """Return the page with the current diagram between its marks."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{house()}\n{END}{after}"
-
-
 if __name__ == "__main__":
-    now = PAGE.read_text("utf-8")
-    made = page(now)
-    if "--check" in sys.argv[1:]:
-        if made != now:
-            sys.exit("CONTRIBUTING.md shows another house than the code; run `make docs`.")
-    else:
-        PAGE.write_text(made, "utf-8")
+    write_block(PAGE, house(), begin=BEGIN, end=END)

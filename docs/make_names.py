@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from marked_block import write_block
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "analysis" / "__init__.py"
 BEGIN, END = "# Studies: made by `make docs`.", "# End of studies."
@@ -54,18 +56,5 @@ def block() -> str:
     return "\n".join([*lines, "}"])
 
 
-def page(text: str) -> str:
-    """Return the module with the current names between its marks."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{block()}\n{END}{after}"
-
-
 if __name__ == "__main__":
-    now = PAGE.read_text("utf-8")
-    made = page(now)
-    if "--check" in sys.argv[1:]:
-        if made != now:
-            sys.exit("analysis/__init__.py lists other names than the studies; run `make docs`.")
-    else:
-        PAGE.write_text(made, "utf-8")
+    write_block(PAGE, block(), begin=BEGIN, end=END)

@@ -121,3 +121,22 @@ def test_a_name_of_two_studies_is_refused_with_both_modules(tmp_path, monkeypatc
         SystemExit, match=r"analysis\.one and analysis\.three both define measure_one"
     ):
         script.names()
+
+
+def test_a_block_is_written_between_its_marks(tmp_path, monkeypatch):
+    script = doc_script("marked_block", monkeypatch)
+    monkeypatch.setattr(script, "ROOT", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["make_page.py"])
+    page = tmp_path / "page.md"
+    page.write_text("A\n[\nold\n]\nB\n")
+    script.write_block(page, "new", begin="[", end="]")
+    assert page.read_text() == "A\n[\nnew\n]\nB\n"
+    script.write_block(page, "rest", begin="[")
+    assert page.read_text() == "A\n[\nrest\n"
+    with pytest.raises(SystemExit, match=r"page\.md has no line '\]'"):
+        script.write_block(page, "new", begin="[", end="]")
+    monkeypatch.setattr(sys, "argv", ["make_page.py", "--check"])
+    script.write_block(page, "rest", begin="[")
+    with pytest.raises(SystemExit, match=r"page\.md differs from the code"):
+        script.write_block(page, "other", begin="[")
+    assert page.read_text() == "A\n[\nrest\n"
