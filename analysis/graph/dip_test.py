@@ -8,11 +8,11 @@ modes.
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.statistics.arrays import finite_vector
 from analysis.statistics.permutation import exceedance_p
 from atlas.errors import BadInput
 from ingest.compilation import compiled
@@ -42,18 +42,6 @@ class DipTest:
     n: int
 
 
-def _numbers(values: Any) -> NDArray[np.float64]:
-    try:
-        found = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        found = np.empty((0, 0))
-    if found.ndim != 1:
-        raise BadInput(
-            f"The dip test needs numbers of shape (values,); a {type(values).__name__} of other content was passed."
-        )
-    return found
-
-
 def dip(values: NDArray[np.float64]) -> float:
     """Return the dip of a sample.
 
@@ -68,11 +56,11 @@ def dip(values: NDArray[np.float64]) -> float:
     BadInput
         If there is no value, two values are equal, or a value is not finite.
     """
-    x = np.sort(_numbers(values))
-    if not len(x) or not np.isfinite(x).all() or (len(x) > 1 and np.diff(x).min() == 0.0):
+    x = np.sort(finite_vector(values, "The sample of a dip test"))
+    if not len(x) or (len(x) > 1 and np.diff(x).min() == 0.0):
         raise BadInput(
-            "The dip test needs one or more finite numbers, all different; the input has repeated, "
-            "infinite or no values. Spread repeated values first."
+            "The dip test needs one or more finite numbers, all different; the input has repeated "
+            "or no values. Spread repeated values first."
         )
     return float(_dip(x))
 
