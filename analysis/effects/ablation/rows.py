@@ -347,9 +347,7 @@ def _losses_here(edited: _Edited, clean: _Clean) -> NDArray[np.float64]:
     counts = (clean.contexts.read[own, following] & (following > position)).to(device)
     ids = clean.contexts.ids[own, following].to(device)[:, None]
     log_p, values = clean.log_p[own.to(device), position.to(device)], edited.logits[:, 0]
-    p, total = log_p.exp(), values.logsumexp(-1)
-    rise = (log_p.gather(1, ids) - values.gather(1, ids))[:, 0] + total
-    divergence = (p * log_p).sum(-1) - (values * p).sum(-1) + total * p.sum(-1)
+    rise, divergence = _rise_and_divergence(log_p, values, ids)
     here = clean.contexts.read[own, position].to(device)
     columns = torch.zeros(len(own), len(LOSSES), dtype=torch.float64)
     columns[:, 0], columns[:, 2] = (rise * counts).cpu(), (divergence * here).cpu()
@@ -357,14 +355,27 @@ def _losses_here(edited: _Edited, clean: _Clean) -> NDArray[np.float64]:
     return found
 
 
+def _rise_and_divergence(
+    log_p: torch.Tensor, logits: torch.Tensor, ids: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the rise of the loss of the tokens ``ids``, and the KL of p from the edited predictions.
+
+    KL is Σ p log p + logsumexp(logits) Σ p - Σ p logits. In float32, Σ p is not exactly 1, and a
+    product of matrices sums too inexactly. The last dimension is the vocabulary, or 1 for ``ids``;
+    the others of ``log_p`` and ``ids`` are equal, and are expanded to those of ``logits``.
+    """
+    p, total = log_p.exp(), logits.logsumexp(-1)
+    cross = total * p.sum(-1) - (logits * p).sum(-1)
+    log_q = logits.gather(-1, ids.expand(*logits.shape[:-1], 1))[..., 0] - total
+    return log_p.gather(-1, ids)[..., 0] - log_q, (p * log_p).sum(-1) + cross
+
+
 def _losses(
     logits: torch.Tensor, clean: _Clean, own: torch.Tensor, *, at: torch.Tensor, start: int
 ) -> NDArray[np.float64]:
     """Return the changes of the loss and the divergence at the token and at later ones.
 
-    KL is Σ p log p - Σ p logits + logsumexp(logits) Σ p, context by context, so that no array of the
-    size of all logits is written. In float32, Σ p is not exactly 1, and a product of matrices sums
-    too inexactly.
+    Contexts are compared one by one, so that no array of the size of all logits is written.
     """
     device = logits.device
     ids, read = (part[:, start:].to(device) for part in (clean.contexts.ids, clean.contexts.read))
@@ -373,15 +384,11 @@ def _losses(
     for context in sorted(set(own.tolist())):
         rows = (own == context).nonzero()[:, 0].to(device)
         log_p = clean.log_p[context, start:]
-        p = log_p.exp()
         values = logits[rows].transpose(0, 1)  # (positions, rows, vocabulary)
-        total = values.logsumexp(-1)
-        cross = total * p.sum(-1)[:, None] - (values * p[:, None]).sum(-1)
-        divergence[rows] = ((p * log_p).sum(-1)[:, None] + cross).T * read[context]
-        following = ids[context, 1:, None, None].expand(-1, len(rows), 1)
-        log_q = values[:-1].gather(2, following)[..., 0] - total[:-1]
-        before = log_p[:-1].gather(1, ids[context, 1:, None])
-        rise[rows, :-1] = ((before - log_q).T * read[context, 1:]).to(rise.dtype)
+        following = ids[context].roll(-1)[:, None, None]  # that of the last position is not used
+        risen, moved = _rise_and_divergence(log_p[:, None], values, following)
+        divergence[rows] = moved.T * read[context]
+        rise[rows, :-1] = (risen[:-1].T * read[context, 1:]).to(rise.dtype)
     there = torch.arange(len(at), device=device), at.to(device)
     columns = []
     for change in (rise, divergence):
