@@ -1,8 +1,8 @@
 """The command `atlas compare-graphs`, which compares co-activation graphs of SAEs."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,14 +13,48 @@ from atlas.cli.output import (
     echo,
     emit,
     make_progress,
+    on_terminal,
     print_table,
     print_verdict,
+    requested,
     shared_options,
     which_atlas,
+    wrap,
 )
 from atlas.plugins import StudyCommand
 
+if TYPE_CHECKING:
+    from analysis.graph_comparison.comparison import Comparison, Row
+
 __all__ = ["compare"]
+
+# Columns of the table; a narrow terminal omits the last ones.
+_COLUMNS = (
+    "measure",
+    "value",
+    "same SAE",
+    "null",
+    "p",
+    "swapped",
+    "p swapped",
+    "over",
+    "n",
+    "kind",
+    "limits",
+    "kind of limits",
+    "same SAE limits",
+    "null limits",
+)
+_LEGEND = (
+    "\nsame SAE: the value between the halves of one SAE, with limits of the same kind.",
+    "null: for distances, the bipartite null and its range; for edges and communities, matches permuted "
+    "within frequency and degree, with the 95% range of draws.",
+    "swapped: B's edges swapped, degrees unchanged.",
+    "over: 'all', both graphs from all tokens; 'halves', A's graph from half of the documents and "
+    "B's from the other.",
+    "limits: '± standard error' and 'range of halvings' are not confidence intervals. Small distances "
+    "are biased upward, and the range of halvings does not generalize to other text.",
+)
 
 
 @click.command("compare-graphs", cls=StudyCommand, kind="graph_comparison")
@@ -85,68 +119,65 @@ def compare(
 
         picture = draw_comparisons(comparisons)
         result["written"] = [str(save(picture, out)) for out in outs]
-    emit(result, as_json=as_json, show=lambda: _show(result))
+    emit(result, as_json=as_json, show=lambda: _show(comparisons, result["written"]))
 
 
-def _show(result: Mapping[str, Any]) -> None:
-    comparisons = result["comparisons"]
-    print_verdict([one["conclusion"] for one in comparisons])
+def _show(comparisons: Sequence["Comparison"], written: Sequence[str]) -> None:
+    from analysis.graph_comparison.report import verdict_rows
+
+    print_verdict([one.conclusion for one in comparisons])
     echo()
-    print_table(
-        [
-            _line(row)
-            for one in comparisons
-            for row in one["rows"]
-            if _is_shown(row, halves=one["half_tokens"] > 0)
-        ]
-    )
-    echo(
-        "\nover: 'all', both graphs from all tokens; 'halves', A's graph from half of the documents and "
-        "B's from the other.\nlimits: '± standard error' and 'range of halvings' are not confidence "
-        "intervals. Small distances\nare biased upward, and the range of halvings does not generalize to other text.\n"
-        "same SAE: the value between the halves of one SAE, with limits of the same kind.\nnull: for "
-        "distances, the bipartite null and its range; for edges and communities, matches permuted within\n"
-        "frequency and degree, with the 95% range of draws.\nswapped: B's edges swapped, degrees "
-        "unchanged."
-    )
+    shown = [row for one in comparisons for row in _printed(one)]
+    every = len(shown)
+    if on_terminal() and not requested("full"):
+        shown = [row for one in comparisons for row in verdict_rows(one.rows)] or shown
+    print_table(list(map(_line, shown)), columns=_columns(len(comparisons)))
+    if every > len(shown):
+        echo(f"Only the rows of the verdict; --full prints all {every}.", err=True)
+    for line in _LEGEND:
+        echo(wrap(line))
     for one in comparisons:
-        for note in one["notes"]:
-            echo(f"  {note}")
-    for path in result["written"]:
+        for note in one.notes:
+            echo(wrap(note, indent="  "))
+    for path in written:
         echo(path)
 
 
-def _is_shown(row: Mapping[str, Any], halves: bool) -> bool:
-    """Return whether a row is printed; --json has all rows.
+def _printed(one: "Comparison") -> list["Row"]:
+    """Return the rows that are printed with --full; --json has all rows.
 
     Distances over halves have more controls than those over all tokens. Shares of edges by r
     are nearly the same for both.
     """
-    wanted = {"distance": "halves" if halves else "all", "conserved by r": "all"}
-    return bool(row["text"] == wanted.get(row["kind"], row["text"]))
+    wanted = {"distance": "halves" if one.half_tokens > 0 else "all", "conserved by r": "all"}
+    return [row for row in one.rows if row.text == wanted.get(row.kind, row.text)]
 
 
-def _line(row: Mapping[str, Any]) -> dict[str, Any]:
+def _columns(pairs: int) -> list[str]:
+    """Return the columns of the table; the verdict names the SAEs of one pair."""
+    return list(_COLUMNS if pairs == 1 else ("A", "B", *_COLUMNS))
+
+
+def _line(row: "Row") -> dict[str, Any]:
     return {
-        "A": row["a"],
-        "B": row["b"],
-        "": row["kind"],
-        "measure": row["measure"] + (f" ({row['unit']})" if row["unit"] else ""),
-        "over": row["text"],
-        "n": row["n"],
-        "value": row["value"] if row["value"] is not None else row["note"],
-        "limits": _range(row, ""),
-        "kind of limits": row["limits"],
-        "same SAE": row["itself_mean"],
-        "same SAE limits": _range(row, "itself_"),
-        "null": row["null_mean"],
-        "null limits": _range(row, "null_"),
-        "p": row["p"],
-        "swapped": row["rewired_mean"],
-        "p swapped": row["rewired_p"],
+        "A": row.a,
+        "B": row.b,
+        "kind": row.kind,
+        "measure": row.measure + (f" ({row.unit})" if row.unit else ""),
+        "over": row.text,
+        "n": row.n,
+        "value": row.value if row.value is not None else row.note,
+        "limits": _range(row.low, row.high),
+        "kind of limits": row.limits,
+        "same SAE": row.itself_mean,
+        "same SAE limits": _range(row.itself_low, row.itself_high),
+        "null": row.null_mean,
+        "null limits": _range(row.null_low, row.null_high),
+        "p": row.p,
+        "swapped": row.rewired_mean,
+        "p swapped": row.rewired_p,
     }
 
 
-def _range(row: Mapping[str, Any], prefix: str) -> str | None:
-    low, high = row[f"{prefix}low"], row[f"{prefix}high"]
+def _range(low: float | None, high: float | None) -> str | None:
     return None if low is None or high is None else f"{low:.3g} – {high:.3g}"

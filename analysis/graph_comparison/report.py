@@ -25,9 +25,25 @@ from atlas.errors import BadInput, Missing
 from atlas.progress import SILENT, Progress
 from atlas.studies.study import check_saes
 
-__all__ = ["check_names", "check_some_matched", "compare_pairs", "conclude", "unmatched"]
+__all__ = [
+    "check_names",
+    "check_some_matched",
+    "compare_pairs",
+    "conclude",
+    "unmatched",
+    "verdict_rows",
+]
 
 Pair = tuple[str, str]
+
+# Kinds and measures of the rows that the verdict uses.
+_IN_VERDICT = (
+    ("distance", "degree: Kolmogorov-Smirnov"),
+    ("distance", "clustering: Kolmogorov-Smirnov"),
+    ("conserved", "share of A's edges"),
+    ("conserved", "share of B's edges"),
+    ("communities", "adjusted mutual information"),
+)
 
 _LEVEL = 0.05
 _FEWEST = 3  # fewest halvings for a comparison of ranges
@@ -229,23 +245,31 @@ def conclude(a: str, b: str, rows: Sequence[Row], *, draws: int) -> str:
     draws
         Number of draws of each null; p = 0.05 needs at least 19.
     """
+    degree, clustering, of_a, of_b, communities = (_pick(rows, *one) for one in _IN_VERDICT)
     sentences = [
         one
         for one in (
-            _distance(_pick(rows, "distance", "degree: Kolmogorov-Smirnov"), "Degrees"),
-            _distance(_pick(rows, "distance", "clustering: Kolmogorov-Smirnov"), "Clustering"),
-            _edges(
-                _pick(rows, "conserved", "share of A's edges"),
-                _pick(rows, "conserved", "share of B's edges"),
-                draws,
-            ),
-            _communities(_pick(rows, "communities", "adjusted mutual information"), draws),
+            _distance(degree, "Degrees"),
+            _distance(clustering, "Clustering"),
+            _edges(of_a, of_b, draws),
+            _communities(communities, draws),
         )
         if one
     ]
     return f"{a} (A) and {b} (B): " + (
         " ".join(sentences) if sentences else "there is nothing to compare."
     )
+
+
+def verdict_rows(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows that ``conclude`` uses, at most one for each measure.
+
+    Parameters
+    ----------
+    rows
+        The rows of one comparison.
+    """
+    return [row for one in _IN_VERDICT if (row := _pick(rows, *one)) is not None]
 
 
 def _pick(rows: Sequence[Row], kind: str, measure: str) -> Row | None:

@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import random
+import re
 import tracemalloc
 from collections import Counter
 from dataclasses import replace
@@ -851,6 +852,23 @@ def test_the_command_prints_tables_json_and_plots(path, tmp_path):
     (one,) = json.loads(out)["result"]["comparisons"]
     assert (one["a"], one["b"]) == ("one", "two")
     assert one["half_tokens"] * 2 <= one["tokens"]
+
+
+@pytest.mark.slow
+def test_a_narrow_terminal_shows_the_values_of_the_verdict(path, monkeypatch):
+    monkeypatch.setattr("rich.console.Console.is_terminal", True)
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out = run_command(path, "one", "two", *QUICK, "-q")
+    assert code == 0
+    styles = r"\x1b\[[0-9;]*m"
+    shown = re.sub(styles, "", out).splitlines()
+    header = next(line.split() for line in shown if re.match("measure ", line))
+    assert header[:4] == ["measure", "value", "SAE", "null"]  # "same SAE" takes two lines
+    assert "Wasserstein" not in out
+    _, full = run_command(path, "one", "two", *QUICK, "-q", "--full")
+    assert "Wasserstein" in full
+    _, three = run_command(path, "one", "copy", "two", *QUICK, "-q", "--wide")
+    assert re.search(r"^A +B +measure +value", re.sub(styles, "", three), re.MULTILINE)
 
 
 def test_an_sae_that_is_all_dead_and_one_without_edges(path, tmp_path):
