@@ -1,12 +1,11 @@
 """Command `atlas changes`."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from analysis.state_change.settings import StateSettings
-from atlas.amounts import cell_text
+from atlas.amounts import counted
 from atlas.cli.options import chosen_settings, settings_options
 from atlas.cli.output import (
     atlas_option,
@@ -14,8 +13,10 @@ from atlas.cli.output import (
     emit,
     folder_of,
     make_progress,
+    on_terminal,
     print_table,
     print_verdict,
+    requested,
     shared_options,
     which_atlas,
 )
@@ -26,7 +27,8 @@ __all__ = ["changes"]
 _COLUMNS = (
     "feature",
     "change",
-    "95%",
+    "low",
+    "high",
     "control_largest",
     "moved",
     "q",
@@ -85,7 +87,7 @@ def changes(
       atlas changes tiny-a-l0-s0/13
       atlas changes tiny-a-l0-s0/359 --edit clamp --times 2 --on tiny-a-l1-s0
     """
-    from analysis.state_change.study import compare_states
+    from analysis.state_change.study import compare_states, has_evidence
 
     (one,) = compare_states(
         folder_of(which_atlas(where)),
@@ -104,20 +106,21 @@ def changes(
         print_verdict(one.verdict)
         echo()
         print_table(saes)
-        for row in saes:
+        shown = saes
+        if on_terminal() and not requested("full"):
+            shown = [row for row in saes if has_evidence(row, found)]
+        for row in shown:
             own = [each for each in found if each["sae"] == row["sae"]]
             echo()
             print_table(
-                [_with_limits(one) for one in own[:rows]],
+                own[:rows],
                 columns=_COLUMNS,
-                title=f"Largest changes of {row['sae']}",
+                title=f"Largest changes of {row['sae']}, with 95% intervals",
+            )
+        if hidden := len(saes) - len(shown):
+            echo(
+                f"Features of {counted(hidden, 'SAE')} without evidence are not shown; --full prints all.",
+                err=True,
             )
 
     emit({**one.summary, "saes": saes, "changes": found}, as_json=as_json, show=show)
-
-
-def _with_limits(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row with its interval in one column, so that a narrow table does not cut it."""
-    low, high = row["low"], row["high"]
-    limits = None if low is None or high is None else f"{cell_text(low)} to {cell_text(high)}"
-    return {**row, "95%": limits}

@@ -485,7 +485,7 @@ def _verdict(
         floor = " (a floor)" if row["sae"] in floors else ""
         sentences.append(
             f"{row['sae']}{floor}: {row['moved']:,} of {row['features']:,} features move; under a random direction "
-            f"{row['moved_by_random']:.1f}, at most {row['moved_by_random_most']:,}. {_conclusion(row, draws=draws)}{most}"
+            f"{row['moved_by_random']:.1f}, at most {row['moved_by_random_most']:,}. {_conclusion(row, draws=draws)}{_of_single_features(row, changes)}{most}"
         )
     for one in changes:
         if one["edited"] and summary["edit"] == "ablate" and one["mean_after"] > 0:
@@ -496,6 +496,22 @@ def _verdict(
     return sentences
 
 
+def _far(row: Mapping[str, Any], changes: Sequence[Mapping[str, Any]]) -> int:
+    """Return the number of moved features, not edited, whose change is at least twice control_largest."""
+    return sum(
+        one["moved"] and not one["edited"] and abs(one["change"]) >= 2 * one["control_largest"]
+        for one in changes
+        if one["sae"] == row["sae"]
+    )
+
+
+def _of_single_features(row: Mapping[str, Any], changes: Sequence[Mapping[str, Any]]) -> str:
+    return (
+        f" {_far(row, changes):,} moved features, without edited ones, change at least twice as much as "
+        "under any random direction."
+    )
+
+
 def _conclusion(row: Mapping[str, Any], *, draws: int) -> str:
     """Return whether the edit moves more features than random directions.
 
@@ -503,14 +519,33 @@ def _conclusion(row: Mapping[str, Any], *, draws: int) -> str:
     draws with a probability of at most 1 / (draws + 1).
     """
     if row["moved"] <= row["moved_by_random"]:
-        return "So the edit moves no more features than a random direction does."
+        return (
+            "So the edit moves no more features than a random direction does. The number of moved "
+            "features is no evidence; single features may be."
+        )
     if row["moved"] <= row["moved_by_random_most"]:
-        return "So the edit moves more than the mean, but not more than every random direction: no evidence."
+        return (
+            "So the edit moves more than the mean, but not more than every random direction. The number "
+            "of moved features is no evidence; single features may be."
+        )
     more = "; more --draws can give a lower p" if draws < _CLEAR else ""
     return (
         f"So the edit moves more features than each of {draws} random directions (p <= "
         f"{1 / (draws + 1):.2g}{more})."
     )
+
+
+def has_evidence(row: Mapping[str, Any], changes: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether an SAE changes more than under random directions, in number or in single features.
+
+    Parameters
+    ----------
+    row
+        Its row of the table ``saes``.
+    changes
+        Rows of the table ``changes``.
+    """
+    return row["moved"] > row["moved_by_random_most"] or _far(row, changes) > 0
 
 
 _CHANGES = pa.schema(

@@ -23,7 +23,13 @@ from analysis.state_change.states import (
     sampled_text,
     text_with_features,
 )
-from analysis.state_change.study import StateStudy, _conclusion, compare_states
+from analysis.state_change.study import (
+    StateStudy,
+    _conclusion,
+    _of_single_features,
+    compare_states,
+    has_evidence,
+)
 from analysis.steering.subject import open_subject
 from atlas.cli.main import command
 from atlas.disk.folder import Folder
@@ -472,7 +478,7 @@ def test_a_forecast_counts_states_neighbours_and_the_search(atlas, tmp_path, mon
     ("moved_features", "conclusion"),
     [
         (10, "no more features than a random direction does"),
-        (12, "not more than every random direction: no evidence"),
+        (12, "number of moved features is no evidence; single features may be"),
         (20, "not more than every random direction"),
         (21, r"more features than each of 9 random directions \(p <= 0.1; more --draws"),
     ],
@@ -480,3 +486,15 @@ def test_a_forecast_counts_states_neighbours_and_the_search(atlas, tmp_path, mon
 def test_the_number_of_moved_features_has_a_conclusion(moved_features, conclusion):
     row = {"moved": moved_features, "moved_by_random": 10.0, "moved_by_random_most": 20}
     assert re.search(conclusion, _conclusion(row, draws=9))
+
+
+@pytest.mark.parametrize(
+    ("change", "edited", "far"),
+    [(2.0, False, 1), (-2.0, False, 1), (1.9, False, 0), (9.0, True, 0)],
+)
+def test_single_features_far_beyond_random_directions_are_counted(change, edited, far):
+    row = {"sae": "a", "moved": 1, "moved_by_random": 3.0, "moved_by_random_most": 5}
+    one = {"sae": "a", "moved": True, "edited": edited, "change": change, "control_largest": 1.0}
+    others = [one | {"sae": "b", "change": 9.0}, one | {"moved": False, "change": 9.0}]
+    assert f" {far} moved features" in _of_single_features(row, [one, *others])
+    assert has_evidence(row, [one, *others]) == (far > 0)
