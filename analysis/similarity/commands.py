@@ -17,11 +17,11 @@ _COLUMNS = (
     "measure",
     "value",
     "null",
+    "matched_null",
     "p",
     "frequency_p",
     "matched_p",
     "frequency_null",
-    "matched_null",
     "pairs",
     "points",
 )
@@ -63,7 +63,9 @@ def show(found: Mapping[str, Any]) -> None:
         every = len(rows)
         if on_terminal() and not requested("full"):
             rows = [row for row in rows if row["subset"] == _FIRST] or rows
-        print_table(rows, columns=_COLUMNS)
+        # Only subsets have random matched pairs as a null: there are no others of all pairs.
+        unused = {"matched_null", "matched_p"} if all(r["subset"] == _FIRST for r in rows) else ()
+        print_table(rows, columns=[name for name in _COLUMNS if name not in unused])
         if every > len(rows):
             echo(f"Only {_FIRST} matches; --full prints all {every} rows.", err=True)
         for note in dict.fromkeys(

@@ -410,6 +410,21 @@ def _edge(saes: Sequence[str], rows: Sequence[Row], spaces: Spaces, draws: int) 
     return pa.Table.from_pylist([edge], schema=arrow_schema("COMPARED_WITH", "similarity"))
 
 
+_SELECTED = "The pairs were selected by activation, so shuffled pairings are a weak null for activations; compare with floors."
+
+
+def _of_matched_null(rows: Sequence[Row], of: Row) -> str:
+    """Return the value of the half of highest r and of random matched pairs; empty if absent."""
+    for row in rows:
+        same = (row["space"], row["measure"]) == (of["space"], of["measure"])
+        if same and row["subset"] == "top half by r" and row["matched_null"] is not None:
+            return (
+                f" In the half of highest correlation it is {row['value']:.3g}, and "
+                f"{row['matched_null']:.3g} in random matched pairs of equal frequency."
+            )
+    return ""
+
+
 def _verdict(a: str, b: str, rows: Sequence[Row]) -> list[str]:
     """Return a sentence for each space, and the warnings."""
     found = []
@@ -430,7 +445,10 @@ def _verdict(a: str, b: str, rows: Sequence[Row]) -> list[str]:
         found.append(
             f"{a} and {b}, {what} of {rsa['pairs']:,} pairs: {len(above)} of {len(own)} measures exceed "
             f"shuffled pairings (p <= 0.05); {rsa['measure']} is {rsa['value']:.3g}, {rsa['null']:.3g} if shuffled."
+            + _of_matched_null(rows, rsa)
         )
+        if space == "activations":
+            found.append(_SELECTED)
     pairs = max((row["pairs"] for row in full), default=0)
     if pairs < FEW:
         found.append(f"There are {pairs} pairs only; with fewer than {FEW}, no value is reliable.")

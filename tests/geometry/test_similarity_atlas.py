@@ -249,7 +249,16 @@ def test_planted_pairs_exceed_both_nulls(results):
     assert {r["measure"] for r in full} == set(MEASURES)
     assert all(r["p"] == 0.05 for r in full if r["p"] is not None)
     assert next(r for r in full if r["measure"] == "mutual_nearest")["value"] > 0.9
-    assert "exceed shuffled pairings" in " ".join(result.verdict)
+    verdict = " ".join(result.verdict)
+    assert "exceed shuffled pairings" in verdict
+    assert "selected by activation" in verdict
+    assert "compare with floors" in verdict
+    (half,) = (
+        r
+        for r in rows
+        if (r["space"], r["measure"], r["subset"]) == ("activations", "rsa", "top half by r")
+    )
+    assert f"{half['matched_null']:.3g} in random matched pairs" in verdict
 
 
 def test_few_pairs_are_flagged(results):
