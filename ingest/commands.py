@@ -173,11 +173,17 @@ def ingest(
     from ingest.demo.build import overview
 
     rows = overview(atlas)
+    remarks = _remarks(rows)
     if store:
         from atlas.push import push_atlas
 
         push_atlas(path, store, progress=progress)
-    emit({"atlas": str(path), "saes": rows}, as_json=as_json, show=lambda: _print_overview(rows))
+
+    def show() -> None:
+        _print_overview(rows)
+        print_verdict(remarks)
+
+    emit({"atlas": str(path), "saes": rows, "remarks": remarks}, as_json=as_json, show=show)
 
 
 @click.command(cls=StudyCommand, example="A B")
@@ -366,6 +372,15 @@ def _print_overview(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print the table of SAEs, with their roles if any is recorded."""
     unused: set[str] = set() if any(row["role"] for row in rows) else {"role"}
     print_table([{k: v for k, v in row.items() if k not in unused} for row in rows])
+
+
+def _remarks(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what makes the numbers of SAEs no evidence: few tokens, an FVU above 1."""
+    from atlas.features.remarks import about_few_tokens, about_fvu
+
+    few = [sentence for row in rows for sentence in about_few_tokens(row["tokens"])]
+    bad = [sentence for row in rows for sentence in about_fvu(row["sae"], row["FVU"])]
+    return list(dict.fromkeys(few + bad))
 
 
 def _next_commands(where: Path) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import queries
 from atlas.errors import BadInput, QueryFailed, RequestError, UnknownName
 from atlas.features.numbers import FeatureNumber, feature_numbers
+from atlas.features.remarks import about_few_tokens, about_fvu
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -372,6 +373,8 @@ def feature_card(
     return FeatureCard(
         id=id,
         verdict=_verdict(id, properties, {one.title: rows for one, rows in found.items()})
+        + (about_few_tokens(about["tokens"]) if properties["dead"] else [])
+        + about_fvu(sae, about["fvu"])
         + _about_floor(about),
         properties={k: v for k, v in properties.items() if v is not None and k not in _HIDDEN},
         histogram=_histogram(atlas, id),

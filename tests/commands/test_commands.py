@@ -63,6 +63,23 @@ def atlas(here, monkeypatch, capsys):
     return run
 
 
+def test_ingest_remarks_on_few_tokens(here, atlas):
+    status, out, _ = atlas(
+        "ingest",
+        "--sae",
+        "tiny-a-l1-s0",
+        "--text",
+        "stories.jsonl",
+        "-a",
+        "s.atlas",
+        "-q",
+        "--json",
+    )
+    assert status == 0
+    (remark,) = json.loads(out)["result"]["remarks"]
+    assert remark.endswith(" may look dead (probability above 5%).")
+
+
 def test_list_shows_the_saes(atlas):
     code, out, _ = atlas("list")
     assert code == 0

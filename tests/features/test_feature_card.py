@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 import pytest
 from hostile_texts import Scripts
 from random_models import random_model, small_tokenizer
+from scipy.stats import binom
 from small_ingest import texts, topk
 
 from atlas import Atlas
@@ -14,6 +15,7 @@ from atlas.errors import UnknownName
 from atlas.features import card as card_module
 from atlas.features.card import CardTable, feature_card
 from atlas.features.numbers import feature_numbers
+from atlas.features.remarks import about_few_tokens, about_fvu, rarest_seen
 from ingest.forward.run import ingest
 from ingest.sae.autoencoder import open_sae
 from ingest.settings import Settings
@@ -93,7 +95,13 @@ def test_the_verdict_states_frequency_and_most_frequent_token(opened):
 def test_a_dead_feature_has_a_card(opened):
     dead = next(r for r in opened.features("a").to_pylist() if r["dead"])
     card = feature_card(opened, dead["id"])
-    assert card.verdict == [f"{dead['id']} is dead: it is active on none of the tokens counted."]
+    about = next(one for one in opened.table("SAE").to_pylist() if one["name"] == "a")
+    assert list(card.verdict)[:2] == [
+        f"{dead['id']} is dead: it is active on none of the tokens counted.",
+        *about_few_tokens(about["tokens"]),
+    ]
+    worse = any("a reconstructs worse than the mean" in sentence for sentence in card.verdict)
+    assert worse == (about["fvu"] > 1)
     assert not card.examples
     assert not card.histogram
     assert "dead" in card.to_html()
@@ -292,3 +300,20 @@ def test_the_card_of_a_floor_states_it(tmp_path, opened):
     with Atlas(folder) as atlas:
         assert "f is a floor of t (untrained)" in " ".join(feature_card(atlas, "f/0").verdict)
         assert "floor" not in " ".join(feature_card(atlas, "t/0").verdict)
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 188, 99_999])
+def test_rates_below_the_stated_one_are_unseen_with_more_than_5_percent(tokens: int) -> None:
+    rate = rarest_seen(tokens)
+    assert binom.pmf(0, tokens, rate) == pytest.approx(0.05)
+    assert binom.pmf(0, tokens, rate * 0.99) > 0.05
+
+
+def test_remarks_on_few_tokens_and_on_a_reconstruction_worse_than_the_mean() -> None:
+    assert "about 1 in 63 tokens may look dead" in about_few_tokens(188)[0]
+    assert "about 1 in 33,000 " in about_few_tokens(99_999)[0]
+    assert about_few_tokens(100_000) == about_few_tokens(None) == []
+    assert about_fvu("a", 1.0) == about_fvu("a", None) == []
+    assert about_fvu("a", 2.04)[0].startswith(
+        "a reconstructs worse than the mean does (FVU 2.04): "
+    )
