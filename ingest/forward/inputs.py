@@ -14,7 +14,7 @@ from atlas.progress import Progress
 from atlas.studies.floors import is_floor, role_shown
 from ingest.forward.shards import Group
 from ingest.model.language_model import LanguageModel, open_model
-from ingest.sae.autoencoder import Autoencoder, check_fit, open_sae
+from ingest.sae.autoencoder import Autoencoder, check_fit, last_name, open_sae
 from ingest.sae.info import SaeInfo, slug
 from ingest.settings import Settings
 from ingest.text.tokenization import ContextSettings, check_tokenizer
@@ -221,11 +221,7 @@ def _check_contexts(contexts: ContextSettings, info: SaeInfo, model: LanguageMod
 
 def _report_other_model(info: SaeInfo, model: LanguageModel, progress: Progress) -> None:
     """Report that the metadata of an SAE name another model; not an error, since names vary."""
-    if info.model and _last(info.model) != _last(model.name):
+    if info.model and last_name(info.model) != last_name(model.name):
         progress.report(
             f"Note: {info.name} was trained on {info.model}, and is run on {model.name}."
         )
-
-
-def _last(name: str) -> str:
-    return name.rstrip("/").split("/")[-1].lower()

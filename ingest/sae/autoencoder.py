@@ -20,7 +20,15 @@ from ingest.sae.loading import load_sae
 if TYPE_CHECKING:
     from ingest.model.language_model import LanguageModel
 
-__all__ = ["Autoencoder", "SaeInfo", "SparseCodes", "check_fit", "neuronpedia_url", "open_sae"]
+__all__ = [
+    "Autoencoder",
+    "SaeInfo",
+    "SparseCodes",
+    "check_fit",
+    "last_name",
+    "neuronpedia_url",
+    "open_sae",
+]
 
 #: Bytes that encoding a chunk may take in addition to its input. On a GPU these are a share of its
 #: memory, at most ``GPU_CHUNK_BYTES``: each chunk waits for the GPU several times.
@@ -570,19 +578,38 @@ def check_fit(sae: SaeInfo, model: "LanguageModel") -> None:
     """
     width = model.site(sae.hook).width
     if width != sae.d_in:
-        trained = f" It was trained on {sae.model}." if sae.model else ""
         raise Mismatch(
             f"The SAE {sae.name} reads vectors of {sae.d_in} dimensions, but {sae.hook} of "
-            f"{model.name} has {width}. Pass the model it was trained on.{trained}"
+            f"{model.name} has {width}. {_remedy(sae, model)}"
         )
     if sae.output and (width := model.site(sae.output.hook).width) != sae.output.width:
         raise Mismatch(
             f"The transcoder {sae.name} predicts vectors of {sae.output.width} dimensions, but "
-            f"{sae.output.hook} of {model.name} has {width}. Pass the model it was trained on."
+            f"{sae.output.hook} of {model.name} has {width}. {_remedy(sae, model)}"
         )
     for hook, needed in sae.needs.items():
         if (width := model.site(hook).width) != needed:
             raise Mismatch(
                 f"The SAE {sae.name} reads {sae.hook} less a {sae.less} of {needed} dimensions, but {hook} "
-                f"of {model.name} has {width}. Pass the model it was trained on."
+                f"of {model.name} has {width}. {_remedy(sae, model)}"
             )
+
+
+def _remedy(sae: SaeInfo, model: "LanguageModel") -> str:
+    """Return what to do about an SAE whose widths differ from those of a model."""
+    if sae.model is None:
+        return "Pass the model it was trained on."
+    if last_name(sae.model) == last_name(model.name):
+        return f"Its weights do not fit the model it names ({sae.model}); check its cfg.json."
+    return f"Pass the model it was trained on, {sae.model}."
+
+
+def last_name(name: str) -> str:
+    """Return the last part of the name or folder of a model, in lower case, to compare names.
+
+    Examples
+    --------
+    >>> last_name("google/Gemma-2-2b") == last_name("gemma-2-2b")
+    True
+    """
+    return name.rstrip("/").split("/")[-1].lower()

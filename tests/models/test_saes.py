@@ -533,7 +533,19 @@ def test_width_is_checked_at_the_site_that_is_read() -> None:
     model = open_model(random_model("qwen3"), name="small", tokenizer=small_tokenizer())
     for d_in, hook in [(24, HOOK), (40, "blocks.0.mlp.hook_post"), (32, "blocks.2.attn.hook_z")]:
         check_fit(fits(d_in, hook).info, model)
-    with pytest.raises(Mismatch, match=r"mine reads vectors of 40 .* of small has 24.* on small"):
+    with pytest.raises(
+        Mismatch, match=r"mine reads vectors of 40 .* of small has 24\. Its weights"
+    ):
         check_fit(fits(40, HOOK).info, model)
+    other = replace(fits(40, HOOK).info, model="owner/large")
+    with pytest.raises(Mismatch, match=r"Pass the model it was trained on, owner/large\.$"):
+        check_fit(other, model)
+    for same in ("small", "owner/Small"):
+        named = replace(other, model=same)
+        remedy = rf"fit the model it names \({same}\); check its cfg\.json\.$"
+        with pytest.raises(Mismatch, match=remedy):
+            check_fit(named, model)
+    with pytest.raises(Mismatch, match=r"Pass the model it was trained on\.$"):
+        check_fit(replace(other, model=None), model)
     with pytest.raises(UnknownName, match="blocks 0 to 2"):
         check_fit(fits(24, "blocks.9.hook_resid_post").info, model)
