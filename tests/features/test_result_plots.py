@@ -545,11 +545,24 @@ def position(first, last, l0, low, high):
         "last": last,
         "tokens": 10,
         "l0": l0,
-        "activation": None,
-        "null_low": low,
-        "null_high": high,
-        "p": 0.5,
+        "l0_null_low": low,
+        "l0_null_high": high,
+        "l0_p": 0.5,
+        "activation": 0.75,
+        "activation_null_low": 0.5,
+        "activation_null_high": 1.0,
+        "activation_p": 0.25,
     }
+
+
+def test_positions_of_constant_l0_are_drawn_by_activation():
+    rows = [position(1, 1, 20.0, 20.0, 20.0), position(2, 3, 20.0, 20.0, 20.0)]
+    table = pa.Table.from_pylist(rows)
+    drawn = result_of("positions", {"sae": "one"}, {"positions": table}).plot()
+    bars, line = marks(drawn)
+    assert row_values(bars, "label", bars.field("y"), bars.field("y2"))[0] == ("1", 0.5, 1.0)
+    assert row_values(line, "label", line.field("y")) == [("1", 0.75), ("2–3", 0.75)]
+    assert titles(drawn)[0] == "Mean activation by position, one"
 
 
 def test_positions_are_drawn_next_to_shuffled_tokens():
@@ -557,7 +570,7 @@ def test_positions_are_drawn_next_to_shuffled_tokens():
     result = result_of("positions", {"sae": "one"}, {"positions": pa.Table.from_pylist(rows)})
     drawn = result.plot()
     bars, line = marks(drawn)
-    assert row_values(bars, "label", "null_low", "null_high") == [
+    assert row_values(bars, "label", "l0_null_low", "l0_null_high") == [
         ("1", 4.0, 5.0),
         ("2–3", 4.25, 4.75),
     ]
