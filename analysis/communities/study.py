@@ -34,7 +34,7 @@ from atlas.studies.runner import run_study
 from atlas.studies.study import Found, Study, Task, TaskContext, selected_saes
 from ingest.codes.topk_membership import Membership, edges
 
-__all__ = ["CommunityStudy", "graph_features"]
+__all__ = ["CommunityStudy", "graph_features", "verdict_of"]
 
 #: Kinds of parts that the study reads.
 _READS = ("sae", "statistics", "tokens", "coactivation")
@@ -152,7 +152,7 @@ class CommunityStudy(Study):
             self.kind,
             part.manifest.name,
             summary,
-            verdict=_verdict(summary),
+            verdict=verdict_of(summary),
             tables=(part.manifest.tables, part.table),
         )
 
@@ -215,33 +215,61 @@ def graph_features(
 
 #: Weights of edges in the words of a verdict.
 _WEIGHTED = {
-    "total": "weighted by tokens times mean cosine",
-    "weight": "weighted by mean cosine",
-    "count": "weighted by tokens",
+    "total": "weighted by tokens times mean cosine, which counts frequent pairs more",
+    "weight": "weighted by mean cosine, which counts similar activations more",
+    "count": "weighted by tokens, which counts frequent pairs more",
     "none": "without weights",
 }
 
 
-def _verdict(row: dict[str, Any]) -> list[str]:
-    """State the modularity of a graph, the stability of its communities, and the partner test."""
+def verdict_of(row: dict[str, Any]) -> list[str]:
+    """State whether the communities recur, the modularity of the graph, and the partner test.
+
+    Parameters
+    ----------
+    row
+        The summary of a result, with the rows of its communities in ``listed``.
+    """
     if not row["communities"]:
         return [f"{row['sae']}: the graph has no edges, so it has no communities."]
-    verdict = [
-        f"{row['sae']}: {row['communities']:,} communities, modularity {row['modularity']:.3f} with edges "
-        f"{_WEIGHTED[row['weight']]}."
-    ]
-    if row["ami_halves"] is not None and row["ami_null"] is not None:
+    verdict = [f"{row['sae']}: {_recurring(row)}"]
+    pairs = [(c["stability_halves"], c["stability_null"]) for c in row["listed"]]
+    known = np.array([pair for pair in pairs if None not in pair])
+    if len(known):
+        own, null = known.mean(axis=0)
         verdict.append(
-            f"Communities of two halves of the documents agree at {row['ami_halves']:.3f} (AMI), those of "
-            f"bipartite null graphs at {row['ami_null']:.3f}."
+            f"The mean overlap (Jaccard) of a community with those of the halves is {own:.2f}; it is "
+            f"{null:.2f} for communities of similar size in bipartite null graphs."
         )
-    elif row["ami_runs"] is not None:
-        verdict.append(
-            f"Communities of other Leiden seeds agree with them at {row['ami_runs']:.3f} (AMI)."
-        )
+    other = "it" if row["weight"] == "none" else "modularity without weights, another number,"
+    verdict.append(
+        f"Modularity is {row['modularity']:.3f} with edges {_WEIGHTED[row['weight']]}. It has no null "
+        f"here; `atlas graph-stats` compares {other} with null graphs."
+    )
     if row["partners_conclusion"]:
         verdict.append(row["partners_conclusion"])
     return verdict
+
+
+def _recurring(row: dict[str, Any]) -> str:
+    """Compare the agreement of halves with its nulls, or state that of Leiden runs."""
+    number = f"{row['communities']:,} communities"
+    if row["ami_halves"] is None or row["ami_null"] is None:
+        runs = row["ami_runs"]
+        shown = (
+            ""
+            if runs is None
+            else f" Those of other Leiden seeds agree with them at {runs:.3f} (AMI)."
+        )
+        return f"{number}, not compared with null graphs.{shown}"
+    highest = max(row[n] for n in ("ami_null_high", "ami_documents_high") if row[n] is not None)
+    recur = "recur" if row["ami_halves_low"] > highest else "do not recur"
+    documents = row["ami_documents"]
+    within = "" if documents is None else f" ({documents:.3f} if drawn within documents)"
+    return (
+        f"{number}, which {recur} in halves of the documents more than in null graphs: the halves agree at "
+        f"{row['ami_halves']:.3f} (AMI), those of bipartite null graphs at {row['ami_null']:.3f}{within}."
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,7 +31,7 @@ from analysis.communities.partner_diversity import (
 )
 from analysis.communities.settings import CommunitySettings
 from analysis.communities.stability import Stability, stability
-from analysis.communities.study import graph_features
+from analysis.communities.study import graph_features, verdict_of
 from analysis.graph.coactivation_graph import (
     CoactivationGraph,
     graph_of_documents,
@@ -699,6 +699,32 @@ def test_bad_input(path):
     recorded = RecordingProgress()
     assert [r["sae"] for r in graph_features(path, settings=FEW, progress=recorded)] == ["two"]
     assert recorded.messages[0].startswith("Skipped top: it has no coactivation")
+
+
+def test_a_verdict_begins_with_whether_communities_recur():
+    row = {"sae": "s", "communities": 2, "modularity": 0.5, "weight": "total", "ami_runs": 0.9}
+    row |= {"ami_halves": 0.8, "ami_halves_low": 0.7, "ami_null": 0.1, "ami_null_high": 0.2}
+    row |= {"ami_documents": 0.3, "ami_documents_high": 0.4, "partners_conclusion": None}
+    row["listed"] = [
+        {"stability_halves": 0.5, "stability_null": 0.25},
+        {"stability_halves": 0.75, "stability_null": 0.0},
+        {"stability_halves": None, "stability_null": None},
+    ]
+    first, second, third = verdict_of(row)
+    assert first == (
+        "s: 2 communities, which recur in halves of the documents more than in null graphs: the halves "
+        "agree at 0.800 (AMI), those of bipartite null graphs at 0.100 (0.300 if drawn within documents)."
+    )
+    assert "halves is 0.62; it is 0.12 for communities" in second
+    assert "which counts frequent pairs more. It has no null here" in third
+    assert "do not recur" in verdict_of(row | {"ami_documents_high": 0.75})[0]
+    alone = row | {"ami_halves": None, "listed": [], "weight": "none"}
+    first, second = verdict_of(alone)
+    assert first == (
+        "s: 2 communities, not compared with null graphs. Those of other Leiden seeds agree with them "
+        "at 0.900 (AMI)."
+    )
+    assert "compares it with null graphs" in second
 
 
 # The commands
