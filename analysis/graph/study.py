@@ -23,7 +23,7 @@ from atlas.studies.study import Found, Study, Task, TaskContext, usable_saes
 if TYPE_CHECKING:
     import igraph
 
-__all__ = ["GraphStatisticsStudy", "all_rows", "graph_statistics"]
+__all__ = ["GraphStatisticsStudy", "all_rows", "graph_statistics", "verdict_of"]
 
 _READS = ("sae", "statistics", "coactivation")
 
@@ -184,7 +184,7 @@ class GraphStatisticsStudy(Study):
             self.kind,
             part.manifest.name,
             summary,
-            verdict=_verdict(summary, part.table("nulls").to_pylist()),
+            verdict=verdict_of(summary, part.table("nulls").to_pylist()),
             tables=(part.manifest.tables, part.table),
         )
 
@@ -304,25 +304,46 @@ def _nulls(of: CoactivationGraph, requested: str | None, progress: Progress) -> 
     return possible
 
 
-def _verdict(row: Mapping[str, Any], nulls: Sequence[Mapping[str, Any]]) -> list[str]:
-    """State the size of a graph, and compare its clustering and modularity with the nearest null."""
+#: Position of an observed value among the draws, as the end of "x is ...".
+_THAN = {
+    "above": "higher than in every draw of",
+    "below": "lower than in every draw of",
+    "within": "within the range of",
+    "equal": "equal to",
+}
+
+
+def verdict_of(row: Mapping[str, Any], nulls: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Compare the clustering and modularity of a graph with the nearest null, and state its size.
+
+    Parameters
+    ----------
+    row
+        The summary of a result.
+    nulls
+        Rows of its table ``nulls``.
+    """
     edges, nodes = row["edges"], row["nodes"]
-    verdict = [
-        f"{row['sae']}: {edges:,} edges between {nodes:,} features over {row['tokens']:,} tokens."
-    ]
+    size = f"{edges:,} edges between {nodes:,} features over {row['tokens']:,} tokens."
     if not edges:
-        return verdict
+        return [f"{row['sae']}: {size}"]
+    found = []
     for statistic, name in (
         ("average_clustering", "Average clustering"),
         ("modularity", "Modularity of the edges without weights"),
     ):
         drawn = [one for one in nulls if one["statistic"] == statistic and one["mean"] is not None]
         if drawn:
-            nearest = min(drawn, key=lambda one: abs(one["observed"] - one["mean"]))
-            verdict.append(f"{name} is {_compared(nearest)}.")
-    if len(verdict) == 1:
-        verdict.append(f"Average clustering is {row['average_clustering']:.3f}; no null was drawn.")
-    return verdict
+            found.append((name, min(drawn, key=lambda one: abs(one["observed"] - one["mean"]))))
+    if not found:
+        shown = f"average clustering is {row['average_clustering']:.3f}; no null was drawn."
+        return [f"{row['sae']}: {shown}", f"The graph has {size}"]
+    short = [
+        f"{name.split(' of ')[0].lower()} is {_THAN[one['where']]} {'its' if i else 'the'} nearest null"
+        for i, (name, one) in enumerate(found)
+    ]
+    first = f"{row['sae']}: {', and '.join(short)}."
+    return [first, *(f"{n} is {_compared(one)}." for n, one in found), f"The graph has {size}"]
 
 
 def _compared(one: Mapping[str, Any]) -> str:

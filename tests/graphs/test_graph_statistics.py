@@ -29,7 +29,7 @@ from analysis.graph.igraph_conversion import seeded
 from analysis.graph.null_comparison import bipartite, compare, configuration, numbers_of
 from analysis.graph.plots import draw_graphs
 from analysis.graph.settings import GraphStatisticsSettings
-from analysis.graph.study import all_rows, graph_statistics
+from analysis.graph.study import all_rows, graph_statistics, verdict_of
 from analysis.plot_style import save
 from atlas.api import Atlas
 from atlas.assemble import graph_fingerprint
@@ -452,6 +452,31 @@ def test_the_command_prints_the_same_json_from_the_part(own, capsys):
     _, shown, _ = run_command(own, capsys, "one", "two", "--draws", "2", "--curves")
     assert shown.startswith("one: ")
     assert "from the nearest null (" in shown
+
+
+def test_a_verdict_begins_with_the_comparison_with_nulls():
+    row = {"sae": "s", "edges": 9, "nodes": 5, "tokens": 1000, "average_clustering": 0.5}
+    size = "The graph has 9 edges between 5 features over 1,000 tokens."
+    assert verdict_of(row, []) == [
+        "s: average clustering is 0.500; no null was drawn.",
+        size,
+    ]
+    null = {"statistic": "average_clustering", "observed": 0.5, "draws": 10}
+    nulls = [
+        null | {"null": "bipartite", "mean": 0.9, "where": "below"},
+        null | {"null": "configuration", "mean": 0.25, "where": "above"},
+        null | {"statistic": "modularity", "null": "bipartite", "mean": 0.5, "where": "within"},
+    ]
+    first, clustering, modularity, last = verdict_of(row, nulls)
+    assert first == (
+        "s: average clustering is higher than in every draw of the nearest null, and modularity is "
+        "within the range of its nearest null."
+    )
+    assert clustering.startswith("Average clustering is 0.500, above all 10 draws")
+    assert "(configuration)" in clustering
+    assert "(bipartite)" in modularity
+    assert last == size
+    assert verdict_of(row | {"edges": 0}, [])[0].startswith("s: 0 edges")
 
 
 def test_results_for_a_locked_folder_or_a_server_are_not_stored(own, capsys):
