@@ -45,8 +45,9 @@ def _sentences(
         if null in _NOUNS and statistic == "participation_ratio" and t["null_low"] is not None
     )
     yield (
-        f"{sae}: {own['rows']:,} live decoder directions in {own['columns']:,} dimensions have a participation "
-        f"ratio of {own['participation_ratio']:.1f} (95% ranges: {ranges})."
+        f"{sae}: {own['rows']:,} live decoder directions in {own['columns']:,} dimensions "
+        f"{_amount(tests, own['participation_ratio'])}: their participation ratio is {own['participation_ratio']:.1f} "
+        f"(95% ranges: {ranges})."
     )
     distances = [tests[null, "distance"] for null in _NOUNS]
     differ = [t["null"] for t in distances if t["q"] is not None and t["q"] <= SIGNIFICANT]
@@ -56,7 +57,10 @@ def _sentences(
             f"(q ≤ {SIGNIFICANT:g})."
         )
     else:
-        yield f"The shape of the spectrum differs from neither null (q ≤ {SIGNIFICANT:g})."
+        yield (
+            "In the shape of the spectrum, no difference from isotropic directions or permuted columns was found "
+            f"(q > {SIGNIFICANT:g})."
+        )
     mean = tests["isotropic", "mean_share"]
     yield (
         f"The mean direction has {own['mean_share']:.1%} of the sum of squares (isotropic: "
@@ -75,3 +79,15 @@ def _sentences(
             f"{model['participation_ratio']:.1f} from {model['rows']:,} directions (isotropic: "
             f"{null['null_low']:.1f} to {null['null_high']:.1f})."
         )
+
+
+def _amount(tests: Mapping[tuple[str, str], Mapping[str, Any]], ratio: float) -> str:
+    """Return whether a participation ratio is below, above or inside the isotropic range."""
+    test = tests.get(("isotropic", "participation_ratio"))
+    if test is None or test["null_low"] is None:
+        return "have no comparison with isotropic directions"
+    if ratio < test["null_low"]:
+        return "use fewer of them than isotropic directions"
+    if ratio > test["null_high"]:
+        return "use more of them than isotropic directions"
+    return "use as many of them as isotropic directions"

@@ -22,6 +22,7 @@ from analysis import (
     nearest_directions,
 )
 from analysis.spectra.distances import compare_spectra
+from analysis.spectra.verdict import verdict_of
 from analysis.statistics.directions import unit_rows
 from analysis.statistics.live_directions import live_directions
 from atlas.api import Atlas
@@ -235,3 +236,31 @@ def test_the_own_matrix_writes_to_the_site(family):
 def test_unit_rows_of_the_decoder_do_not_depend_on_norms(world):
     live = live_directions(Folder.open(world / "a.atlas").sound(), "one")
     np.testing.assert_allclose(unit_rows(live.decoder), unit_rows(live.decoder * 7))
+
+
+@pytest.mark.parametrize(
+    ("ratio", "expected"),
+    [(3.0, "fewer of them than"), (5.0, "as many of them as"), (7.0, "more of them than")],
+)
+def test_a_verdict_begins_with_the_comparison_with_isotropic_directions(ratio, expected):
+    own = {"rows": 20, "columns": 8, "participation_ratio": ratio, "mean_share": 0.1}
+    matrices = {
+        "decoder": own | {"missing": None},
+        "model": {"participation_ratio": None},
+    }
+    test = {"matrix": "decoder", "null_low": 4.0, "null_high": 6.0, "null_mean": 0.05, "q": 0.5}
+    nulls = [
+        test | {"null": null, "statistic": statistic}
+        for null in ("isotropic", "permuted")
+        for statistic in ("participation_ratio", "distance", "mean_share")
+    ]
+    first, second, _ = verdict_of("s", matrices, nulls)
+    assert first == (
+        f"s: 20 live decoder directions in 8 dimensions use {expected} isotropic "
+        f"directions: their participation ratio is {ratio:.1f} "
+        "(95% ranges: isotropic directions 4.0 to 6.0; permuted columns 4.0 to 6.0)."
+    )
+    assert second == (
+        "In the shape of the spectrum, no difference from isotropic directions or permuted columns was "
+        "found (q > 0.05)."
+    )
