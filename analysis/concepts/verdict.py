@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from analysis.concepts.worth.localisation import SHARE
+
 __all__ = ["verdict_of"]
 
 Row = Mapping[str, Any]
@@ -91,6 +93,8 @@ def _localisation(of: Mapping[str, Row]) -> Iterator[str]:
     live = f"{own['live']:,} live features"
     if own["k90"] is None:
         k90 = f"all {live} together retain less than 90%"
+    elif own["retained"] < SHARE:
+        k90 = f"{own['k90']:,} features reach 90%, but all {live} together do not: the curve is not monotone"
     elif own["k90"] == own["live"]:
         k90 = f"90% needs all {live}"
     else:

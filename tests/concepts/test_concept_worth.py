@@ -198,6 +198,9 @@ def test_localisation_is_compared_with_random_directions(own, random, conclusion
     sentences = " ".join(verdict_of("s", rows, skipped=[], probes=[]))
     assert f"they {conclusion} than random directions." in sentences
     assert "7 of 20 live features retain 90%" in sentences
+    rows[0]["retained"] = 0.77
+    sentences = " ".join(verdict_of("s", rows, skipped=[], probes=[]))
+    assert "7 features reach 90%, but all 20 live features together do not: the curve" in sentences
 
 
 # ------------------------------------------------------------------ arms
@@ -375,6 +378,11 @@ def test_the_ranking_has_the_area_of_random_directions_on_the_compared_concepts(
     other = result("t", np.full(10, 0.6))  # has only the first concept
     assert rank_saes([both])[0]["random_area"] == pytest.approx(0.4)
     assert {row["sae"]: row["random_area"] for row in rank_saes([both, other])}["s"] == 0.2
+
+
+def test_the_ranking_has_no_k90_where_all_features_retain_less():
+    enough, less = result("enough", np.full(10, 0.87)), result("less", np.full(10, 0.8))
+    assert [row["k90"] for row in rank_saes([enough, less])] == [5, None]  # R .925 and .75
 
 
 def test_the_rank_compares_the_concepts_that_are_defined_in_all_saes():

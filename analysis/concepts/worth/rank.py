@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from analysis.concepts.probing.splits import resampled_interval
+from analysis.concepts.worth.localisation import SHARE
 from atlas.studies.results import Result
 
 __all__ = ["rank_saes", "rank_sentences"]
@@ -27,8 +28,9 @@ def rank_saes(results: Sequence[Result], *, of: str = "area") -> list[Row]:
     -------
     A row for each SAE, best first. ``shared`` is the number of concepts that are compared: those
     whose ``of`` is defined in each SAE that has one at all. ``area``, ``retained`` and ``k90`` are
-    means over them; k90 is null if a concept has none. ``random_area`` is the mean area of
-    random directions that are active as often, null if a concept has none. ``difference`` is that of ``of`` from the first SAE, with the 95% interval ``low`` to
+    means over them; k90 is null if a concept has none, or if all its features retain less than .9.
+    ``random_area`` is the mean area of random directions that are active as often, null if a concept
+    has none. ``difference`` is that of ``of`` from the first SAE, with the 95% interval ``low`` to
     ``high``. It is paired by split and concept, of AUROC above .5 in units of that of each SAE's own
     layer. SAEs without a shared concept are last.
     """
@@ -132,7 +134,8 @@ def _row(one: Result, shared: Set[str]) -> Row:
         if row["arm"] == "random"
     }
     own = [row for row in every if row["concept"] in shared]
-    k90 = [row["k90"] for row in own]
+    # If all features retain less, k90 is a peak of a curve that is not monotone.
+    k90 = [row["k90"] if (row["retained"] or 0.0) >= SHARE else None for row in own]
     areas = [random.get(row["concept"]) for row in own]
     return {
         "sae": one["sae"],
