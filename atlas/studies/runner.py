@@ -1,7 +1,8 @@
 """Run a study: lock the folder, check inputs, skip stored results, compute, write parts."""
 
 import multiprocessing
-from collections.abc import Iterable, Iterator, Sequence
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -15,7 +16,7 @@ from atlas.disk.temp_storage import scratch
 from atlas.errors import BadInput, Locked, RequestError
 from atlas.progress import SILENT, Progress, Stage, report_remark
 from atlas.ray_connection import connected
-from atlas.studies.floors import floor_parts, is_floor, role_shown, stored_floors
+from atlas.studies.floors import floor_parts, floors_of, is_floor, role_shown, stored_floors
 from atlas.studies.forecast import Forecast
 from atlas.studies.results import Result, Results
 from atlas.studies.study import Found, Study, Task, TaskContext, check_inputs
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from atlas.api import Atlas
 
 __all__ = ["computed", "run_locked", "run_study"]
+
+_MOST_PAIRS = 3
+"""Number of commands for pairs with a floor that a message names."""
 
 
 def run_study(
@@ -344,8 +348,8 @@ def _floors(study: Study, parts: Sequence[Part], at: TaskContext) -> Iterator[Re
     if missing:
         report_remark(
             at.progress,
-            f"The atlas has floors without this result: {', '.join(missing)}. Run the same command on them "
-            "to compare.",
+            f"The atlas has floors without this result: {', '.join(missing)}. "
+            + _how_to_compare(study, parts, rows, missing),
         )
     for _, part in sorted(found.items()):
         (result,) = _results(study, [part], at)
@@ -357,6 +361,23 @@ def _floors(study: Study, parts: Sequence[Part], at: TaskContext) -> Iterator[Re
         result.summary["role"] = "; ".join(str(role_shown(row)) for row in floors)
         result.summary["floor_of"] = "; ".join(row["floor_of"] or "" for row in floors)
         yield result
+
+
+def _how_to_compare(
+    study: Study, parts: Sequence[Part], rows: Sequence[Mapping[str, Any]], missing: Sequence[str]
+) -> str:
+    """Return how to compute the result for missing floors; for pairs, a command for each pair."""
+    pairs = []
+    for saes in (part.manifest.saes for part in parts if len(part.manifest.saes) == 2):
+        for i in range(1 if study.floors == "first" else 2):
+            own = [name for name in floors_of(rows, saes[i]) if name in missing]
+            pairs += [(*saes[:i], name, *saes[i + 1 :]) for name in own]
+    if not pairs:
+        return "Run the same command on them to compare."
+    name = study.command or study.kind
+    shown = [f"`atlas {name} {shlex.join(pair)}`" for pair in dict.fromkeys(pairs)]
+    more = f" and {len(shown) - _MOST_PAIRS} more" if len(shown) > _MOST_PAIRS else ""
+    return f"To compare, run with the same settings: {', '.join(shown[:_MOST_PAIRS])}{more}."
 
 
 def _part(study: Study, task: Task, found: Found, at: TaskContext) -> Part:

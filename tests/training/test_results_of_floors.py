@@ -78,7 +78,10 @@ def test_a_study_of_one_sae_has_the_results_of_its_floors(path):
 
 
 def test_studies_of_pairs_and_graphs_have_the_results_of_floors(path):
-    match_saes(path, ["one", "two"], settings=MATCH)
+    recorded = RecordingProgress()
+    match_saes(path, ["one", "two"], settings=MATCH, progress=recorded)
+    hint = next(m for m in recorded.messages if "floors without this result: floor." in m)
+    assert hint.endswith("run with the same settings: `atlas match floor two`.")
     match_saes(path, ["floor", "two"], settings=MATCH)
     assert names(match_saes(path, ["one", "two"], settings=MATCH)) == [
         ("one+two", False),
