@@ -145,7 +145,7 @@ def _row(one: Result, shared: Set[str]) -> Row:
         "area": _mean([row["area"] for row in own]),
         "random_area": None if None in areas else _mean(areas),
         "retained": _mean([row["retained"] for row in own]),
-        "k90": None if None in k90 or not k90 else float(np.mean(k90)),
+        "k90": None if None in k90 else _mean(k90),
     }
 
 
