@@ -20,16 +20,18 @@ def saes_command(search: tuple[str, ...], cached: bool, as_json: bool, quiet: bo
     Without a WORD, the releases are listed, with their number of SAEs and a short name, where
     {L} is the number of a block. The list is that of the installed sae-lens; the hub is not asked. `atlas ingest --sae` takes
     the name, the short name, or the Neuronpedia id. A WORD is part of any of these or of the
-    name of the model; with several words, all must occur.
+    name of the model; with several words, all must occur. A WORD also finds the SAEs of
+    `atlas demo`, which are included in this program.
 
     \b
     Examples:
       atlas saes
+      atlas saes demo
       atlas saes gpt2 resid_pre
       atlas saes gemma-2-2b canonical 16k
       atlas saes --cached
     """
-    from ingest.sae.loading import PATTERNS, short_names
+    from ingest.sae.loading import PATTERNS, search_demo, short_names
     from ingest.sae.registry import near_words, releases, search_saes
 
     if not search and not cached:
@@ -37,6 +39,8 @@ def saes_command(search: tuple[str, ...], cached: bool, as_json: bool, quiet: bo
         emit(found, as_json=as_json, show=lambda: _show_releases(found, quiet=quiet))
         return
     rows = search_saes(" ".join(search), short=short_names(), cached=cached)
+    if not cached:
+        rows = search_demo(" ".join(search)) + rows
 
     def show() -> None:
         shown = [_shown(row) for row in rows]
@@ -63,7 +67,9 @@ def _show_releases(rows: list[dict[str, Any]], *, quiet: bool) -> None:
     print_table(rows, columns=[name for name in rows[0] if name not in unused])
     if not quiet:
         echo(
-            "`atlas saes WORD` lists the SAEs with a word, such as a release or a model.", err=True
+            "`atlas saes WORD` lists the SAEs with a word, such as a release or a model; `atlas saes "
+            "demo` lists those included in this program.",
+            err=True,
         )
 
 

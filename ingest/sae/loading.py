@@ -17,7 +17,15 @@ from ingest.sae.activation_transforms import Subtraction, read_subtraction
 from ingest.sae.registry import by_neuronpedia, by_release, check_in_reach, check_known, unknown
 from ingest.sae.training_record import TrainingRecord, read_training_record
 
-__all__ = ["PATTERNS", "LoadedSae", "Pattern", "demo_names", "load_sae", "short_names"]
+__all__ = [
+    "PATTERNS",
+    "LoadedSae",
+    "Pattern",
+    "demo_names",
+    "load_sae",
+    "search_demo",
+    "short_names",
+]
 
 
 @dataclass(frozen=True)
@@ -126,6 +134,22 @@ class LoadedSae:
 def demo_names() -> list[str]:
     """Return the names of the SAEs that are included in this program."""
     return sorted(path.parent.name for path in DEMO_SAES.glob("*/cfg.json"))
+
+
+def search_demo(words: str) -> list[dict[str, Any]]:
+    """Return the SAEs included in this program whose name or model contains every word.
+
+    The rows are those of ``search_saes``, with ``cached`` true.
+    """
+    rows = []
+    for name in demo_names():
+        config = read_json_object(DEMO_SAES / name / "cfg.json")
+        model = str(config["metadata"]["model_name"])
+        if all(word in f"{name} {model} demo" for word in words.lower().split()):
+            row = {"name": name, "short": "", "model": model, "width": str(config["d_sae"])}
+            l0 = float(config["k"]) if "k" in config else None
+            rows.append(row | {"l0": l0, "neuronpedia": "", "cached": True, "refused": None})
+    return rows
 
 
 def load_sae(sae_or_name: Any) -> LoadedSae:

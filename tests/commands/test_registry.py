@@ -11,7 +11,8 @@ from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_direc
 from atlas.cli.main import main
 from atlas.errors import BadInput, Mismatch, Missing, UnknownName
 from ingest.sae import loading
-from ingest.sae.loading import short_names
+from ingest.sae.autoencoder import open_sae
+from ingest.sae.loading import demo_names, short_names
 from ingest.sae.registry import (
     _known,
     by_neuronpedia,
@@ -205,3 +206,24 @@ def test_the_command_prints_json(capsys):
     assert done.value.code == 0
     (row,) = json.loads(capsys.readouterr().out)["result"]
     assert (row["short"], row["width"]) == ("gemmascope-l20", "16k")
+
+
+@pytest.mark.parametrize(
+    ("word", "found"),
+    [("tiny", demo_names()), ("demo", demo_names()), ("tiny-b", ["tiny-b-l1-s0"])],
+)
+def test_demo_saes_are_listed(word, found, capsys):
+    with pytest.raises(SystemExit):
+        main(["saes", word, "--json"])
+    rows = json.loads(capsys.readouterr().out)["result"]
+    assert [row["name"] for row in rows] == found
+    for row in rows:
+        info = open_sae(row["name"]).info
+        assert (row["model"], row["width"]) == (info.model, str(info.d_sae))
+    assert set(rows[0]) == set(search_saes("gpt2", short={})[0])
+
+
+def test_demo_saes_are_no_saes_of_the_cache(capsys):
+    with pytest.raises(SystemExit):
+        main(["saes", "tiny", "--cached", "--json"])
+    assert json.loads(capsys.readouterr().out)["result"] == []
