@@ -273,13 +273,13 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         "fvu": "FVU",
         "f1": "F1",
         "mean_cosine": "mean cosine",
-        "chance_mean_cosine": "(random)",
+        "chance_mean_cosine": "mean cosine, random directions",
         "recall": "recall",
         "edge_precision": "edge precision",
-        "edge_chance": "(exchanged)",
+        "edge_chance": "edge precision, exchanged",
         "edge_recall": "edge recall",
         "parent_precision": "parent precision",
-        "parent_chance": "(exchanged) ",
+        "parent_chance": "parent precision, exchanged",
         "parent_recall": "parent recall",
     }
     frame = pd.DataFrame(rows)
