@@ -313,6 +313,15 @@ def test_headings_are_the_typed_text(path: Path) -> None:
     store.close()
 
 
+def test_columns_have_the_typed_order(path: Path) -> None:
+    store = KuzuStore.open(path, graph=make_graph)
+    query = "MATCH (f:Feature) RETURN count(DISTINCT f) AS n, 1 AS k, count(f.id) AS m, max(f.id) AS x ORDER BY k"
+    (row,) = store.query(query, {}).to_pylist()
+    last = store.query("MATCH (f:Feature) RETURN max(f.id) AS x", {})["x"].to_pylist()
+    assert list(row.items()) == [("n", 21), ("k", 1), ("m", 21), ("x", last[0])]
+    store.close()
+
+
 def test_names_of_many_saes_are_stored(path: Path) -> None:
     graph = make_graph({f"a{i}": 'it\'s \\ "v" é\n' for i in range(200)}, features=1)
     store = KuzuStore.open(path, graph=lambda: graph)

@@ -19,6 +19,7 @@ from atlas import schema
 from atlas.errors import QueryFailed
 from atlas.stores import Param
 from atlas.stores.cypher import Token, tokens_of
+from atlas.stores.kuzu.aggregates import calls, distinct_last, late_aggregate
 from atlas.stores.kuzu.clauses import (
     CLOSE,
     LIST_PREDICATES,
@@ -40,7 +41,6 @@ from atlas.stores.kuzu.trails import check_trails
 
 __all__ = ["check_faults"]
 
-_AGGREGATES = frozenset(["COUNT", "SUM", "AVG", "MIN", "MAX", "COLLECT", "STDEV", "STDEVP"])
 _PROJECTIONS = frozenset(["WITH", "RETURN"])
 _OTHER_CLAUSES = frozenset(["MATCH", "OPTIONAL", "UNWIND", "CALL", "UNION", "WHERE"])
 _AFTER_ITEMS = frozenset(["ORDER", "SKIP", "LIMIT"])
@@ -103,20 +103,17 @@ def check_faults(cypher: str, params: Mapping[str, Param] = NO_PARAMS) -> None:
 
 
 def _check_aggregates(tokens: Sequence[Token]) -> None:
-    """Refuse an aggregate after a ``DISTINCT`` one in a grouped projection.
-
-    A projection is grouped if one of its expressions, a constant included, has no aggregate.
-    """
+    """Refuse an aggregate after a ``DISTINCT`` one in a grouped projection, unless ``rewrites`` moves it."""
+    is_union = any(token.word == "UNION" for token in tokens)
     for clause in _projections(tokens):
-        items = [(list(_calls(item)), projected) for item, projected in _items(clause)]
-        calls = [call for found, _ in items for call in found]
-        distinct = [is_distinct for _, is_distinct in calls]
-        late = [name for i, (name, d) in enumerate(calls) if not d and any(distinct[:i])]
-        is_grouped = any(projected and not found for found, projected in items)
-        if late and is_grouped:
+        found = list(_items(clause))
+        items = [item for item, projected in found if projected]
+        order = [item for item, projected in found if not projected]
+        late = late_aggregate(items, order)
+        if late and (is_union or not distinct_last(items, order)):
             raise QueryFailed(
-                f"The embedded store computes {late[0].lower()}(…) wrongly after an aggregate with DISTINCT in the "
-                "same WITH or RETURN. Write the aggregates with DISTINCT last."
+                f"The embedded store computes {late.lower()}(…) wrongly after an aggregate with DISTINCT in the "
+                "same WITH or RETURN. Write the aggregates with DISTINCT last, or name each item with AS."
             )
 
 
@@ -126,7 +123,7 @@ def _check_undirected(tokens: Sequence[Token]) -> None:
     for clause in _projections(tokens):
         items = [item for item, projected in _items(clause) if projected and item]
         is_distinct = bool(items) and items[0][0].word == "DISTINCT"
-        if not is_distinct and not any(list(_calls(item)) for item in items):
+        if not is_distinct and not any(list(calls(item)) for item in items):
             continue
         names = {item[-1].text for item in items if len(item) == 1 + (item[0].word == "DISTINCT")}
         for edge in names & set(edges):
@@ -357,10 +354,3 @@ def _items(clause: Sequence[Token]) -> Iterator[tuple[list[Token], bool]]:
         else:
             item.append(token)
     yield item, projected
-
-
-def _calls(item: Sequence[Token]) -> Iterator[tuple[str, bool]]:
-    """Yield the name of each aggregate of an expression, and whether it has ``DISTINCT``."""
-    for name, parenthesis, argument in zip(item, item[1:], item[2:], strict=False):
-        if name.word in _AGGREGATES and parenthesis.text == "(":
-            yield name.word, argument.word == "DISTINCT"

@@ -27,6 +27,7 @@ from itertools import pairwise
 from atlas import schema
 from atlas.stores import Param
 from atlas.stores.cypher import Token, tokens_of
+from atlas.stores.kuzu.aggregates import distinct_last, late_aggregate, name_of
 from atlas.stores.kuzu.clauses import (
     CLAUSES,
     CLOSE,
@@ -51,7 +52,7 @@ from atlas.stores.kuzu.clauses import (
 )
 from atlas.stores.kuzu.trails import compared_edges
 
-__all__ = ["headings", "rewritten"]
+__all__ = ["headings", "rewritten", "typed_columns"]
 
 Insertion = tuple[int, str]
 """A position in the text, and what is inserted there."""
@@ -75,7 +76,13 @@ def rewritten(cypher: str, params: Mapping[str, Param] = NO_PARAMS) -> str:
     'MATCH (f:Feature), (g:Feature) WHERE f.x IS NOT NULL AND g.x IS NOT NULL AND (f.x = g.x) RETURN f.id, g.id'
     """
     text = cypher.replace("\r\n", "\n")
-    for replacement in (_named_order, _joined_texts, _contained_text, _listed_values):
+    for replacement in (
+        _named_order,
+        _moved_aggregates,
+        _joined_texts,
+        _contained_text,
+        _listed_values,
+    ):
         while found := replacement(text, list(tokens_of(text)), params):
             start, end, written = found
             text = f"{text[:start]}{written}{text[end:]}"
@@ -338,6 +345,37 @@ def _named_order(
             if name := names.get(tuple(t.text for t in repeated)):
                 return repeated[0].start, _end(repeated[-1]), name
     return None
+
+
+def _moved_aggregates(
+    text: str, tokens: Sequence[Token], params: Mapping[str, Param]
+) -> tuple[int, int, str] | None:
+    """Return where an aggregate follows one with ``DISTINCT``, and the items with the latter at their end."""
+    for projection, order in zip(projections(tokens), orders(tokens), strict=True):
+        items = projection[: len(projection) - len(order)]
+        if late_aggregate(items, order) and (moved := distinct_last(items, order)):
+            written = ", ".join(_written(item, text) for item in moved)
+            return items[0][0].start, _end(items[-1][-1]), written
+    return None
+
+
+def typed_columns(cypher: str, names: Sequence[str]) -> list[str]:
+    """Return the columns of a rewritten query in the order of its ``RETURN``.
+
+    Parameters
+    ----------
+    cypher
+        The query of the author.
+    names
+        The columns from the engine.
+
+    Examples
+    --------
+    >>> typed_columns("MATCH (f) RETURN count(DISTINCT f.x) AS n, f.sae AS s, max(f.x) AS m", ["s", "m", "n"])
+    ['n', 's', 'm']
+    """
+    typed = [name_of(item) for item in returned(list(tokens_of(cypher)))]
+    return typed if sorted(typed) == sorted(names) else list(names)
 
 
 _TEXT_FUNCTIONS = _SAME_LENGTH | frozenset(

@@ -45,7 +45,7 @@ from atlas.stores.kuzu.files import (
     sum_of,
     unfinished,
 )
-from atlas.stores.kuzu.rewrites import headings, rewritten
+from atlas.stores.kuzu.rewrites import headings, rewritten, typed_columns
 from atlas.stores.kuzu.update import MAX_UPDATES, Update, is_updated, plan_update
 from atlas.stores.partition import in_order, sae_column, shared_edges
 from atlas.stores.planning import compare
@@ -271,6 +271,7 @@ class KuzuStore:
             if result.get_num_tuples() > limits.rows:
                 raise QueryFailed(too_many_rows(limits.rows))
             table = _plain(result)
+            table = table.select(typed_columns(cypher, table.column_names))
             return table.rename_columns(headings(cypher, table.column_names))
 
     def table(self, name: str, sae: str | None = None) -> "pa.Table":
