@@ -7,11 +7,11 @@
 // matched: feature, sae
 // column counterpart (string): its feature
 // column pearson (double): correlation of both activations
+// column by_token_in_document (double): part of `pearson` that tokens in their documents explain
 // column one_to_one (bool): they are partners in the best assignment of one SAE to the other
 // column q (double): as a false discovery rate: small is a match; null, as below: not tested
 // column token_q (double): counts only where `q` is small too; small: more than a shared token
 // column token_document_q (double): the same; small: more than a shared token in shared documents
-// column by_token_in_document (double): the part of `pearson` that such tokens explain
 // column top_token (string): the token the counterpart is active on most often
 // column rank (int64): 0: no feature of its SAE correlates better with this one; null: not stored
 // column rank_back (int64): 0: no feature of this SAE correlates better with it; null: not stored
@@ -28,9 +28,10 @@
 MATCH (f:Feature {id: 'tiny-a-l1-s0/7' /* $feature */})-[m:MATCHES]-(g:Feature)-[:IN_SAE]->(s:SAE)
 WHERE '' /* $sae */ IN ['', s.name]
 WITH m, g, s, EXISTS { MATCH (f)-[:MATCHES]->(g) } AS forward
-RETURN g.id AS counterpart, m.pearson AS pearson, m.one_to_one AS one_to_one, m.q AS q,
+RETURN g.id AS counterpart, m.pearson AS pearson,
+       m.token_document_null_pearson AS by_token_in_document, m.one_to_one AS one_to_one, m.q AS q,
        m.token_q AS token_q, m.token_document_q AS token_document_q,
-       m.token_document_null_pearson AS by_token_in_document, g.top_token AS top_token,
+       g.top_token AS top_token,
        CASE WHEN forward = true THEN m.rank_ab ELSE m.rank_ba END AS rank,
        CASE WHEN forward = true THEN m.rank_ba ELSE m.rank_ab END AS rank_back, m.mutual AS mutual,
        CASE WHEN forward = true THEN m.claims_on_target ELSE m.claims_on_source END AS claims,

@@ -660,11 +660,11 @@ def counterparts_of_feature(w, feature, sae, limit):
         (
             g["id"],
             e["pearson"],
+            e["token_document_null_pearson"],
             e["one_to_one"],
             e["q"],
             e["token_q"],
             e["token_document_q"],
-            e["token_document_null_pearson"],
             g["top_token"],
             rank,
             back,
