@@ -38,7 +38,7 @@ def compare_spectra(
         ``sampling``. The last is the larger distance of the two SAEs that 2.5% of random splits
         of its features into halves exceed: a smaller distance is within sampling error.
         ``relation`` is ``floor``, ``seed`` (same site, number of features and architecture),
-        ``site``, ``model``, or ``other model``. The site of a transcoder is the one it predicts,
+        ``floor of another seed``, ``site``, ``model``, or ``other model``. The site of a transcoder is the one it predicts,
         and for the encoder the one it reads.
     """
     sound = Folder.open(Path(atlas)).sound()
@@ -88,6 +88,6 @@ def _relation(
         return "other model"
     if site(one) != site(other):
         return "model"
-    shape = ("d_sae", "architecture", "less")
-    equal = all(one[key] == other[key] for key in shape) and is_floor(one) == is_floor(other)
-    return "seed" if equal else "site"
+    if any(one[key] != other[key] for key in ("d_sae", "architecture", "less")):
+        return "site"
+    return "seed" if is_floor(one) == is_floor(other) else "floor of another seed"

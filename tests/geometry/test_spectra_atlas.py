@@ -107,7 +107,7 @@ def test_pairs_of_saes_have_distances_and_relations(world, results):
     assert {key: p["relation"] for key, p in pairs.items()} == {
         ("one", "two"): "seed",
         ("floor", "one"): "floor",
-        ("floor", "two"): "site",
+        ("floor", "two"): "floor of another seed",
     }
 
     def normalised(name):
