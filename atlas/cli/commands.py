@@ -34,12 +34,12 @@ __all__ = ["ROOM"]
 OVERVIEW = (
     "sae",
     "role",
-    "floor_of",
     "d_sae",
     "l0",
     "fvu",
     "dead_share",
     "hook",
+    "floor_of",
     "model",
     "tokens",
     "architecture",

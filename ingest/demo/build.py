@@ -83,15 +83,15 @@ def overview(atlas: Atlas) -> list[dict[str, Any]]:
     return [
         {
             "sae": sae["name"],
-            "model": sae["model"],
-            "hook": sae["hook"],
-            "architecture": sae["architecture"],
-            "role": role_shown(sae),
-            "features": sae["d_sae"],
             "tokens": sae["tokens"],
             "L0": sae["l0"],
             "FVU": sae["fvu"],
             "dead share": sae["dead_share"],
+            "role": role_shown(sae),
+            "features": sae["d_sae"],
+            "hook": sae["hook"],
+            "model": sae["model"],
+            "architecture": sae["architecture"],
         }
         for sae in atlas.table("SAE").sort_by("name").to_pylist()
     ]
