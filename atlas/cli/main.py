@@ -94,7 +94,7 @@ def _run(args: list[str]) -> int:
         _print_error(
             args,
             "Interrupted",
-            "Interrupted. Finished work is stored; run the same command again to continue.",
+            "Interrupted. Run the same command again; it continues from the work that is stored, if any.",
         )
         return 1
     except OSError as error:

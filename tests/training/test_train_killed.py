@@ -121,7 +121,7 @@ def test_the_command_continues_after_ctrl_c(tmp_path):
         _, errors = running.communicate()
     assert running.returncode == 1
     assert errors.rstrip().endswith(
-        "Interrupted. Finished work is stored; run the same command again to continue."
+        "Interrupted. Run the same command again; it continues from the work that is stored, if any."
     )
     assert "Traceback" not in errors
     with begun(out) as running:
