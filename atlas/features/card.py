@@ -60,7 +60,7 @@ _SECTIONS = (
         "the same token, everywhere or within documents. If one is large, shared tokens explain the match. "
         "by_token_in_document: the part of pearson that shared tokens within documents explain.",
         kind="match",
-        command="atlas match {sae}",
+        command="atlas match {sae} OTHER_SAE",
         largest="pearson",
     ),
     _Section(
@@ -385,13 +385,23 @@ def feature_card(
             if rows
         ],
         empty={
-            one.title: one.command.format(sae=sae) for one in missing if one.kind not in computed
+            one.title: _command(one, sae, alone=atlas.table("SAE").num_rows == 1)
+            for one in missing
+            if one.kind not in computed
         },
         none=[one.title for one in missing if one.kind in computed],
         about={name: value for name, value in about.items() if value is not None},
         numbers=feature_numbers(atlas, sae, properties),
         neuronpedia=properties.get("neuronpedia"),
     )
+
+
+def _command(section: _Section, sae: str, *, alone: bool) -> str:
+    """Return the command that computes a section, for an atlas with one SAE alone or with more."""
+    command = section.command.format(sae=sae)
+    if alone and "OTHER_SAE" in command:
+        return f"needs a second SAE: atlas ingest --sae OTHER_SAE, then {command}"
+    return command
 
 
 def _properties(atlas: _Timed, id: str) -> dict[str, Any]:

@@ -317,3 +317,13 @@ def test_remarks_on_few_tokens_and_on_a_reconstruction_worse_than_the_mean() -> 
     assert about_fvu("a", 2.04)[0].startswith(
         "a reconstructs worse than the mean does (FVU 2.04): "
     )
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_comparison_is_offered_for_two_saes(alone: bool) -> None:
+    section = next(one for one in card_module._SECTIONS if one.kind == "match")
+    command = card_module._command(section, "mine", alone=alone)
+    assert command.endswith("atlas match mine OTHER_SAE")
+    assert command.startswith("needs a second SAE: atlas ingest ") == alone
+    other = next(one for one in card_module._SECTIONS if one.kind == "logits")
+    assert card_module._command(other, "mine", alone=alone) == "atlas logits mine"
