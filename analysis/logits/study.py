@@ -370,15 +370,25 @@ def _median(values: Sequence[float | None]) -> float | None:
 
 
 def _verdict(summary: dict[str, Any]) -> list[str]:
-    sae = summary["sae"]
-    first = (
-        f"{sae}: {summary['promotes']:,} edges PROMOTES of {summary['features']:,} live features."
-    )
-    if not summary["ablated"]:
-        return [first + " No feature was ablated, so whether they hold was not measured."]
+    """State whether direct logits predict measured changes, and the number of edges."""
+    sae, ablated = summary["sae"], summary["ablated"]
+    edges = f"{summary['promotes']:,} edges PROMOTES of {summary['features']:,} live features."
+    if not ablated:
+        return [
+            f"{sae}: no feature was ablated, so whether direct logits hold was not measured.",
+            f"The graph has {edges}",
+        ]
     if summary["agreement"] is None:
-        return [first + " The ablations changed no log-probability."]
-    control = summary["control"]
+        return [f"{sae}: the ablations changed no log-probability.", f"The graph has {edges}"]
+    control, share = summary["control"], summary["p_at_most_0.05"]
+    first = (
+        f"{sae}: direct logits were compared with measured changes of {ablated:,} ablated features."
+    )
+    if share is not None:
+        first = (
+            f"{sae}: for {share:.0%} of {ablated:,} ablated features, direct logits predict the measured "
+            "changes better than those of other features (p ≤ 0.05; by chance, at most 5%)."
+        )
     shown = (
         "no other feature to compare"
         if control is None
@@ -386,16 +396,14 @@ def _verdict(summary: dict[str, Any]) -> list[str]:
     )
     sentences = [
         first,
-        f"Over {summary['ablated']:,} ablated features, direct logits and measured changes have a median rank "
-        f"correlation of {_rounded(summary['agreement'])} ({shown}); {summary['p_at_most_0.05']:.0%} of them exceed "
-        "other features (p <= 0.05).",
+        f"The median rank correlation of both is {_rounded(summary['agreement'])} ({shown}).",
     ]
     if summary["hits"] is not None and summary["hits_control"] is not None:
         sentences.append(
             "The median share of promoted tokens that become less likely when the feature is ablated is "
             f"{summary['hits']:.0%} (promoted tokens of other features: {summary['hits_control']:.0%})."
         )
-    return sentences
+    return [*sentences, f"The graph has {edges}"]
 
 
 def _rounded(value: float) -> str:

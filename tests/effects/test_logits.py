@@ -291,6 +291,11 @@ def test_direct_logits_predict_the_last_site_and_not_other_features(results):
     frame = last.to_pandas("features")
     assert frame["p"].min() == pytest.approx(1 / len(frame))
     own, other = (np.median(frame[name].dropna()) for name in ("hits", "hits_control"))
+    share = np.mean(frame["p"].dropna() <= 0.05)
+    assert last.verdict[0] == (
+        f"last: for {share:.0%} of {len(frame)} ablated features, direct logits predict the measured "
+        "changes better than those of other features (p ≤ 0.05; by chance, at most 5%)."
+    )
     assert last.verdict[2] == (
         "The median share of promoted tokens that become less likely when the feature is ablated is "
         f"{own:.0%} (promoted tokens of other features: {other:.0%})."
