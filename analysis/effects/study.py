@@ -284,10 +284,12 @@ def verdict(summary: dict[str, Any], *, q: float) -> list[str]:
         else f"other active features by {other:.3g} (at {share:.0%} of the tokens)"
     )
     name = f"{sae} (floor, {role})" if (role := summary.get("role")) else sae
+    more = "changes" if summary["features_above_random"] == features == 1 else "change"
     found = [
-        f"{name}: ablating a feature at a token changes the predictions by {summary['kl']:.3g} nats of KL on average, "
-        f"random directions of equal norm by {summary['kl_random']:.3g}; {others}. "
-        f"{summary['features_above_random']:,} of {features:,} features exceed random directions (q ≤ 0.05)."
+        f"{name}: {summary['features_above_random']:,} of {_count(features, 'feature')} {more} predictions more "
+        f"than random directions of equal norm (q ≤ 0.05). "
+        f"Ablating a feature at a token changes the predictions by {summary['kl']:.3g} nats of KL on average, "
+        f"random directions by {summary['kl_random']:.3g}; {others}."
     ]
     if summary["on"]:
         found.append(
@@ -317,12 +319,17 @@ def _added(summary: dict[str, Any]) -> str | None:
     added = summary["additivity_targets" if of_targets else "additivity_ce"]
     if added is None:
         return None
-    adds = "add up to" if added >= _ADDITIVE else "do not add up to"
     ratio, where = summary["joint_kl_ratio"], "" if of_targets else " of the loss"
-    kl = "" if ratio is None else f"; its KL is {ratio:.2g} times the sum"
+    kl = "" if ratio is None else f". Its KL is {ratio:.2g} times the sum of their KL"
+    if added >= _ADDITIVE:
+        how = "Single effects add up to"
+    elif added > 0:
+        how = "Single effects do not add up to, but partly predict,"
+    else:
+        how = "Single effects do not add up to, and predict no better than 0 would,"
     return (
-        f"Single effects {adds} the joint ablation of all features at a token (additivity{where} "
-        f"{added:.2f}{kl})."
+        f"{how} the effect of the joint ablation of all features at a token (additivity{where} "
+        f"{added:.2f}; 1 if they add up){kl}."
     )
 
 

@@ -85,6 +85,7 @@ def test_joint_ablation_that_does_not_add_up_is_reported():
         (sentence,) = (sentence for sentence in verdict(numbers, q=0.05) if "joint" in sentence)
         assert "do not add up" in sentence
         assert shown in sentence
+        assert ("no better than 0" in sentence) == (of_targets is None)
     assert not any("joint" in s for s in verdict(numbers | {"additivity_ce": None}, q=0.05))
 
 
