@@ -146,7 +146,12 @@ def search_demo(words: str) -> list[dict[str, Any]]:
         config = read_json_object(DEMO_SAES / name / "cfg.json")
         model = str(config["metadata"]["model_name"])
         if all(word in f"{name} {model} demo" for word in words.lower().split()):
-            row = {"name": name, "short": "", "model": model, "width": str(config["d_sae"])}
+            row: dict[str, Any] = {
+                "name": name,
+                "short": "",
+                "model": model,
+                "width": str(config["d_sae"]),
+            }
             l0 = float(config["k"]) if "k" in config else None
             rows.append(row | {"l0": l0, "neuronpedia": "", "cached": True, "refused": None})
     return rows
