@@ -79,7 +79,7 @@ FAULTS = {
     ],
     ("e", "a dead feature is ablated, and the result is the decoder bias"): [
         "edits:ablating_an_inactive_feature_is_refused",
-        "edits:ablating_every_feature_leaves_the_error_not_b_dec",
+        "edits:ablating_every_feature_results_in_the_error_and_not_in_b_dec",
         "steering:fault_e_a_feature_that_is_never_active_is_refused",
         "logits:fault_e_ablating_inactive_features_is_refused",
     ],

@@ -121,7 +121,7 @@ def headings(cypher: str, names: Sequence[str]) -> list[str]:
     ['id', 'f.text CONTAINS $t']
     """
     text = cypher.replace("\r\n", "\n")
-    items = returned(list(tokens_of(text)))
+    items = returned([token for token in tokens_of(text) if token.text != ";"])
     if len(items) != len(names) or any(item[0].text == "*" for item in items if item):
         return list(names)
     return [
