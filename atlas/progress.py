@@ -23,6 +23,7 @@ __all__ = [
     "Progress",
     "Silent",
     "Stage",
+    "WithoutRemarks",
     "duration",
     "report_remark",
     "rough",
@@ -150,6 +151,19 @@ class Bars:
             self.report(sentence)
 
 
+class WithoutRemarks:
+    """Pass progress on, and omit remarks on results: for a program that knows what they advise.
+
+    Parameters
+    ----------
+    progress
+        Receives the rest.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self.stage, self.report = progress.stage, progress.report
+
+
 def report_remark(progress: Progress, sentence: str) -> None:
     """Report a remark on a result: after the result, if the progress can wait for it.
 
@@ -162,7 +176,7 @@ def report_remark(progress: Progress, sentence: str) -> None:
     """
     if isinstance(progress, Bars):
         progress.remark(sentence)
-    else:
+    elif not isinstance(progress, WithoutRemarks):
         progress.report(sentence)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from atlas.api import Atlas
-from atlas.progress import SILENT, Progress
+from atlas.progress import SILENT, Progress, WithoutRemarks
 from atlas.studies.floors import role_shown
 from ingest.forward.run import ingest
 from ingest.match.settings import MatchSettings
@@ -70,8 +70,9 @@ def make_demo(path: Path, *, device: str = "auto", progress: Progress = SILENT) 
         match=None,
         progress=progress,
     ).close()
+    matching = WithoutRemarks(progress)  # the demo matches the pairs that its pages use
     for pair in DEMO_MATCHES:
-        match_saes(path, pair, settings=MatchSettings(draws=10), progress=progress)
+        match_saes(path, pair, settings=MatchSettings(draws=10), progress=matching)
     probe_saes(
         path, DEMO_PROBED, settings=ProbeSettings(controls=2), device=device, progress=progress
     )

@@ -9,7 +9,7 @@ import pytest
 from atlas.cli.main import command
 from atlas.cli.output import make_progress, print_table, print_verdict, shared_options
 from atlas.plugins import SECTIONS
-from atlas.progress import Bars, report_remark
+from atlas.progress import Bars, WithoutRemarks, report_remark
 
 ROWS = [
     {
@@ -199,6 +199,13 @@ def test_remarks_on_a_result_follow_it(capfd):
         "Verdict.",
         "A floor has no result.",
     ]
+
+
+def test_a_program_may_omit_remarks(capfd):
+    quiet = WithoutRemarks(Bars())
+    report_remark(quiet, "A floor has no result.")
+    quiet.report("A message.")
+    assert capfd.readouterr().err == "A message.\n"
 
 
 def test_remarks_are_reported_at_once_without_a_command(capfd):
