@@ -19,6 +19,7 @@ __all__ = [
     "OPEN",
     "Match",
     "Scope",
+    "as_typed",
     "closing",
     "groups",
     "is_own_variable",
@@ -381,6 +382,11 @@ def terms(condition: Sequence[Token]) -> Iterator[list[Token]]:
             yield from terms(each[1:-1])
         elif each:
             yield each
+
+
+def as_typed(tokens: Sequence[Token], text: str) -> str:
+    """Return an expression as its author wrote it."""
+    return text[tokens[0].start : _end(tokens)]
 
 
 def closing(tokens: Sequence[Token]) -> int:

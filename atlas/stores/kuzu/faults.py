@@ -27,6 +27,7 @@ from atlas.stores.kuzu.clauses import (
     OPEN,
     Match,
     Scope,
+    as_typed,
     closing,
     groups,
     matches,
@@ -252,7 +253,7 @@ def _outermost(group: Sequence[Token]) -> Iterator[Token]:
 
 def _written(term: Sequence[Token], text: str) -> str:
     """Return the first characters of a term as its author wrote it."""
-    return text[term[0].start : term[-1].start + len(term[-1].text)][:60]
+    return as_typed(term, text)[:60]
 
 
 def _conditions_of_matches(tokens: Sequence[Token]) -> Iterator[list[Token]]:

@@ -81,36 +81,37 @@ def check_lists(tokens: Sequence[Token], params: Mapping[str, Param]) -> None:
 
 def _check_list_predicates(tokens: Sequence[Token], nullable: set[str]) -> None:
     """Refuse a list predicate whose condition uses another variable than its own, or none."""
-    for at, token in enumerate(tokens[:-3]):
-        if token.word not in LIST_PREDICATES | _LIST_FUNCTIONS or tokens[at + 1].text != "(":
-            continue
-        call = tokens[at + 1 :]
-        call = call[: closing(call) + 1]
+    for function, call in _list_calls(tokens):
         own, condition = _lambda(call)
-        _check_elements(token.text, call, own, nullable)
+        _check_elements(function.text, call, own, nullable)
         names = {t.text for t in variables(condition)}
         if condition and names != {own}:
             raise QueryFailed(
-                f"The embedded store computes {token.text}(…) wrongly if its condition does not use its own variable "
+                f"The embedded store computes {function.text}(…) wrongly if its condition does not use its own variable "
                 f"{own} alone. Write UNWIND list AS {own} WITH DISTINCT … WHERE … instead."
             )
 
 
 def _check_stored_lists(tokens: Sequence[Token]) -> None:
     """Refuse a list predicate whose list is no parameter and no list of constants."""
-    for at, token in enumerate(tokens[:-1]):
-        if token.word not in LIST_PREDICATES | _LIST_FUNCTIONS or tokens[at + 1].text != "(":
-            continue
-        call = tokens[at + 2 : at + 1 + closing(tokens[at + 1 :])]
-        is_predicate = token.word in LIST_PREDICATES
-        list_ = _to_condition(call[2:]) if is_predicate else split(call)[0]
-        own = call[0].text if is_predicate and call else "x"
+    for function, call in _list_calls(tokens):
+        is_predicate = function.word in LIST_PREDICATES
+        list_ = _to_condition(call[3:-1]) if is_predicate else split(call[1:-1])[0]
+        own = call[1].text if is_predicate else "x"
         if used := [t.text for t in variables(list_)]:
             raise QueryFailed(
-                f"The embedded store cannot compute {token.text}(…) over a list that depends on {used[0]}: its engine ends "
+                f"The embedded store cannot compute {function.text}(…) over a list that depends on {used[0]}: its engine ends "
                 f"or is wrong in large tables. Write 'value' IN list, or UNWIND list AS {own} WITH DISTINCT …, {own} "
                 f"WHERE … instead."
             )
+
+
+def _list_calls(tokens: Sequence[Token]) -> Iterator[tuple[Token, Sequence[Token]]]:
+    """Yield each list predicate and list function, and its arguments with their parentheses."""
+    for at, token in enumerate(tokens[:-3]):
+        if token.word in LIST_PREDICATES | _LIST_FUNCTIONS and tokens[at + 1].text == "(":
+            call = tokens[at + 1 :]
+            yield token, call[: closing(call) + 1]
 
 
 def _to_condition(tokens: Sequence[Token]) -> Sequence[Token]:

@@ -34,6 +34,7 @@ from atlas.stores.kuzu.clauses import (
     NO_PARAMS,
     OPEN,
     Match,
+    as_typed,
     closing,
     is_own_variable,
     kind_of,
@@ -129,7 +130,7 @@ def headings(cypher: str, names: Sequence[str]) -> list[str]:
         if len(item) == 1
         or (item[1].text == "." and len(item) == 3)
         or "AS" in (t.word for t in item[-2:])
-        else text[item[0].start : item[-1].start + len(item[-1].text)]
+        else as_typed(item, text)
         for item, name in zip(items, names, strict=True)
     ]
 
@@ -354,7 +355,7 @@ def _moved_aggregates(
     for projection, order in zip(projections(tokens), orders(tokens), strict=True):
         items = projection[: len(projection) - len(order)]
         if late_aggregate(items, order) and (moved := distinct_last(items, order)):
-            written = ", ".join(_written(item, text) for item in moved)
+            written = ", ".join(as_typed(item, text) for item in moved)
             return items[0][0].start, _end(items[-1][-1]), written
     return None
 
@@ -422,7 +423,7 @@ def _joined_texts(
     for first, last, null in found:
         if any(first <= other <= last and other != first for other, _, _ in found):
             continue
-        tests = " OR ".join(f"{_written(operand, text)} IS NULL" for operand in null)
+        tests = " OR ".join(f"{as_typed(operand, text)} IS NULL" for operand in null)
         start, end = tokens[first].start, _end(tokens[last])
         return start, end, f"(CASE WHEN {tests} THEN (NULL) ELSE {text[start:end]} END)"
     return None
@@ -458,10 +459,6 @@ def _may_be_null_text(operand: Sequence[Token], params: Mapping[str, Param]) -> 
 
 def _end(token: Token) -> int:
     return token.start + len(token.text)
-
-
-def _written(tokens: Sequence[Token], text: str) -> str:
-    return text[tokens[0].start : _end(tokens[-1])]
 
 
 def _listed_values(

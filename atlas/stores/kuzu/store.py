@@ -254,9 +254,8 @@ class KuzuStore:
         if limits is not None:
             if self._database is None:
                 raise StoreError(f"{self.url} is closed; open it again.")
-            if (
-                self._path.exists()
-            ):  # files are named by their content, so this is still the opened one
+            # Files are named by their content, so this is still the opened one.
+            if self._path.exists():
                 return query_in_subprocess(self._path, cypher, values, limits=limits)
         # Only this process can still read a view that a newer one has replaced.
         limits = limits or Limits(timeout=timeout, rows=sys.maxsize)
