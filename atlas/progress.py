@@ -163,6 +163,9 @@ class WithoutRemarks:
     def __init__(self, progress: Progress) -> None:
         self.stage, self.report = progress.stage, progress.report
 
+    def remark(self, sentence: str) -> None:
+        """Discard a remark."""
+
 
 def report_remark(progress: Progress, sentence: str) -> None:
     """Report a remark on a result: after the result, if the progress can wait for it.
@@ -174,10 +177,7 @@ def report_remark(progress: Progress, sentence: str) -> None:
     sentence
         The remark.
     """
-    if isinstance(progress, Bars):
-        progress.remark(sentence)
-    elif not isinstance(progress, WithoutRemarks):
-        progress.report(sentence)
+    getattr(progress, "remark", progress.report)(sentence)
 
 
 Clock: TypeAlias = Callable[[], float]
