@@ -69,6 +69,7 @@ class EffectStudy(Study):
         "calibration": "predicted and measured effects",
     }
     forecasts: ClassVar[int] = 12
+    names_floors: ClassVar[bool] = True
 
     settings: EffectSettings
     on: tuple[str, ...] | None = None

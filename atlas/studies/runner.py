@@ -354,7 +354,7 @@ def _floors(study: Study, parts: Sequence[Part], at: TaskContext) -> Iterator[Re
     for _, part in sorted(found.items()):
         (result,) = _results(study, [part], at)
         floors = [by_name[sae] for sae in part.manifest.saes if is_floor(by_name[sae])]
-        if not any("(floor" in sentence for sentence in result.verdict):
+        if not study.names_floors:
             sentences = [f"{row['name']} is a floor ({role_shown(row)})." for row in floors]
             result.verdict = (*sentences, *result.verdict)
         result.floor = True

@@ -203,6 +203,9 @@ class Study(ABC):
     forecasts: ClassVar[int] = 1
     """Number of groups whose cost is measured even if that takes long; more where groups differ."""
 
+    names_floors: ClassVar[bool] = False
+    """Whether the verdict of a floor names it as one; otherwise the runner adds a sentence."""
+
     codes_removable: ClassVar[bool] = False
     """Whether a part that records ``codes: true`` stays current after the codes are removed."""
 
