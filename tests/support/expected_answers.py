@@ -1389,19 +1389,20 @@ def splitting_chains(w, sae_a, sae_b, sae_c, limit):
         if b["id"] == d["id"]
     ]
     rows.sort(key=lambda r: (r[0]["idx"], r[2]["idx"], r[4]["idx"]))
+    return chain_columns(rows[:limit], "parent_given_child", direct=direct)
+
+
+def chain_columns(rows, value, *, direct):
+    """Return ids, tokens and both values of chains, and whether an edge joins the ends."""
     return [
         (
-            a["id"],
-            b["id"],
-            c["id"],
-            a["top_token"],
-            b["top_token"],
-            c["top_token"],
-            x["parent_given_child"],
-            y["parent_given_child"],
+            *(feature["id"] for feature in (a, b, c)),
+            *(feature["top_token"] for feature in (a, b, c)),
+            x[value],
+            y[value],
             (a["id"], c["id"]) in direct,
         )
-        for a, x, b, y, c in rows[:limit]
+        for a, x, b, y, c in rows
     ]
 
 
@@ -1505,20 +1506,7 @@ def effect_chains(w, sae_a, sae_b, sae_c, limit):
             r[4]["idx"],
         )
     )
-    return [
-        (
-            a["id"],
-            b["id"],
-            c["id"],
-            a["top_token"],
-            b["top_token"],
-            c["top_token"],
-            x["mean"],
-            y["mean"],
-            (a["id"], c["id"]) in direct,
-        )
-        for a, x, b, y, c in rows[:limit]
-    ]
+    return chain_columns(rows[:limit], "mean", direct=direct)
 
 
 @answers
