@@ -1,5 +1,6 @@
 """Sparse autoencoders and transcoders: opening them, and computing codes with sae-lens' own encoders."""
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -362,7 +363,7 @@ class Autoencoder:
         for part in torch.tensor_split(x, max(1, -(-len(x) // self._chunk_rows()))):
             with self._computing(f"encoding {len(part)} tokens"):
                 vectors, mean = self._input(part)
-                if not torch.isfinite(vectors).all():
+                if not (vectors.sum().isfinite() or torch.isfinite(vectors).all()):
                     raise BadActivations(
                         f"NaN or Inf came out of the model at {self.info.hook}, which the SAE "
                         f"{self.info.name} reads. Run the model in float32 (dtype 'float32')."
@@ -408,28 +409,32 @@ class Autoencoder:
         return size
 
     def _sparse(self, z: torch.Tensor) -> "_Entries":
-        rows, width = z.shape
         # On the CPU NumPy finds nonzero entries eight times faster than torch does.
-        find = _active_by_numpy if z.device.type == "cpu" else _active_by_torch
-        positions, values = find(z.flatten())
-        if not (torch.isfinite(values) & (values > 0)).all():
-            raise BadActivations(
-                f"The SAE {self.info.name} returned NaN, Inf or an activation below 0: its weights are "
-                "damaged, or do not match its metadata."
-            )
-        begins = torch.arange(rows + 1, device=z.device) * width
-        return _Entries(torch.searchsorted(positions, begins), positions % width, values)
+        entries = (_entries_by_numpy if z.device.type == "cpu" else _entries_by_torch)(z)
+        if len(entries.values):
+            low, high = torch.aminmax(entries.values)  # both are NaN if one value is
+            if not ((low > 0) & (high < math.inf)):
+                raise BadActivations(
+                    f"The SAE {self.info.name} returned NaN, Inf or an activation below 0: its "
+                    "weights are damaged, or do not match its metadata."
+                )
+        return entries
 
 
-def _active_by_numpy(flat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    values = flat.numpy()
-    positions = np.flatnonzero(values != 0)
-    return torch.from_numpy(positions), torch.from_numpy(values[positions])
+def _entries_by_numpy(z: torch.Tensor) -> "_Entries":
+    rows, width = z.shape
+    flat = z.flatten().numpy()
+    positions = np.flatnonzero(flat != 0)
+    indptr = np.searchsorted(positions, np.arange(rows + 1) * width)
+    return _Entries(*map(torch.from_numpy, (indptr, positions % width, flat[positions])))
 
 
-def _active_by_torch(flat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _entries_by_torch(z: torch.Tensor) -> "_Entries":
+    rows, width = z.shape
+    flat = z.flatten()
     positions = flat.nonzero().squeeze(1)
-    return positions, flat[positions]
+    begins = torch.arange(rows + 1, device=z.device) * width
+    return _Entries(torch.searchsorted(positions, begins), positions % width, flat[positions])
 
 
 @cache

@@ -159,8 +159,8 @@ def test_topk_holds_fewer_where_fewer_are_above_zero() -> None:
 
 def test_active_features_by_numpy_and_by_torch_are_equal() -> None:
     for share in (0.0, 0.1, 1.0):
-        flat = vectors().flatten() * (vectors(seed=4).flatten().sigmoid() < share)
-        one, other = autoencoder._active_by_numpy(flat), autoencoder._active_by_torch(flat)
+        z = vectors() * (vectors(seed=4).sigmoid() < share)
+        one, other = autoencoder._entries_by_numpy(z), autoencoder._entries_by_torch(z)
         for a, b in zip(one, other, strict=True):
             assert a.dtype == b.dtype
             np.testing.assert_array_equal(a, b)
