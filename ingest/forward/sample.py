@@ -37,7 +37,7 @@ SAMPLE = 1024
 SHARE = 0.05
 
 #: Seconds after which a measurement is not repeated on more tokens.
-ENOUGH = 0.5
+ENOUGH = 0.25
 
 #: Tokens of the first measurement of the reductions, and the factor to the next.
 FEW, GROWTH = 256, 4
