@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from atlas.cli.options import chosen_settings, settings_options, worker_options
+from atlas.cli.options import (
+    all_option,
+    chosen_settings,
+    selected_names,
+    settings_options,
+    worker_options,
+)
 from atlas.cli.output import (
     atlas_option,
     echo,
@@ -188,7 +194,7 @@ def ingest(
 
 @click.command(cls=StudyCommand, example="A B")
 @click.argument("saes", nargs=-1, metavar="[SAE]...")
-@click.option("--all", "every", is_flag=True, help="Match every pair of SAEs of the atlas.")
+@all_option
 @click.option(
     "--stale",
     is_flag=True,
@@ -235,8 +241,9 @@ def match(
     """
     from atlas.errors import BadInput
 
-    if bool(saes) + every + stale != 1:
-        raise BadInput("Expected exactly one of: two SAEs or more, --all, --stale.")
+    selected = selected_names(saes, every=every)
+    if stale and selected is not None:
+        raise BadInput("--stale was passed with --all or SAEs; it selects the pairs itself.")
     if saes and len(set(saes)) < max(len(saes), 2):
         raise BadInput(
             f"A match needs two different SAEs or more; got {', '.join(saes)}. `atlas list` shows them."
@@ -247,7 +254,7 @@ def match(
 
     results = match_saes(
         folder_of(which_atlas(where)),
-        saes or None,
+        selected,
         settings=settings,
         memory=int(memory * 2**30),
         stale=stale,

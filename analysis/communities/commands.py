@@ -7,7 +7,13 @@ from typing import Any
 import click
 
 from analysis.communities.settings import CommunitySettings
-from atlas.cli.options import chosen_settings, settings_options, worker_options
+from atlas.cli.options import (
+    all_option,
+    chosen_settings,
+    selected_names,
+    settings_options,
+    worker_options,
+)
 from atlas.cli.output import (
     atlas_option,
     echo,
@@ -50,6 +56,7 @@ _AGREEMENTS = {
 
 @click.command(cls=StudyCommand, kind="graph")
 @click.argument("saes", nargs=-1, metavar="[SAE]...")
+@all_option
 @settings_options(CommunitySettings)
 @click.option(
     "--top",
@@ -66,6 +73,7 @@ _AGREEMENTS = {
 def communities(
     saes: tuple[str, ...],
     *,
+    every: bool,
     top: int,
     replace: bool,
     workers: int,
@@ -86,7 +94,7 @@ def communities(
 
     \b
     Examples:
-      atlas communities
+      atlas communities --all
       atlas communities tiny-a-l1-s0 --top 20
       atlas communities tiny-a-l1-s0 --weight count --min-count 3
       atlas query communities_of_sae --param sae=tiny-a-l1-s0
@@ -96,7 +104,7 @@ def communities(
     settings = CommunitySettings(**chosen_settings(CommunitySettings, options))
     results = graph_features(
         folder_of(which_atlas(where)),
-        saes,
+        selected_names(saes, every=every),
         settings=settings,
         replace=replace,
         workers=workers,

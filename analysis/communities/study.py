@@ -174,7 +174,7 @@ def graph_features(
     atlas
         The folder of the atlas.
     saes
-        Names of SAEs. Default: all SAEs with edges.
+        Names of SAEs, or ``"all"``. Default: the first.
     settings
         Settings of the computation.
     replace

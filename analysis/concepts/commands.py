@@ -10,7 +10,14 @@ import click
 
 from analysis.concepts.causal.settings import AblationSettings
 from analysis.concepts.settings import ConceptSettings
-from atlas.cli.options import chosen_settings, flags_for, settings_options, worker_options
+from atlas.cli.options import (
+    all_option,
+    chosen_settings,
+    flags_for,
+    selected_names,
+    settings_options,
+    worker_options,
+)
 from atlas.cli.output import (
     atlas_option,
     echo,
@@ -93,6 +100,7 @@ _ABLATED = (
 @click.command(cls=StudyCommand, also={"concept_ablation": "--ablate"})
 @click.argument("words", metavar="FILE")
 @click.argument("saes", nargs=-1, metavar="[SAE]...")
+@all_option
 @settings_options(ConceptSettings)
 @click.option(
     "--rank",
@@ -131,6 +139,7 @@ def concepts(
     words: str,
     saes: tuple[str, ...],
     *,
+    every: bool,
     rank: bool,
     ablate: bool,
     workers: int,
@@ -184,14 +193,14 @@ def concepts(
         "ray": ray,
         "progress": make_progress(quiet=quiet),
     }
-    results = study_concepts(folder, words, saes or None, settings=settings, **how)
+    # A ranking compares SAEs, so it uses all if none is named.
+    selected = selected_names(saes, every=every or (rank and not saes))
+    results = study_concepts(folder, words, selected, settings=settings, **how)
     ablated = Results()
     if ablate:
         from analysis.concepts.causal.study import ablate_concepts
 
-        ablated = ablate_concepts(
-            folder, words, saes or None, settings=ablation, how=settings, **how
-        )
+        ablated = ablate_concepts(folder, words, selected, settings=ablation, how=settings, **how)
     ranked = rank_saes(results) if rank else []
     found: dict[str, Any] = {
         "rank_verdict": rank_sentences(ranked) if rank else [],

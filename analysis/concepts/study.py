@@ -259,7 +259,7 @@ def study_concepts(
         A file of labelled words, the name of a list of this package, or words that were read with
         ``analysis.concepts.words.files.read_words``.
     saes
-        Names of SAEs. Default: all, transcoders excepted.
+        Names of SAEs, or ``"all"``. Default: the first.
     settings
         Contexts, splits and draws.
     opened, models

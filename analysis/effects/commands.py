@@ -5,7 +5,13 @@ from typing import Any
 import click
 
 from analysis.effects.settings import EffectSettings
-from atlas.cli.options import chosen_settings, settings_options, worker_options
+from atlas.cli.options import (
+    all_option,
+    chosen_settings,
+    selected_names,
+    settings_options,
+    worker_options,
+)
 from atlas.cli.output import (
     atlas_option,
     emit,
@@ -41,6 +47,7 @@ _SHOWN = (
 
 @click.command(cls=StudyCommand)
 @click.argument("saes", nargs=-1, metavar="[SAE]...")
+@all_option
 @click.option(
     "--on",
     "on",
@@ -80,7 +87,7 @@ def effects(saes: tuple[str, ...], on: tuple[str, ...], **options: Any) -> None:
 
     results = measure_effects(
         folder_of(which_atlas(options["where"])),
-        saes or None,
+        selected_names(saes, every=options["every"]),
         on=on or None,
         settings=EffectSettings(**chosen_settings(EffectSettings, options)),
         **{name: options[name] for name in ("model", "device", "replace", "workers", "ray")},

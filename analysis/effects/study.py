@@ -218,7 +218,7 @@ def measure_effects(
     atlas
         The folder of the atlas.
     saes
-        Names of SAEs whose features are ablated; all, transcoders excepted, if None.
+        Names of SAEs whose features are ablated, or ``"all"``. Default: the first.
     on
         Names of SAEs at later sites of the same model; all of the atlas that were trained if None.
     settings

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -109,6 +109,11 @@ class MapStudy(Study):
 
     settings: MapSettings
     opened: tuple[Autoencoder, ...] = ()
+
+    @property
+    def unnamed(self) -> Literal[0, 1, 2]:
+        """One SAE is used if none is named; for a joint map, one pair."""
+        return 2 if self.settings.layout == "joint" else 1
 
     def tasks(self, at: TaskContext, saes: Sequence[str] | None) -> list[Task]:
         """Return a task for each SAE, or for each pair of SAEs.
@@ -278,7 +283,7 @@ def map_features(
     atlas
         The folder of the atlas.
     saes
-        Names of SAEs. Default: all.
+        Names of SAEs, or ``"all"``. Default: the first; the first pair for a joint map.
     settings
         The vectors, the layout, and the settings of UMAP.
     opened

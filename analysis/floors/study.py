@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -77,6 +77,11 @@ class FloorStudy(Study):
     }
 
     settings: FloorSettings
+
+    @property
+    def unnamed(self) -> Literal[0, 1, 2]:
+        """All SAEs are used if none is named: a task compares a family with its floors."""
+        return 0
 
     def tasks(self, at: TaskContext, saes: Sequence[str] | None) -> list[Task]:
         """Return a task for each family with a floor."""

@@ -8,7 +8,13 @@ import click
 
 from analysis.graph.settings import GraphStatisticsSettings
 from atlas.amounts import cell_text
-from atlas.cli.options import chosen_settings, settings_options, worker_options
+from atlas.cli.options import (
+    all_option,
+    chosen_settings,
+    selected_names,
+    settings_options,
+    worker_options,
+)
 from atlas.cli.output import (
     atlas_option,
     echo,
@@ -54,6 +60,7 @@ _ROWS = {
 
 @click.command("graph-stats", cls=StudyCommand, kind="graph_statistics")
 @click.argument("saes", nargs=-1, metavar="[SAE]...")
+@all_option
 @settings_options(GraphStatisticsSettings)
 @worker_options
 @click.option("--replace", is_flag=True, help="Recompute stored results.")
@@ -62,6 +69,7 @@ _ROWS = {
 def stats(
     saes: tuple[str, ...],
     *,
+    every: bool,
     replace: bool,
     workers: int,
     ray: str | None,
@@ -80,7 +88,7 @@ def stats(
     Examples:
       atlas graph-stats tiny-a-l1-s0 tiny-a-l1-s1
       atlas graph-stats tiny-a-l1-s0 --nulls bipartite --draws 20 --curves
-      atlas graph-stats --nulls none --json
+      atlas graph-stats --all --nulls none --json
     """
     from analysis.graph.study import all_rows, graph_statistics
 
@@ -88,7 +96,7 @@ def stats(
     settings = GraphStatisticsSettings(**chosen_settings(GraphStatisticsSettings, options))
     results = graph_statistics(
         which_atlas(where),
-        saes,
+        selected_names(saes, every=every),
         settings=settings,
         replace=replace,
         workers=workers,

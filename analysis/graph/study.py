@@ -219,7 +219,7 @@ def graph_statistics(
     atlas
         The folder of the atlas, the URL of a server, or an open atlas.
     saes
-        Names of SAEs. Default: all SAEs with edges.
+        Names of SAEs, or ``"all"``. Default: the first.
     settings
         Settings of the statistics.
     replace

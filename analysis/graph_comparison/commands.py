@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from analysis.graph_comparison.settings import ComparisonSettings
-from atlas.cli.options import chosen_settings, settings_options
+from atlas.cli.options import (
+    all_option,
+    chosen_settings,
+    selected_names,
+    settings_options,
+)
 from atlas.cli.output import (
     atlas_option,
     echo,
@@ -58,7 +63,8 @@ _LEGEND = (
 
 
 @click.command("compare-graphs", cls=StudyCommand, kind="graph_comparison")
-@click.argument("saes", nargs=-1, metavar="SAE SAE [SAE]...")
+@click.argument("saes", nargs=-1, metavar="[SAE SAE]...")
+@all_option
 @settings_options(ComparisonSettings)
 @click.option("--replace", is_flag=True, help="Recompute stored results.")
 @click.option(
@@ -75,6 +81,7 @@ _LEGEND = (
 def compare(
     saes: tuple[str, ...],
     *,
+    every: bool,
     replace: bool,
     outs: tuple[Path, ...],
     where: str | None,
@@ -106,7 +113,7 @@ def compare(
     settings = ComparisonSettings(**chosen_settings(ComparisonSettings, options))
     results = compare_graphs(
         which_atlas(where),
-        saes,
+        selected_names(saes, every=every),
         settings=settings,
         replace=replace,
         progress=make_progress(quiet=quiet),

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from analysis.graph.coactivation_graph import equal_scale
 from analysis.graph_comparison.comparison import Comparison
@@ -57,6 +57,11 @@ class GraphComparisonStudy(Study):
     optional_part: ClassVar[bool] = True
 
     settings: ComparisonSettings
+
+    @property
+    def unnamed(self) -> Literal[0, 1, 2]:
+        """One pair is used if no SAE is named."""
+        return 2
 
     def tasks(self, at: TaskContext, saes: Sequence[str] | None) -> list[Task]:
         """Return a task for each pair.
@@ -132,7 +137,7 @@ def compare_graphs(
         The folder of an atlas, which stores the results, the URL of a server, which does not, or
         an open atlas.
     saes
-        Names of two or more SAEs. Default: all SAEs with a graph.
+        Names of two or more SAEs, or ``"all"``. Default: the first pair.
     settings
         Settings of the comparison.
     replace

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
 
@@ -162,6 +162,11 @@ class GraphMatchingStudy(Study):
 
     settings: GraphMatchingSettings
 
+    @property
+    def unnamed(self) -> Literal[0, 1, 2]:
+        """One pair is used if no SAE is named."""
+        return 2
+
     def tasks(self, at: TaskContext, saes: Sequence[str] | None) -> list[Task]:
         """Return a task for each pair of SAEs, in the order of selection.
 
@@ -231,7 +236,8 @@ def find_counterparts(
         The folder of the atlas.
     saes
         Names of two or more SAEs. For each pair in this order, counterparts of the features of the
-        first are searched in the second. Default: all SAEs with stored codes.
+        first are searched in the second. ``"all"`` for all SAEs with stored codes. Default: the
+        first pair.
     settings
         Settings of the matching.
     replace

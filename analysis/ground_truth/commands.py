@@ -13,6 +13,7 @@ truth = study_command(
     help="Compare SAEs of a synthetic model with its true features.\n\nDirections, co-activation edges and parents are compared."
     "\n\n`atlas synthetic` saves such a model; ingest its SAE `truth` with the others."
     "\n\n\b\nExample:\n  atlas truth --atlas synth.atlas",
+    every=False,
     columns=(
         "sae",
         "live",

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -67,6 +67,11 @@ class GroundTruthStudy(Study):
 
     settings: GroundTruthSettings
     opened: tuple[Autoencoder, ...] = ()
+
+    @property
+    def unnamed(self) -> Literal[0, 1, 2]:
+        """All SAEs of the synthetic model are used if none is named."""
+        return 0
 
     def tasks(self, at: TaskContext, saes: Sequence[str] | None) -> list[Task]:
         """Return a task for each SAE that reads the sums of the true features."""

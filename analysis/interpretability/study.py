@@ -115,7 +115,7 @@ def measure_interpretability(
     atlas
         The folder of the atlas.
     saes
-        Names of SAEs. Default: all SAEs with stored codes.
+        Names of SAEs, or ``"all"``. Default: the first.
     settings
         Numbers of examples and words, and the seed.
     replace, workers, ray, progress

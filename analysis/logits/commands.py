@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from analysis.logits.settings import LogitSettings
-from atlas.cli.options import chosen_settings, settings_options, worker_options
+from atlas.cli.options import (
+    all_option,
+    chosen_settings,
+    selected_names,
+    settings_options,
+    worker_options,
+)
 from atlas.cli.output import (
     atlas_option,
     echo,
@@ -37,6 +43,7 @@ _TITLES = {
 
 @click.command(cls=StudyCommand, example="A")
 @click.argument("names", nargs=-1, metavar="[SAE|SAE/INDEX]...")
+@all_option
 @settings_options(LogitSettings)
 @click.option(
     "--model", metavar="MODEL", help="The model by name or folder. [default: the stored source]"
@@ -49,6 +56,7 @@ _TITLES = {
 def logits(
     names: tuple[str, ...],
     *,
+    every: bool,
     model: str | None,
     device: str,
     replace: bool,
@@ -75,10 +83,11 @@ def logits(
     Examples:
       atlas logits tiny-a-l1-s0
       atlas logits tiny-a-l1-s0/7
-      atlas logits --features 0
+      atlas logits --all --features 0
     """
     from analysis.logits.study import measure_logits
 
+    selected = selected_names(names, every=every)
     path = folder_of(which_atlas(where))
     shared: dict[str, Any] = {
         "settings": LogitSettings(**chosen_settings(LogitSettings, options)),
@@ -92,9 +101,7 @@ def logits(
         found = [measure_feature_logits(path, name, **shared) for name in dict.fromkeys(names)]
         emit([_row(one) for one in found], as_json=as_json, show=lambda: _show_features(found))
         return
-    results = measure_logits(
-        path, names or None, replace=replace, workers=workers, ray=ray, **shared
-    )
+    results = measure_logits(path, selected, replace=replace, workers=workers, ray=ray, **shared)
 
     def show() -> None:
         print_verdict(results.verdict)

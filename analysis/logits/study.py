@@ -177,7 +177,7 @@ def measure_logits(
     atlas
         The folder of the atlas.
     saes
-        Names of SAEs. Default: all with stored codes, transcoders excepted.
+        Names of SAEs, or ``"all"``. Default: the first.
     settings
         Number of tokens that are stored, and of features that are ablated.
     opened

@@ -166,7 +166,7 @@ def nearest_directions(
     atlas
         The folder of the atlas.
     saes
-        Names of SAEs. Default: all.
+        Names of SAEs, or ``"all"``. Default: the first.
     settings
         Number of neighbours, and the random rows for p.
     opened

@@ -137,7 +137,7 @@ def activation_by_position(
     atlas
         The folder of the atlas.
     saes
-        Names of SAEs. Default: all SAEs with stored codes.
+        Names of SAEs, or ``"all"``. Default: the first.
     settings
         Number and seed of the random orders.
     replace, workers, ray, progress

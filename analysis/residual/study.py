@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import KW_ONLY, asdict, dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from analysis.residual.activations import Reader
 from analysis.residual.evaluate import after, evaluate
@@ -169,6 +169,11 @@ class ResidualStudy(Study):
         self._context_name()
         with beginning(path) as folder:
             yield folder
+
+    @property
+    def unnamed(self) -> Literal[0, 1, 2]:
+        """No SAE is named: the study trains its SAEs."""
+        return 0
 
     def tasks(self, at: TaskContext, saes: Sequence[str] | None) -> list[Task]:
         """Return the only task, after the text is read and split."""

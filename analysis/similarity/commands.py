@@ -99,7 +99,6 @@ similarity = study_command(
     "\n  atlas similarity tiny-a-l1-s0 tiny-b-l1-s0 --raw stream"
     "\n  atlas similarity --all --out heatmaps.html --out heatmaps.png",
     metavar="[SAE SAE]...",
-    every="Compare all matched pairs of SAEs of the atlas.",
     writer=Writer(
         "Plot one pair, or heatmaps of several: .html (works offline), .png or .svg; repeat for "
         "several files.",

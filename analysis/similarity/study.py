@@ -82,6 +82,11 @@ class SimilarityStudy(Study):
     opened: Sequence[Autoencoder] = ()
     models: Sequence[LanguageModel] = ()
 
+    @property
+    def unnamed(self) -> Literal[0, 1, 2]:
+        """One pair is used if no SAE is named."""
+        return 2
+
     def tasks(self, at: TaskContext, saes: Sequence[str] | None) -> list[Task]:
         """Return a task for each pair; all matched pairs of the atlas, if no SAE is named.
 
@@ -109,7 +114,7 @@ class SimilarityStudy(Study):
         if len(matched) < len(pairs):
             at.progress.report(
                 f"Skipped {len(pairs) - len(matched):,} of {len(pairs):,} pairs of SAEs, which are not "
-                "matched; `atlas match` matches all pairs."
+                "matched; `atlas match --all` matches all pairs."
             )
         return [self._task(*pair) for pair in matched]
 
@@ -256,7 +261,8 @@ def compare_spaces(
     atlas
         The folder of the atlas.
     saes
-        Names of two or more SAEs, of which all pairs are compared. Default: all matched pairs.
+        Names of two or more SAEs, of which all pairs are compared, or ``"all"`` for all matched
+        pairs. Default: the first matched pair.
     settings
         Draws, neighbours and samples.
     opened, models

@@ -63,7 +63,7 @@ spectra = study_command(
     "\n\nSpectra are of the live features' decoder and encoder directions, and of the matrix of the "
     "model that writes to the site. Rows have unit length, and their mean is subtracted. The second "
     "table compares the decoders of SAEs: other seeds, widths, sites and floors."
-    "\n\n\b\nExamples:\n  atlas spectra\n  atlas spectra tiny-a-l1-s0 --draws 199",
+    "\n\n\b\nExamples:\n  atlas spectra --all\n  atlas spectra tiny-a-l1-s0 --draws 199",
     report="analysis.spectra.commands:report",
     show="analysis.spectra.commands:show",
 )

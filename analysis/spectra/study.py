@@ -193,7 +193,7 @@ def measure_spectra(
     atlas
         The folder of the atlas.
     saes
-        Names of SAEs. Default: all.
+        Names of SAEs, or ``"all"``. Default: the first.
     settings
         Number of draws from the nulls, and the range in which the slope is fitted.
     opened

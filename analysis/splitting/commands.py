@@ -75,6 +75,7 @@ splitting = study_command(
     "\n  atlas splitting tiny-a-l1-s0 tiny-a-l1-wide --baseline tiny-a-l1-s1 --out splitting.html"
     "\n  atlas splitting narrow wide wider --json",
     metavar="NARROW WIDE [WIDER]",
+    every=False,
     writer=Writer(
         "Plot the map of both SAEs and the classes, or the families over three SAEs: .html (works "
         "offline), .png or .svg; repeat for several files.",

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -75,6 +75,11 @@ class SplittingStudy(Study):
 
     settings: SplittingSettings
     opened: Sequence[Autoencoder] = ()
+
+    @property
+    def unnamed(self) -> Literal[0, 1, 2]:
+        """All SAEs are used if none is named: the widths of a site, and a baseline."""
+        return 0
 
     def tasks(self, at: TaskContext, saes: Sequence[str] | None) -> list[Task]:
         """Return a task for each pair of the two or three SAEs, then those of equal width.

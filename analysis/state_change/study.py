@@ -106,6 +106,11 @@ class StateStudy(Study):
         """None: the features of a floor are others."""
         return "none"
 
+    @property
+    def unnamed(self) -> Literal[0, 1, 2]:
+        """An SAE is always named."""
+        return 0
+
     def tasks(self, at: TaskContext, saes: Sequence[str] | None) -> list[Task]:
         """Return the task of the edited SAE."""
         (name,) = check_saes(at.sound, saes or ())

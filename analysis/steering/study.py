@@ -67,6 +67,11 @@ class SteeringStudy(Study):
         """The floors of the SAE, unless features are named: those of a floor are others."""
         return "none" if self.features else "all"
 
+    @property
+    def unnamed(self) -> Literal[0, 1, 2]:
+        """An SAE is always named."""
+        return 0
+
     def tasks(self, at: TaskContext, saes: Sequence[str] | None) -> list[Task]:
         """Return a task for each SAE."""
         if not saes:

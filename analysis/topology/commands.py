@@ -73,7 +73,7 @@ topology = study_command(
     "\n\nPersistent homology and Mapper graphs are compared with isotropic directions, Gaussian "
     "directions of equal covariance, and permuted columns. Needs the extra `topology`: "
     "pip install 'feature-atlas[topology]'."
-    "\n\n\b\nExamples:\n  atlas topology"
+    "\n\n\b\nExamples:\n  atlas topology --all"
     "\n  atlas topology tiny-a-l1-s0 --out topology.html --graphml mapper.graphml",
     writer=Writer(
         "Draw diagrams and Mapper graph of one SAE: .html (works offline), .png or .svg; repeat for "

@@ -178,7 +178,7 @@ def measure_topology(
     atlas
         The folder of the atlas.
     saes
-        Names of SAEs. Default: all.
+        Names of SAEs, or ``"all"``. Default: the first.
     settings
         Landmarks, repeats, draws and the grid.
     opened

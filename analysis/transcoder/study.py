@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -200,6 +200,11 @@ class TranscoderStudy(Study):
             Folder.open(path)  # raises an error if there is no atlas
         with beginning(path) as folder:
             yield folder
+
+    @property
+    def unnamed(self) -> Literal[0, 1, 2]:
+        """No SAE is named: the tasks are sites of models."""
+        return 0
 
     def tasks(self, at: TaskContext, saes: Sequence[str] | None) -> list[Task]:
         """Return a task for each target of each model."""

@@ -6,14 +6,23 @@
 ['--draws', '100', '--align', 'words']
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 import click
 
+from atlas.errors import BadInput
 from atlas.studies.settings import Setting, settings_of
+from atlas.studies.unnamed import ALL
 
-__all__ = ["chosen_settings", "flags_for", "settings_options", "worker_options"]
+__all__ = [
+    "all_option",
+    "chosen_settings",
+    "flags_for",
+    "selected_names",
+    "settings_options",
+    "worker_options",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -41,6 +50,29 @@ def settings_options(cls: type, *, only: Collection[str] = ()) -> Callable[[F], 
         return function
 
     return decorate
+
+
+def all_option(function: F) -> F:
+    """Add ``--all`` to a command that uses one SAE, or one pair, if none is named."""
+    return click.option(
+        "--all",
+        "every",
+        is_flag=True,
+        help="Run on all SAEs or pairs. [default: the first, if none is named]",
+    )(function)
+
+
+def selected_names(saes: Sequence[str], *, every: bool) -> Sequence[str] | None:
+    """Return what a study receives for the names of a command and its option ``--all``.
+
+    Raises
+    ------
+    BadInput
+        If names and ``--all`` are passed.
+    """
+    if every and saes:
+        raise BadInput(f"{' '.join(saes)} and --all were passed; name SAEs, or pass --all.")
+    return ALL if every else saes or None
 
 
 def worker_options(function: F) -> F:

@@ -11,7 +11,13 @@ from typing import Any, TypeAlias
 
 import click
 
-from atlas.cli.options import chosen_settings, settings_options, worker_options
+from atlas.cli.options import (
+    all_option,
+    chosen_settings,
+    selected_names,
+    settings_options,
+    worker_options,
+)
 from atlas.cli.output import (
     atlas_option,
     echo,
@@ -23,7 +29,6 @@ from atlas.cli.output import (
     shared_options,
     which_atlas,
 )
-from atlas.errors import RequestError
 from atlas.plugins import StudyCommand, import_function
 from atlas.studies.settings import settings_of
 
@@ -64,7 +69,7 @@ def study_command(
     kind: str = "",
     columns: Sequence[str] = (),
     metavar: str = "[SAE]...",
-    every: str = "",
+    every: bool = True,
     writer: Writer | None = None,
     report: str = "",
     show: str = "",
@@ -90,7 +95,7 @@ def study_command(
     metavar
         The names of SAEs in the help.
     every
-        Help of the option ``--all``. If it is set, the command needs names of SAEs or ``--all``.
+        Whether there is an option ``--all``; not for a study that uses all SAEs if none is named.
     writer
         The option ``--out``; None for a command that writes no file.
     report
@@ -101,11 +106,7 @@ def study_command(
     """
 
     def command(saes: tuple[str, ...], **options: Any) -> None:
-        if every and options.pop("every") == bool(saes):
-            raise RequestError(
-                f"`atlas {name}` needs either names of SAEs or --all; "
-                + ("both were passed." if saes else "neither was passed.")
-            )
+        names = selected_names(saes, every=options.pop("every", False))
         path = folder_of(which_atlas(options.pop("where")))
         quiet, as_json = options.pop("quiet"), options.pop("as_json")
         run = {key: options.pop(key) for key in ("workers", "ray", "replace")}
@@ -117,7 +118,7 @@ def study_command(
             write = import_function(writer.prepare)(outs, saes, **extra)
         results = import_function(function)(
             path,
-            saes or None,
+            names,
             settings=settings(**chosen),
             **run,
             progress=make_progress(quiet=quiet),
@@ -150,12 +151,12 @@ def study_command(
 
 
 def _decorators(
-    settings: type, *, metavar: str, every: str, writer: Writer | None
+    settings: type, *, metavar: str, every: bool, writer: Writer | None
 ) -> list[Decorator]:
     """Return the decorators of a command, from the last option in the help to the first."""
     first: list[Decorator] = [click.argument("saes", nargs=-1, metavar=metavar)]
     if every:
-        first.append(click.option("--all", "every", is_flag=True, help=every))
+        first.append(all_option)
     first.append(settings_options(settings))
     if writer is not None:
         first.append(

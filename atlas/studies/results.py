@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -116,6 +117,9 @@ class Result(Mapping[str, Any]):
 class Results(list[Result]):
     """The results of a study, one for each SAE, pair or site; those of floors are last."""
 
+    others: tuple[str, ...] = ()
+    """Names of the SAEs that are not used because no SAE was named; ``"all"`` uses all."""
+
     @property
     def rows(self) -> list[dict[str, Any]]:
         """The summaries, as plain dicts."""
@@ -137,12 +141,19 @@ class Results(list[Result]):
     def __repr__(self) -> str:
         lines = [repr(one) for one in self[:_SHOWN_ROWS]]
         more = len(self) - len(lines)
-        return "\n".join(lines + ([f"… and {more:,} more"] if more > 0 else [])) or "<no results>"
+        lines += [f"… and {more:,} more"] if more > 0 else []
+        return "\n".join(lines + self._others()) or "<no results>"
 
     def _repr_html_(self) -> str:
         more = len(self) - _SHOWN_ROWS
         shown = "".join(one._repr_html_() for one in self[:_SHOWN_ROWS])
-        return shown + (f"<p>… and {more:,} more</p>" if more > 0 else "")
+        shown += f"<p>… and {more:,} more</p>" if more > 0 else ""
+        return shown + "".join(f"<p>{escape(line)}</p>" for line in self._others())
+
+    def _others(self) -> list[str]:
+        if not self.others:
+            return []
+        return [f'No SAE was named; "all" uses {len(self.others):,} others too.']
 
 
 @cache

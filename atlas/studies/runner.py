@@ -20,6 +20,7 @@ from atlas.studies.floors import floor_parts, floors_of, is_floor, role_shown, s
 from atlas.studies.forecast import Forecast
 from atlas.studies.results import Result, Results
 from atlas.studies.study import Found, Study, Task, TaskContext, check_inputs
+from atlas.studies.unnamed import ALL, unnamed_saes
 
 if TYPE_CHECKING:
     from atlas.api import Atlas
@@ -50,7 +51,8 @@ def run_study(
     atlas
         The folder of the atlas; a study with an optional part also accepts a server.
     saes
-        Names of SAEs, or one name; all that the study can use, if None.
+        Names of SAEs, or one name. If none is named, the first SAE that the study can use, or the
+        first pair (see ``atlas.studies.unnamed``). ``"all"`` for all that the study can use.
     replace
         Recompute results that are stored with the same settings.
     reuse
@@ -67,6 +69,7 @@ def run_study(
     -------
     A result for each task, then the stored results of this study for the floors of its SAEs; these
     have ``floor`` true, the keys ``role`` and ``floor_of`` in their summary, and a sentence more.
+    ``others`` has the names of the SAEs that are not used because none was named.
 
     Raises
     ------
@@ -77,15 +80,21 @@ def run_study(
     Locked
         If another process writes into the folder, unless the part is optional.
     """
+    every = isinstance(saes, str) and saes == ALL
     if isinstance(saes, str):  # which is a sequence of letters
-        saes = (saes,)
+        saes = None if every else (saes,)
     for name in saes or ():
         if not isinstance(name, str):
             raise BadInput(f"An SAE is {name!r}; expected its name.")
     with _workplace(study, atlas, progress) as at:
+        unnamed = unnamed_saes(study, at) if saes is None and not every else None
+        if unnamed is not None:
+            at.progress.report(str(unnamed))
+            saes = unnamed.saes
         parts = _run(study, at, saes, replace=replace, reuse=reuse, workers=workers, ray=ray)
         found = _results(study, parts, at)
         found.extend(_floors(study, parts, at))
+        found.others = unnamed.others if unnamed is not None else ()
         return found
 
 

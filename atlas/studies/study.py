@@ -219,6 +219,14 @@ class Study(ABC):
         with folder.writing():
             yield folder
 
+    @property
+    def unnamed(self) -> Literal[0, 1, 2]:
+        """Number of SAEs that are used if none is named: one, a pair, or 0 for all.
+
+        All is for a study whose result needs several SAEs, such as the floors of a family.
+        """
+        return 1
+
     @abstractmethod
     def tasks(self, at: TaskContext, saes: Sequence[str] | None) -> Sequence[Task]:
         """Return the tasks: one for each part.

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -64,6 +64,11 @@ class MatchStudy(Study):
     memory: int = 4 * 2**30
     stale: bool = False
     opened: Sequence[Autoencoder] = ()
+
+    @property
+    def unnamed(self) -> Literal[0, 1, 2]:
+        """One pair is used if no SAE is named; with ``stale``, all stale pairs."""
+        return 0 if self.stale else 2
 
     def tasks(self, at: TaskContext, saes: Sequence[str] | None) -> list[Task]:
         """Return a task for each pair."""
@@ -177,7 +182,7 @@ def match_saes(
     atlas
         The folder of the atlas.
     saes
-        Names of at least two SAEs; if None, all whose codes are stored.
+        Names of two or more SAEs, or ``"all"``. Default: the first pair.
     settings, memory, stale, opened
         See ``MatchStudy``.
     replace

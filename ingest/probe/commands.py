@@ -6,7 +6,13 @@ from typing import Any
 
 import click
 
-from atlas.cli.options import chosen_settings, settings_options, worker_options
+from atlas.cli.options import (
+    all_option,
+    chosen_settings,
+    selected_names,
+    settings_options,
+    worker_options,
+)
 from atlas.cli.output import (
     atlas_option,
     echo,
@@ -26,6 +32,7 @@ __all__ = ["probe"]
 
 @click.command(cls=StudyCommand, example="A --from hook_embed")
 @click.argument("saes", nargs=-1, metavar="[SAE]...")
+@all_option
 @click.option(
     "--from",
     "sites",
@@ -63,6 +70,7 @@ __all__ = ["probe"]
 @shared_options
 def probe(
     saes: tuple[str, ...],
+    every: bool,
     sites: tuple[str, ...],
     preset: str | None,
     validate: Path | None,
@@ -84,7 +92,7 @@ def probe(
 
     \b
     Examples:
-      atlas probe --from hook_embed
+      atlas probe --all --from hook_embed
       atlas probe tiny-a-l1-s0 --from all --split document
       atlas probe tiny-a-l1-s0 --preset mats
     """
@@ -99,7 +107,7 @@ def probe(
     path = folder_of(which_atlas(where))
     rows = probe_saes(
         path,
-        saes or None,
+        selected_names(saes, every=every),
         sites=sites or ("hook_embed",),
         settings=changed(settings, **chosen),
         validate=validate,

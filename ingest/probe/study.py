@@ -141,7 +141,7 @@ def probe_saes(
     atlas
         The folder of the atlas.
     saes
-        Names of its SAEs; if None, all whose codes are stored.
+        Names of SAEs, or ``"all"``. Default: the first.
     sites, settings, validate, model, tokenizer, device, memory
         See ``ProbeStudy``.
     replace

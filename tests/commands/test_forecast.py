@@ -63,12 +63,12 @@ def path(tmp_path):
 def test_the_runner_reports_the_forecast_before_the_work(path):
     recorded = RecordingProgress()
     costs = (Cost(30, 2**20), Cost(10, 3 * 2**20), Cost(0.4, 0))
-    run_study(FixedStudy(costs), path, progress=recorded)
+    run_study(FixedStudy(costs), path, "all", progress=recorded)
     assert recorded.messages == [
         "fixed: about 40 seconds and 3 MiB of memory beyond the program for 3 tasks."
     ]
     recorded = RecordingProgress()
-    run_study(FixedStudy((Cost(30), None)), path, replace=True, progress=recorded)
+    run_study(FixedStudy((Cost(30), None)), path, "all", replace=True, progress=recorded)
     assert recorded.messages == []
 
 
@@ -181,7 +181,7 @@ def planted(tmp_path_factory):
 
     where = tmp_path_factory.mktemp("forecast") / "p.atlas"
     Planted(PlantedSettings(seed=1, shared=8, private=12)).write(where).close()
-    match_saes(where, settings=MatchSettings(draws=3))
+    match_saes(where, "all", settings=MatchSettings(draws=3))
     return where
 
 

@@ -638,7 +638,7 @@ def test_study_command_and_stored_result(world):
     how = ConceptSettings(repeats=1, draws=19, probe_draws=0, subsets=0)
     progress = RecordingProgress()
     (found,) = ablate_concepts(
-        world / "a.atlas", world / "words.csv", settings=settings, how=how, progress=progress
+        world / "a.atlas", world / "words.csv", "all", settings=settings, how=how, progress=progress
     )
     assert any("30 features cannot be compared" in message for message in progress.messages)
     assert found["site"] == "blocks.2.hook_resid_post"
@@ -683,7 +683,7 @@ def test_plot_has_the_falls_of_the_summary(world):
     settings = AblationSettings(
         ablated=(1, 2), random_sets=2, direction_sets=2, others=(str(world / "more.csv"),)
     )
-    (found,) = ablate_concepts(world / "a.atlas", world / "words.csv", settings=settings)
+    (found,) = ablate_concepts(world / "a.atlas", world / "words.csv", "all", settings=settings)
     rows = {row["k"]: row for row in found.table("summary").to_pylist()}
     drawn = [row for mark in marks(found.plot()) for row in mark.rows if "of" in row]
     falls = {(r["k"], r["of"]): r["fall"] for r in drawn}
@@ -704,6 +704,7 @@ def test_too_few_words_and_wrong_settings(world, tmp_path):
     (found,) = ablate_concepts(
         world / "a.atlas",
         path,
+        "all",
         settings=AblationSettings(others=(str(world / "more.csv"),)),
         progress=progress,
     )
@@ -713,7 +714,9 @@ def test_too_few_words_and_wrong_settings(world, tmp_path):
     with pytest.raises(BadInput, match="expected one or more whole numbers"):
         AblationSettings(ablated=(0,))
     with pytest.raises(BadInput, match="neither a list"):
-        ablate_concepts(world / "a.atlas", path, settings=AblationSettings(others=("nothing",)))
+        ablate_concepts(
+            world / "a.atlas", path, "all", settings=AblationSettings(others=("nothing",))
+        )
 
 
 def test_other_words_exclude_the_own_list():

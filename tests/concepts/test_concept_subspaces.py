@@ -283,7 +283,12 @@ def compared(atlas, **more):
     opened = [sae for _, sae in saes] if isinstance(saes[0], tuple) else saes
     settings = SubspaceSettings(draws=9, pairs=4, lift=1, q=1.0, neighbours=2)
     return compare_concepts(
-        folder / "a.atlas", words=[folder / "halves.csv"], settings=settings, opened=opened, **more
+        folder / "a.atlas",
+        "all",
+        words=[folder / "halves.csv"],
+        settings=settings,
+        opened=opened,
+        **more,
     )
 
 
@@ -311,15 +316,14 @@ def test_words_of_equal_names_and_missing_files_are_refused(atlas, tmp_path):
     again = tmp_path / "halves.csv"
     again.write_text((folder / "halves.csv").read_text())
     with pytest.raises(BadInput, match="Two files of words have the name 'halves'"):
-        compare_concepts(folder / "a.atlas", words=[folder / "halves.csv", again])
+        compare_concepts(folder / "a.atlas", "all", words=[folder / "halves.csv", again])
     with pytest.raises(BadInput, match="neither a list"):
-        compare_concepts(folder / "a.atlas", words=["nothing"])
+        compare_concepts(folder / "a.atlas", "all", words=["nothing"])
 
 
-def test_the_command_needs_saes_or_all(atlas, capsys):
+def test_the_command_takes_saes_or_all(atlas, capsys):
     folder, _ = atlas
-    for words in ([], ["one", "other", "--all"]):
-        with pytest.raises(SystemExit) as ended:
-            main(["subspaces", *words, "--atlas", str(folder / "a.atlas")])
-        assert ended.value.code == 2
-        assert "--all" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        main(["subspaces", "one", "other", "--all", "--atlas", str(folder / "a.atlas")])
+    assert ended.value.code == 2
+    assert "--all" in capsys.readouterr().err

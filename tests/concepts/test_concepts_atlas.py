@@ -56,7 +56,7 @@ def world(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def results(world):
-    return study_concepts(world / "a.atlas", world / "words.csv", settings=SETTINGS)
+    return study_concepts(world / "a.atlas", world / "words.csv", "all", settings=SETTINGS)
 
 
 def test_tables_equal_the_activations_by_hand(world, results):
@@ -274,10 +274,10 @@ def test_wrong_requests(world):
         study_concepts(world / "a.atlas", world / "words.csv", ["none"])
     with pytest.raises(BadInput, match="once"):
         study_concepts(
-            world / "a.atlas", world / "words.csv", settings=ConceptSettings(carrier=("x",))
+            world / "a.atlas", world / "words.csv", "all", settings=ConceptSettings(carrier=("x",))
         )
     with pytest.raises(BadInput, match="neither a list"):
-        study_concepts(world / "a.atlas", "nothing")
+        study_concepts(world / "a.atlas", "nothing", "all")
 
 
 def test_an_sae_in_memory_is_passed_open(tmp_path, world):
@@ -287,6 +287,6 @@ def test_an_sae_in_memory_is_passed_open(tmp_path, world):
     ingest(path, saes=[sae], text=texts(5), model=lm, match=None).close()
     words = read_words(world / "words.csv")
     with pytest.raises(BadInput, match="in memory"):
-        study_concepts(path, words, settings=SETTINGS)
-    (found,) = study_concepts(path, words, settings=SETTINGS, opened=[sae], models=[lm])
+        study_concepts(path, words, "all", settings=SETTINGS)
+    (found,) = study_concepts(path, words, "all", settings=SETTINGS, opened=[sae], models=[lm])
     assert found["auc"] is not None

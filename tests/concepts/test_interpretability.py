@@ -197,7 +197,7 @@ def atlas(tmp_path_factory):
 
 def test_the_study_stores_marks_and_its_verdict_has_the_control(atlas):
     (result,) = measure_interpretability(
-        atlas, settings=InterpretabilitySettings(min_active=5, examples=10)
+        atlas, "all", settings=InterpretabilitySettings(min_active=5, examples=10)
     )
     table = result.to_pandas("marks")
     assert len(table) == result["features"] > 3
@@ -211,7 +211,7 @@ def test_marks_are_properties_of_features_in_the_graph(atlas):
     from atlas.api import Atlas
 
     settings = InterpretabilitySettings(min_active=5, examples=10)
-    (result,) = measure_interpretability(atlas, settings=settings)
+    (result,) = measure_interpretability(atlas, "all", settings=settings)
     rows = {f"top/{row['feature']}": row for row in result.table("marks").to_pylist()}
     with Atlas.open(str(atlas)) as opened:
         stored = {f["id"]: f for f in opened.table("Feature").to_pylist()}
@@ -232,7 +232,9 @@ def test_marks_are_properties_of_features_in_the_graph(atlas):
 
 
 def test_an_sae_without_eligible_features_has_a_result(atlas):
-    (result,) = measure_interpretability(atlas, settings=InterpretabilitySettings(min_active=10**6))
+    (result,) = measure_interpretability(
+        atlas, "all", settings=InterpretabilitySettings(min_active=10**6)
+    )
     assert result["features"] == 0
     assert "no feature" in result.verdict[0]
     with pytest.raises(BadInput, match="min-active"):

@@ -63,9 +63,9 @@ def features(results):
 
 
 def test_results_are_stored_where_possible(folder):
-    assert features(run_study(CountStudy(), folder.path)) == [3, 2]
+    assert features(run_study(CountStudy(), folder.path, "all")) == [3, 2]
     recorded = RecordingProgress()
-    assert features(run_study(CountStudy(), folder.path, progress=recorded)) == [3, 2]
+    assert features(run_study(CountStudy(), folder.path, "all", progress=recorded)) == [3, 2]
     assert len(folder.sound().of("count")) == 2
     assert all("the same settings" in sentence for sentence in recorded.messages)
     assert features(run_study(CountStudy(), Atlas.open(folder.path), ["two"])) == [2]
@@ -75,11 +75,11 @@ def test_results_of_a_locked_folder_are_returned(folder):
     run_study(CountStudy(), folder.path, ["one"])
     recorded = RecordingProgress()
     with folder.writing():
-        assert features(run_study(CountStudy(), folder.path, progress=recorded)) == [3, 2]
+        assert features(run_study(CountStudy(), folder.path, "all", progress=recorded)) == [3, 2]
         other = CountStudy(CountSettings(times=2))
         assert features(run_study(other, folder.path, ["one"])) == [6]
         with pytest.raises(Locked):
-            run_study(StrictStudy(), folder.path)
+            run_study(StrictStudy(), folder.path, "all")
     assert [part.manifest.name for part in folder.sound().of("count")] == ["one"]
     assert recorded.messages[1:] == [
         f"Another process is writing {folder.path}, so the results are not stored."
@@ -92,12 +92,12 @@ def test_results_of_a_read_only_folder_are_returned(folder, monkeypatch):
 
     monkeypatch.setattr(FileLock, "acquire", refused)
     recorded = RecordingProgress()
-    assert features(run_study(CountStudy(), folder.path, progress=recorded)) == [3, 2]
+    assert features(run_study(CountStudy(), folder.path, "all", progress=recorded)) == [3, 2]
     assert recorded.messages == [
         f"No file can be written in {folder.path}, so the results are not stored."
     ]
     with pytest.raises(PermissionError):
-        run_study(StrictStudy(), folder.path)
+        run_study(StrictStudy(), folder.path, "all")
     assert not folder.sound().of("count")
 
 
@@ -107,6 +107,6 @@ def test_results_of_a_server_are_returned(folder, monkeypatch):
     assert features(result) == [2]
     assert recorded.messages == ["neo4j://somewhere is a server, so the results are not stored."]
     with pytest.raises(RequestError, match="select the folder of the atlas"):
-        run_study(StrictStudy(), Served(folder))
+        run_study(StrictStudy(), Served(folder), "all")
     monkeypatch.setattr(Atlas, "open", lambda url, **_: Served(folder))
-    assert features(run_study(CountStudy(), "neo4j://somewhere")) == [3, 2]
+    assert features(run_study(CountStudy(), "neo4j://somewhere", "all")) == [3, 2]

@@ -30,7 +30,7 @@ def path(tmp_path):
 
 def test_each_task_gets_a_part_that_records_its_inputs(path):
     recorded = RecordingProgress()
-    results = run_study(CountStudy(CountSettings(2)), path, progress=recorded)
+    results = run_study(CountStudy(CountSettings(2)), path, "all", progress=recorded)
     assert results.rows == [{"sae": "a", "letters": 2}, {"sae": "ab", "letters": 4}]
     assert "Skipped abc: it has no tokens" in recorded.messages[0]
     sound = Folder.open(path).sound()
@@ -80,7 +80,7 @@ def test_a_missing_name_or_input_is_one_message(path):
         run_study(CountStudy(), path, ["abc"])
     folder = Folder.open(path)
     with folder.writing(), pytest.raises(Locked):
-        run_study(CountStudy(), path)
+        run_study(CountStudy(), path, "all")
 
 
 @dataclass(frozen=True)
@@ -134,15 +134,15 @@ def test_workers_write_the_same_parts(path, tmp_path):
             for kind in ("sae", "tokens"):
                 manifest = Manifest(kind=kind, name=name, saes=(name,))
                 write_part(where.part(kind, name), manifest, [("x", pa.table({"n": [1]}))])
-    here = run_study(CountStudy(), path)
-    there = run_study(CountStudy(), copy, workers=2)
+    here = run_study(CountStudy(), path, "all")
+    there = run_study(CountStudy(), copy, "all", workers=2)
     assert [dict(r) for r in here] == [dict(r) for r in there]
     hashes = [
         {k: p.manifest.hash for k, p in Folder.open(f).sound().parts.items()} for f in (path, copy)
     ]
     assert hashes[0] == hashes[1]
     with pytest.raises(BadInput, match="as requested"):
-        run_study(CountStudy(fail=True), copy, replace=True, workers=2)
+        run_study(CountStudy(fail=True), copy, "all", replace=True, workers=2)
 
 
 def test_a_result_is_a_mapping_a_frame_and_html():
@@ -191,6 +191,6 @@ def test_arguments_of_other_types_are_refused(path):
     with pytest.raises(BadInput, match="An SAE is 3; expected its name"):
         run_study(CountStudy(), path, [3])
     with pytest.raises(BadInput, match="The atlas is None; expected its folder"):
-        run_study(CountStudy(), None)
+        run_study(CountStudy(), None, "all")
     with pytest.raises(QueryFailed, match=r"Run it by `atlas.ask\('saes', …\)`"):
         Atlas.open(path).query("saes")

@@ -339,10 +339,10 @@ def test_tasks_of_a_study_run_on_a_cluster(tmp_path, cluster):
             write_part(folder.part(kind, name), manifest, [("x", pa.table({"n": [1]}))])
     study = CountStudy(CountSettings(2))
     with pytest.raises(Missing, match=r"No Ray cluster was reached at 127\.0\.0\.1:1"):
-        run_study(study, folder.path, ray="127.0.0.1:1")
+        run_study(study, folder.path, "all", ray="127.0.0.1:1")
     with pytest.raises(BadInput, match="not a valid address"):
-        run_study(study, folder.path, ray="nowhere")
-    assert run_study(study, folder.path, ray=cluster).rows == [
+        run_study(study, folder.path, "all", ray="nowhere")
+    assert run_study(study, folder.path, "all", ray=cluster).rows == [
         {"sae": "a", "letters": 2},
         {"sae": "b", "letters": 2},
     ]

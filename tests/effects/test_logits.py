@@ -254,7 +254,9 @@ def test_fault_e_ablating_inactive_features_is_refused(subject):
 def results(subject):
     path, causal, tokenizer, saes = subject
     settings = LogitSettings(top=4, positions=6)
-    return measure_logits(path, settings=settings, model=causal, tokenizer=tokenizer, opened=saes)
+    return measure_logits(
+        path, "all", settings=settings, model=causal, tokenizer=tokenizer, opened=saes
+    )
 
 
 def test_edges_equal_decoder_rows_through_the_head(subject, results):
@@ -323,7 +325,7 @@ def test_without_ablation_no_codes_are_needed_and_no_agreement_is_reported(tmp_p
         settings=Settings(keep_codes=False),
     )
     options = {"model": causal, "tokenizer": tokenizer, "opened": saes}
-    (one,) = measure_logits(path, settings=LogitSettings(features=0), **options)
+    (one,) = measure_logits(path, "all", settings=LogitSettings(features=0), **options)
     assert one["ablated"] == 0
     assert one["agreement"] is None
     assert "was not measured" in one.verdict[0]
@@ -338,12 +340,15 @@ def test_the_model_must_be_available_and_have_a_head(subject):
     path, causal, tokenizer, saes = subject
     other = LogitSettings(seed=5)
     with pytest.raises(BadInput, match="Name it with --model"):
-        measure_logits(path, settings=other, opened=saes)
+        measure_logits(path, "all", settings=other, opened=saes)
     with pytest.raises(Mismatch, match="has no head"):
-        measure_logits(path, settings=other, opened=saes, model=causal.model, tokenizer=tokenizer)
+        measure_logits(
+            path, "all", settings=other, opened=saes, model=causal.model, tokenizer=tokenizer
+        )
     with pytest.raises(Mismatch, match="is not the model"):
         measure_logits(
             path,
+            "all",
             settings=other,
             opened=saes,
             model=random_model("llama", seed=9),

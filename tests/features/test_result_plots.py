@@ -145,7 +145,7 @@ def path(tmp_path_factory):
 
 
 def test_claims_of_a_match_equal_its_counts(path):
-    (result,) = match_saes(path, settings=MatchSettings(draws=19, min_joint=3))
+    (result,) = match_saes(path, "all", settings=MatchSettings(draws=19, min_joint=3))
     assert result.atlas == str(path)
     bars = marks(result.plot())[0]
     counts = {}

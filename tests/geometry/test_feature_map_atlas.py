@@ -79,7 +79,7 @@ def expected_edges(path, saes, a, b, k):
 
 def test_edges_equal_brute_force_over_the_weights(path, saes):
     settings = DirectionSettings(neighbours=4, draws=0)
-    results = nearest_directions(path, settings=settings)
+    results = nearest_directions(path, "all", settings=settings)
     assert [r.name for r in results] == ["one", "two", "one+two"]
     with Atlas.open(path) as atlas:
         found = atlas.table("NEAR_DIRECTION").to_pylist()
@@ -94,7 +94,7 @@ def test_edges_equal_brute_force_over_the_weights(path, saes):
 
 
 def test_pairs_that_are_active_together_have_the_cosine_of_the_weights(path, saes):
-    nearest_directions(path, settings=DirectionSettings(neighbours=4, draws=0))
+    nearest_directions(path, "all", settings=DirectionSettings(neighbours=4, draws=0))
     compared = 0
     for number in (0, 1):
         idx, rows = live_rows(path, saes, number)
@@ -126,7 +126,7 @@ def test_equal_rows_are_mutually_nearest_and_zero_rows_have_no_neighbour(path, s
 
 
 def test_map_is_stored_as_properties_of_features(path, saes):
-    (one, two) = map_features(path, settings=QUICK)
+    (one, two) = map_features(path, "all", settings=QUICK)
     with Atlas.open(path) as atlas:
         features = atlas.table("Feature").to_pylist()
     idx = {"one": live_rows(path, saes, 0)[0], "two": live_rows(path, saes, 1)[0]}
@@ -178,7 +178,9 @@ def test_sample_of_tokens_is_smaller_and_seeded(path):
 
 
 def test_joint_map_of_one_site_has_the_rows_of_both(path, saes):
-    (joint,) = map_features(path, settings=MapSettings(layout="joint", repeats=0, neighbours=5))
+    (joint,) = map_features(
+        path, "all", settings=MapSettings(layout="joint", repeats=0, neighbours=5)
+    )
     points = joint.table("points").to_pylist()
     both = [(n, i) for k, n in enumerate(("one", "two")) for i in live_rows(path, saes, k)[0]]
     assert [(p["sae"], p["idx"]) for p in points] == both
@@ -191,7 +193,7 @@ def test_joint_map_of_one_site_has_the_rows_of_both(path, saes):
 def test_joint_map_of_two_spaces_is_aligned_by_matches(path, monkeypatch):
     monkeypatch.setattr(map_study, "one_space", lambda a, b: False)
     settings = MapSettings(layout="joint", repeats=0, neighbours=4)
-    (joint,) = map_features(path, settings=settings)
+    (joint,) = map_features(path, "all", settings=settings)
     assert joint["method"] == "aligned UMAP"
     assert joint["pairs"] >= 3
     for p in joint.table("points").to_pylist():
@@ -217,7 +219,7 @@ def test_two_spaces_without_a_match_name_the_command(path, tmp_path, monkeypatch
     discard(Folder.open(where).part("match", "one+two"))
     monkeypatch.setattr(map_study, "one_space", lambda a, b: False)
     with pytest.raises(Missing, match="atlas match"):
-        map_features(where, settings=MapSettings(layout="joint"))
+        map_features(where, "all", settings=MapSettings(layout="joint"))
 
 
 def test_other_weights_than_ingested_are_refused(path, saes):
@@ -240,7 +242,7 @@ def test_other_weights_than_ingested_are_refused(path, saes):
 
 @pytest.fixture(scope="module")
 def panels(path):
-    return panels_of(map_features(path, settings=QUICK))
+    return panels_of(map_features(path, "all", settings=QUICK))
 
 
 def test_two_matched_saes_are_linked_and_share_colours(path, panels):
@@ -261,7 +263,7 @@ def test_two_matched_saes_are_linked_and_share_colours(path, panels):
 @pytest.mark.parametrize("colour", ["frequency", "community", "sae"])
 @pytest.mark.parametrize("method", ["umap", "pca"])
 def test_other_colours_and_coordinates(path, colour, method):
-    for panel in panels_of(map_features(path, settings=QUICK), method=method, colour=colour):
+    for panel in panels_of(map_features(path, "all", settings=QUICK), method=method, colour=colour):
         assert panel.classes.min() >= 0
         assert panel.classes.max() < len(panel.names) == len(panel.colours)
         assert ("PCA" in panel.title) == (method == "pca")

@@ -139,7 +139,7 @@ def path(tmp_path_factory):
 
 
 def test_an_atlas_gets_a_part_and_the_command_prints_it(path):
-    (a, *_) = results = activation_by_position(path, settings=PositionSettings(draws=5))
+    (a, *_) = results = activation_by_position(path, "all", settings=PositionSettings(draws=5))
     blocks = [
         b
         for f in sorted(Folder.open(path).codes(a.name).glob("*"))
@@ -149,11 +149,13 @@ def test_an_atlas_gets_a_part_and_the_command_prints_it(path):
     assert sum(a.table("positions")["tokens"].to_pylist()) == sum(len(b) for b in blocks)
     assert len(results) == len(Folder.open(path).sound().saes)
     done = CliRunner().invoke(
-        command(), ["positions", "--draws", "5", "--json", "-q", "-a", str(path)]
+        command(), ["positions", "--all", "--draws", "5", "--json", "-q", "-a", str(path)]
     )
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["result"] == results.rows
-    shown = CliRunner().invoke(command(), ["positions", "--draws", "5", "-q", "-a", str(path)])
+    shown = CliRunner().invoke(
+        command(), ["positions", "--all", "--draws", "5", "-q", "-a", str(path)]
+    )
     assert shown.stdout.startswith(f"{a.name}: ")
     assert "activation shuffled" in shown.stdout
     assert a["listed"] == a.table("positions").to_pylist()

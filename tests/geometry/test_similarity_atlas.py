@@ -199,7 +199,7 @@ def test_a_comparison_of_nothing_costs_nothing(size):
 
 def test_the_forecast_is_reported_before_a_comparison(path, results):
     progress = RecordingProgress()
-    compare_spaces(path, settings=FAST, replace=True, progress=progress)
+    compare_spaces(path, "all", settings=FAST, replace=True, progress=progress)
     assert any(m.startswith("similarity: about") for m in progress.messages)
 
 
@@ -216,8 +216,8 @@ def path(tmp_path_factory):
 @pytest.fixture(scope="module")
 def results(path):
     if not any(p.manifest.kind == "match" for p in Folder.open(path).sound().parts.values()):
-        match_saes(path)
-    return compare_spaces(path, settings=FAST)
+        match_saes(path, "all")
+    return compare_spaces(path, "all", settings=FAST)
 
 
 def test_values_equal_the_measures_on_the_stored_codes(path, results):
@@ -303,7 +303,7 @@ def test_messages(path, results, tmp_path):
         compare_spaces(path, [name], settings=FAST)
     with pytest.raises(UnknownName):
         compare_spaces(path, [name, "nobody"], settings=FAST)
-    done = CliRunner().invoke(command(), ["similarity", "-a", str(path)])
+    done = CliRunner().invoke(command(), ["similarity", name, "--all", "-a", str(path)])
     assert "--all" in str(done.exception)
 
 
@@ -316,7 +316,7 @@ def test_unmatched_saes_name_the_command(tmp_path):
     with pytest.raises(Missing, match="atlas match"):
         compare_spaces(where, names, settings=FAST)
     with pytest.raises(Missing, match="atlas match"):
-        compare_spaces(where, settings=FAST)
+        compare_spaces(where, "all", settings=FAST)
 
 
 @pytest.mark.slow
@@ -324,9 +324,9 @@ def test_models_are_compared_at_equal_numbers_of_columns(tmp_path):
     path, lm = tmp_path / "two.atlas", model()
     saes = [open_sae(topk(seed=seed), name=f"s{seed}") for seed in (0, 1)]
     ingest(path, saes=saes, text=texts(), model=lm).close()
-    match_saes(path, settings=MatchSettings(draws=0, min_joint=3))
+    match_saes(path, "all", settings=MatchSettings(draws=0, min_joint=3))
     settings = SimilaritySettings(draws=19, frequency_draws=0, raw="site")
-    (found,) = compare_spaces(path, settings=settings, opened=saes, models=[lm])
+    (found,) = compare_spaces(path, "all", settings=settings, opened=saes, models=[lm])
     rows = found.table("rows").to_pylist()
     own = [r for r in rows if r["space"] == "model (site)"]
     # Both SAEs read one site, so the activations of their models are the same.
@@ -367,9 +367,9 @@ def test_models_with_other_tokenizers_are_compared_on_words(tmp_path):
     for one, rows, sae, lm in zip(found, last, saes, lms, strict=True):
         _, _, inputs, _ = brute_force(documents, lm, sae.sae)
         np.testing.assert_allclose(one, inputs[rows], atol=1e-4)
-    match_saes(path, settings=MatchSettings(draws=0, min_joint=3))
+    match_saes(path, "all", settings=MatchSettings(draws=0, min_joint=3))
     settings = SimilaritySettings(draws=9, frequency_draws=0, raw="site")
-    (result,) = compare_spaces(path, settings=settings, opened=saes, models=lms)
+    (result,) = compare_spaces(path, "all", settings=settings, opened=saes, models=lms)
     rows = [r for r in result.table("rows").to_pylist() if r["space"] == "model (site)"]
     assert {r["measure"] for r in rows} == set(MEASURES)
     assert all(r["n"] == len(last[0]) for r in rows if r["points"] == "tokens")

@@ -65,7 +65,7 @@ def world(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def results(world):
-    return {r.name: r for r in measure_spectra(world / "a.atlas", settings=SETTINGS)}
+    return {r.name: r for r in measure_spectra(world / "a.atlas", "all", settings=SETTINGS)}
 
 
 def test_tables_equal_numpy_on_the_weights_of_the_files(world, results):
@@ -150,13 +150,13 @@ def test_two_live_features_and_a_missing_model_give_sentences(tmp_path):
     path = tmp_path / "few.atlas"
     ingest(path, saes=[few], text=texts(5), model=lm, match=None).close()
     progress = RecordingProgress()
-    (result,) = measure_spectra(path, settings=SETTINGS, opened=[few], progress=progress)
+    (result,) = measure_spectra(path, "all", settings=SETTINGS, opened=[few], progress=progress)
     assert "A spectrum needs 3 directions or more." in result.verdict[0]
     assert any("was in memory" in message for message in progress.messages)
     with pytest.raises(BadInput, match="nothing to plot"):
         result.plot()
     with pytest.raises(BadInput, match="in memory when it was ingested"):
-        measure_spectra(path, settings=SpectrumSettings(draws=21))
+        measure_spectra(path, "all", settings=SpectrumSettings(draws=21))
 
 
 def test_saes_without_weights_are_skipped_if_none_was_named(tmp_path):
@@ -181,7 +181,7 @@ def test_saes_without_weights_are_skipped_if_none_was_named(tmp_path):
         assert any("removed" in m for m in skipped)
         with pytest.raises(BadInput, match="in memory when it was ingested"):
             measure(path, ["memory", "stored"], settings=settings)
-    both = nearest_directions(path, settings=DirectionSettings(draws=2), opened=[memory])
+    both = nearest_directions(path, "all", settings=DirectionSettings(draws=2), opened=[memory])
     assert [result.name for result in both] == ["memory", "stored", "memory+stored"]
 
 

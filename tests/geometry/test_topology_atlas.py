@@ -91,7 +91,7 @@ def world(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def results(world):
-    return {r.name: r for r in measure_topology(world / "a.atlas", settings=SETTINGS)}
+    return {r.name: r for r in measure_topology(world / "a.atlas", "all", settings=SETTINGS)}
 
 
 def test_the_circle_is_found_and_noise_is_not(results):
@@ -159,7 +159,7 @@ def test_few_live_features_give_a_sentence(tmp_path):
     few = open_sae(topk(d_sae=5, k=1), name="few")
     path = tmp_path / "few.atlas"
     ingest(path, saes=[few], text=texts(5), model=model(), match=None).close()
-    (result,) = measure_topology(path, settings=SETTINGS, opened=[few])
+    (result,) = measure_topology(path, "all", settings=SETTINGS, opened=[few])
     assert "topology needs 10 or more" in result.verdict[0]
     with pytest.raises(BadInput, match="nothing to plot"):
         result.plot()
@@ -169,10 +169,10 @@ def test_few_live_features_give_a_sentence(tmp_path):
 
 def test_a_missing_extra_is_one_line_and_stored_results_are_read(world, results, monkeypatch):
     monkeypatch.setitem(sys.modules, "kmapper", None)
-    stored = measure_topology(world / "a.atlas", settings=SETTINGS)
+    stored = measure_topology(world / "a.atlas", "all", settings=SETTINGS)
     assert stored[0].verdict == results["circle"].verdict
     with pytest.raises(Missing, match=r"kmapper, which is not installed\. Run `pip install"):
-        measure_topology(world / "a.atlas", settings=TopologySettings())
+        measure_topology(world / "a.atlas", "all", settings=TopologySettings())
     assert "topology/circle" in Folder.open(world / "a.atlas").sound().parts
 
 

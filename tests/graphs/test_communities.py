@@ -587,7 +587,7 @@ def ask(path, name, **parameters):
 @pytest.mark.slow
 def test_queries_read_stored_communities(path):
     recorded = RecordingProgress()
-    rows = graph_features(path, settings=FEW, progress=recorded)
+    rows = graph_features(path, "all", settings=FEW, progress=recorded)
     assert [row["sae"] for row in rows] == ["top", "two"]
     with Atlas.open(path) as atlas:
         features = atlas.features("top").to_pylist()
@@ -640,7 +640,7 @@ def test_communities_are_recomputed_only_on_request(path):
 
 
 def test_reingested_sae_has_no_communities_until_requested(path):
-    graph_features(path, settings=FEW)
+    graph_features(path, "all", settings=FEW)
     run(path, model(), [named(topk(k=6), "top")], None, replace=True)
     with Atlas.open(path) as atlas:
         assert "graph/top" in atlas.folder.sound().stale
@@ -656,7 +656,7 @@ def test_without_codes(tmp_path):
     path = tmp_path / "b.atlas"
     run(path, model(), [named(topk(k=8), "top")], texts(20), settings=Settings(keep_codes=False))
     recorded = RecordingProgress()
-    (row,) = graph_features(path, settings=FEW, progress=recorded)
+    (row,) = graph_features(path, "all", settings=FEW, progress=recorded)
     assert any("codes of top are not stored" in message for message in recorded.messages)
     assert row["ami_runs"] is not None
     assert row["ami_halves"] is row["ami_null"] is row["partners_rho"] is None
@@ -676,7 +676,7 @@ def test_a_dead_sae_has_no_communities(tmp_path):
     path = tmp_path / "d.atlas"
     sae = topk(k=1)  # one feature on a token: no pairs
     run(path, model(), [named(sae, "top")], texts(6))
-    (row,) = graph_features(path, settings=FEW)
+    (row,) = graph_features(path, "all", settings=FEW)
     assert (row["communities"], row["modularity"], row["edges"]) == (0, None, 0)
     assert row["partners_conclusion"].startswith("Too few")
     assert ask(path, "communities_of_sae", sae="top") == []
@@ -697,7 +697,9 @@ def test_bad_input(path):
     with pytest.raises(Missing, match="needs the coactivation of top"):
         graph_features(path, ["top"])
     recorded = RecordingProgress()
-    assert [r["sae"] for r in graph_features(path, settings=FEW, progress=recorded)] == ["two"]
+    assert [r["sae"] for r in graph_features(path, "all", settings=FEW, progress=recorded)] == [
+        "two"
+    ]
     assert recorded.messages[0].startswith("Skipped top: it has no coactivation")
 
 

@@ -603,7 +603,7 @@ def test_a_match_of_all_documents_equals_the_stored_match(made, planted_saes, tm
     complete = match_documents(made, "two", "one", documents=np.arange(180), settings=settings)
     path = tmp_path / "p.atlas"
     planted_saes.write(path).close()
-    match_saes(path, settings=settings)
+    match_saes(path, "all", settings=settings)
     part = Folder.open(path).sound().parts["match/one+two"]
     assert complete.equals(part.table("MATCHES"))
     assert "match/one+two" not in made.sound().parts

@@ -500,8 +500,8 @@ def test_results_for_a_locked_folder_or_a_server_are_not_stored(own, capsys):
 
 def test_workers_compute_the_same(own):
     settings = GraphStatisticsSettings(nulls="configuration", draws=2)
-    here = graph_statistics(own, settings=settings)
-    there = graph_statistics(own, settings=settings, replace=True, workers=2)
+    here = graph_statistics(own, "all", settings=settings)
+    there = graph_statistics(own, "all", settings=settings, replace=True, workers=2)
     assert all_rows(there) == all_rows(here)
 
 

@@ -311,7 +311,7 @@ def test_studies_of_sites_skip_transcoders_unless_they_are_named(kind, atlas_pat
 
 
 def test_logits_of_an_atlas_with_transcoders_are_computed_for_its_saes_only(atlas_path):
-    found = measure_logits(atlas_path, settings=LogitSettings(features=0))
+    found = measure_logits(atlas_path, "all", settings=LogitSettings(features=0))
     assert sorted(one.summary["sae"] for one in found) == ["in", "out"]
 
 
@@ -321,7 +321,7 @@ def test_an_atlas_of_transcoders_alone_is_one_message(atlas_path, tmp_path):
     path = tmp_path / "a.atlas"
     ingest(path, saes=[sae], text=texts(3), model=model, settings=Settings(context=16))
     with pytest.raises(BadInput, match="logits needs an SAE that reconstructs"):
-        measure_logits(path, settings=LogitSettings(features=0))
+        measure_logits(path, "all", settings=LogitSettings(features=0))
 
 
 def test_spectra_compare_the_decoder_with_the_matrix_that_writes_to_its_output(atlas_path):

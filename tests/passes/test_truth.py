@@ -65,7 +65,7 @@ def test_1_an_sae_that_reads_one_token_is_active_on_it_alone(tmp_path):
         assert example["tokens"][example["peak"]] == text
     # The feature is predictable from the embedding, as well as by any function of the token.
     settings = ProbeSettings(splits=("sample",), min_positives=1, penalty=1e-5)
-    probe_saes(tmp_path / "a.atlas", settings=settings, model=lm)
+    probe_saes(tmp_path / "a.atlas", "all", settings=settings, model=lm)
     with Atlas.open(tmp_path / "a.atlas") as probed:
         (edge,) = probed.table("PREDICTED_FROM").to_pylist()
     assert edge["source"] == "one/0"

@@ -225,7 +225,7 @@ def test_missing_or_wrong_inputs_are_reported(path, lm, tmp_path):
     with pytest.raises(Missing, match=r"needs the codes of top, .* --keep-codes --replace"):
         probe_saes(tmp_path / "c.atlas", ["top"], settings=SETTINGS, model=lm)
     with pytest.raises(BadInput, match="needs an SAE with codes; this atlas has none"):
-        probe_saes(tmp_path / "c.atlas", settings=SETTINGS, model=lm)
+        probe_saes(tmp_path / "c.atlas", "all", settings=SETTINGS, model=lm)
     assert edges(path) == []
 
 
@@ -238,9 +238,9 @@ def replace_settings(**more):
 def test_a_text_of_one_document_is_reported(lm, tmp_path):
     run(tmp_path / "d.atlas", lm, [named(topk(), "top")], [" ".join(texts())], match=None)
     with pytest.raises(BadInput, match=r"has 1 document, .* --split sample"):
-        probe_saes(tmp_path / "d.atlas", settings=SETTINGS, model=lm)
+        probe_saes(tmp_path / "d.atlas", "all", settings=SETTINGS, model=lm)
     (row,) = probe_saes(
-        tmp_path / "d.atlas", settings=replace(SETTINGS, splits=("sample",)), model=lm
+        tmp_path / "d.atlas", "all", settings=replace(SETTINGS, splits=("sample",)), model=lm
     )
     assert row["features"] > 10
     assert {e["low"] for e in edges(tmp_path / "d.atlas")} == {None}  # nothing to draw from

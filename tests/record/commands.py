@@ -32,7 +32,7 @@ NAMES: dict[str, dict[str, str]] = {
 
 # Commands that build an atlas, by a stable label; an empty command is the Python module's.
 _TEXT = ["--text", "{text}"]
-_LEIDEN = ["communities", "--runs", "2", "--splits", "1", "--draws", "2"]
+_LEIDEN = ["communities", "--all", "--runs", "2", "--splits", "1", "--draws", "2"]
 _PROBE = ["--split", "document", "--controls", "1", "--draws", "10", "--min-positives", "5"]
 BUILDS: dict[str, dict[str, list[str]]] = {
     "demo": {"demo": ["demo"]},
@@ -102,7 +102,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], list[str]]] = {
     "probes by first layer": (("tiny",), ["probe-scores", "--by", "first-layer"]),
     "probes by sweep": (("tiny",), ["probe-scores", "--by", "sweep"]),
     "stats": (ALL, ["graph-stats", "{a}", "--nulls", "none"]),
-    "stats of two, nulls": (("planted",), ["graph-stats", "--draws", "2", "--curves"]),
+    "stats of two, nulls": (("planted",), ["graph-stats", "--all", "--draws", "2", "--curves"]),
     "communities": (PAIRS, [*_LEIDEN, "--top", "20"]),
     "compare": (
         ("planted",),

@@ -44,7 +44,7 @@ def take_in_and_drop(atlas, into):
 
 def match(atlas, _):
     """Match the two SAEs."""
-    match_saes(atlas, settings=MatchSettings(draws=3))
+    match_saes(atlas, "all", settings=MatchSettings(draws=3))
     return parts(atlas)
 
 

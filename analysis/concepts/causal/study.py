@@ -358,7 +358,7 @@ def ablate_concepts(
     words
         A file of labelled words, the name of a list of this package, or words that were read.
     saes
-        Names of SAEs. Default: all.
+        Names of SAEs, or ``"all"``. Default: the first.
     settings
         Numbers of features and of sets, and the other concepts.
     how

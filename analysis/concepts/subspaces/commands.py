@@ -7,7 +7,13 @@ from typing import Any
 import click
 
 from analysis.concepts.subspaces.settings import SubspaceSettings
-from atlas.cli.options import chosen_settings, settings_options, worker_options
+from atlas.cli.options import (
+    all_option,
+    chosen_settings,
+    selected_names,
+    settings_options,
+    worker_options,
+)
 from atlas.cli.output import (
     atlas_option,
     echo,
@@ -40,7 +46,7 @@ _GRID = (
 
 @click.command("subspaces", cls=StudyCommand, kind="concept_subspaces")
 @click.argument("saes", nargs=-1, metavar="[SAE SAE]...")
-@click.option("--all", "every", is_flag=True, help="Compare all matched pairs of SAEs.")
+@all_option
 @click.option(
     "--words",
     multiple=True,
@@ -89,10 +95,8 @@ def concept_subspaces(
     """
     from analysis.concepts.subspaces.grid import concept_grid
     from analysis.concepts.subspaces.study import compare_concepts
-    from atlas.errors import BadInput
 
-    if every == bool(saes):
-        raise BadInput("Name two or more SAEs, or pass --all for all matched pairs; not both.")
+    selected = selected_names(saes, every=every)
     if outs:
         from analysis.plot_style import check_path
 
@@ -100,7 +104,7 @@ def concept_subspaces(
             check_path(out)
     results = compare_concepts(
         folder_of(which_atlas(where)),
-        saes or None,
+        selected,
         words=words,
         settings=SubspaceSettings(**chosen_settings(SubspaceSettings, options)),
         replace=replace,

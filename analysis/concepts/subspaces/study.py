@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -100,6 +100,11 @@ class SubspaceStudy(Study):
     settings: SubspaceSettings
     words: tuple[WordSet, ...]
     opened: Sequence[Autoencoder] = ()
+
+    @property
+    def unnamed(self) -> Literal[0, 1, 2]:
+        """One pair is used if no SAE is named."""
+        return 2
 
     def tasks(self, at: TaskContext, saes: Sequence[str] | None) -> list[Task]:
         """Return a task for each pair; all matched pairs of the atlas, if no SAE is named."""
@@ -228,7 +233,8 @@ def compare_concepts(
     atlas
         The folder of the atlas.
     saes
-        Names of two or more SAEs, of which all pairs are compared. Default: all matched pairs.
+        Names of two or more SAEs, of which all pairs are compared, or ``"all"`` for all matched
+        pairs. Default: the first matched pair.
     words
         Files of labelled words, or names of lists of the package; all lists if empty.
     settings

@@ -1,0 +1,100 @@
+"""The SAEs that a study uses if none is named: the first that it can use, or the first pair."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from atlas.progress import SILENT
+from atlas.studies.floors import is_floor
+from atlas.studies.study import Study, Task, TaskContext
+
+__all__ = ["ALL", "Unnamed", "unnamed_saes"]
+
+ALL = "all"
+"""Passed instead of names of SAEs, selects every SAE that a study can use."""
+
+_MOST = 8
+"""Number of other SAEs that a message names."""
+
+
+@dataclass(frozen=True)
+class Unnamed:
+    """The SAEs of a study for which no SAE was named.
+
+    Parameters
+    ----------
+    saes
+        Names of the SAEs that are used.
+    others
+        Names of the other SAEs of the atlas that have the inputs of the study.
+    """
+
+    saes: tuple[str, ...]
+    others: tuple[str, ...]
+
+    def __str__(self) -> str:
+        first = (
+            f"{' and '.join(self.saes)}, {'the first pair' if len(self.saes) > 1 else 'the first'}"
+        )
+        more = len(self.others) - _MOST
+        others = ", ".join(self.others[:_MOST]) + (f" and {more:,} more" if more > 0 else "")
+        return (
+            f"No SAE was named: the result is that of {first}. Others: {others}. "
+            'For all, use --all (in Python "all").'
+        )
+
+
+def unnamed_saes(study: Study, at: TaskContext) -> Unnamed | None:
+    """Return the SAEs that a study uses if none is named.
+
+    These are the SAEs of its first task. Preferred are tasks whose inputs are stored, then trained
+    SAEs instead of floors, then pairs of one model and site.
+
+    Parameters
+    ----------
+    study
+        The study.
+    at
+        The atlas.
+
+    Returns
+    -------
+    None if the study uses all SAEs, if there is only one SAE or pair, or if none can be used.
+    """
+    number = study.unnamed
+    if not number:
+        return None
+    choices: dict[tuple[str, ...], Task] = {}
+    for task in _tasks_of_all(study, at):
+        choices.setdefault(task.saes[:number], task)
+    if len(choices) < 2:
+        return None
+    rows = {
+        str(row["name"]): row
+        for part in at.sound.of("sae")
+        for row in part.table("SAE").to_pylist()
+    }
+
+    def rank(task: Task) -> tuple[bool, bool, bool]:
+        known = [rows[name] for name in task.saes[:number] if name in rows]
+        missing = any(key not in at.sound.parts for key in (*task.made_from, *task.reads))
+        sites = {(row["model"], row["hook"]) for row in known}
+        return missing and not at.on_server, any(map(is_floor, known)), len(sites) > 1
+
+    # Whether a task can be computed may need the weights of its SAEs, so not all are examined.
+    for task in sorted(choices.values(), key=rank):
+        reason = study.unavailable([task], at).get(task.name)
+        if reason is None:
+            first = task.saes[:number]
+            every = dict.fromkeys(name for names in choices for name in names)
+            return Unnamed(first, tuple(name for name in every if name not in first))
+        at.progress.report(f"Skipped {task.title}: {reason}")
+    return None
+
+
+def _tasks_of_all(study: Study, at: TaskContext) -> Sequence[Task]:
+    """Return the tasks of all SAEs; messages about them are discarded."""
+    progress, at.progress = at.progress, SILENT
+    try:
+        return study.tasks(at, None)
+    finally:
+        at.progress = progress
