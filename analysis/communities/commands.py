@@ -38,6 +38,7 @@ _COLUMNS = {
     "largest": "largest",
     "in_communities": "share in communities of 3 or more",
     "modularity": "modularity",
+    "modularity_null": "modularity of random graphs",
     "weight": "weight of an edge",
 }
 
@@ -89,8 +90,9 @@ def communities(
 
     Communities and node statistics (degree, PageRank, betweenness, ...) are stored in the atlas,
     for queries. Agreement is adjusted mutual information: 1 for the same communities, and 0 on
-    average for random ones. The command also tests whether the number of different partners of
-    a feature depends on its frequency.
+    average for random ones. Modularity is compared with random graphs of the same degrees. The
+    command also tests whether the number of different partners of a feature depends on its
+    frequency.
 
     \b
     Examples:

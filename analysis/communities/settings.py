@@ -42,7 +42,10 @@ class CommunitySettings:
         metavar="N",
     )
     draws: int = setting(
-        5, "Number of null graphs for the expected number of partners.", least=2, metavar="N"
+        5,
+        "Number of null graphs, for modularity and for the expected number of partners.",
+        least=2,
+        metavar="N",
     )
     sources: int = setting(
         256,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from analysis.communities.detection import distinguishing_tokens, inner_edges, shape
 from analysis.communities.leiden import Partition, partition
+from analysis.communities.modularity_null import modularity_null
 from analysis.communities.partner_diversity import (
     DiversityTest,
     PartnerCounts,
@@ -24,6 +25,7 @@ from analysis.communities.stability import Stability, stability
 from analysis.graph.coactivation_graph import CoactivationGraph, graph_of_documents, read_graph
 from analysis.graph.draw_cost import TokenSample
 from analysis.graph.node_statistics import NodeStatistics, node_statistics
+from analysis.graph.null_comparison import NullSummary
 from atlas.disk.parts import Part
 from atlas.graphs import edge_ends
 from atlas.progress import SILENT, Progress
@@ -49,8 +51,8 @@ _SOME = 3  # smallest size of a community that is more than a pair
 class CommunityStudy(Study):
     """Compute node statistics and communities of SAEs' graphs.
 
-    The results are properties of Feature, nodes Community and edges IN_COMMUNITY. Without
-    stored codes, the stability over halves of the documents and the expected number of
+    The results are properties of Feature, nodes Community and edges IN_COMMUNITY. Modularity is
+    compared with random graphs of the same degrees. Without stored codes, the stability over halves of the documents and the expected number of
     partners are null.
 
     Parameters
@@ -61,7 +63,7 @@ class CommunityStudy(Study):
 
     kind: ClassVar[str] = "graph"
     command: ClassVar[str] = "communities"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     tables: ClassVar[Mapping[str, str]] = {
         "summary": "sizes, modularity and agreements",
         "partners_by_frequency": "different partners of features by frequency",
@@ -99,6 +101,10 @@ class CommunityStudy(Study):
         )
         leiden = timed(lambda: partition(of.graph, weights=weights, seed=how.seed))
         seconds += (1 + how.runs) * leiden
+        if len(of.pairs):
+            seconds += how.draws * timed(
+                lambda: modularity_null(of.graph, weights, 0.0, draws=1, seed=how.seed)
+            )
         if not task.recorded["codes"]:
             return Cost(seconds, of.pairs.nbytes)
         sample = TokenSample(folder, sae, tokens=of.tokens, min_count=of.min_count)
@@ -241,14 +247,31 @@ def verdict_of(row: dict[str, Any]) -> list[str]:
             f"The mean overlap (Jaccard) of a community with those of the halves is {own:.2f}; it is "
             f"{null:.2f} for communities of similar size in bipartite null graphs."
         )
-    other = "it" if row["weight"] == "none" else "modularity without weights, another number,"
-    verdict.append(
-        f"Modularity is {row['modularity']:.3f} with edges {_WEIGHTED[row['weight']]}. It has no null "
-        f"here; `atlas graph-stats` compares {other} with null graphs."
-    )
+    verdict.append(_modularity(row))
     if row["partners_conclusion"]:
         verdict.append(row["partners_conclusion"])
     return verdict
+
+
+#: How modularity compares with that of random graphs, by the summary ``modularity_is``.
+_COMPARED = {
+    "above": "It is higher than in all",
+    "within": "It is within the range of",
+    "below": "It is lower than in all",
+    "equal": "It is the same in all",
+}
+
+
+def _modularity(row: dict[str, Any]) -> str:
+    """Compare modularity with that of random graphs of the same degrees."""
+    same = "" if row["weight"] == "none" else ", with the same weights in random order"
+    other = "it" if row["weight"] == "none" else "modularity without weights, another number,"
+    return (
+        f"Modularity is {row['modularity']:.3f} with edges {_WEIGHTED[row['weight']]}. "
+        f"{_COMPARED[row['modularity_is']]} {row['modularity_draws']} random graphs of the same "
+        f"degrees{same}: mean {row['modularity_null']:.3f} (95% range {row['modularity_null_low']:.3f} "
+        f"to {row['modularity_null_high']:.3f}). `atlas graph-stats` compares {other} with other nulls."
+    )
 
 
 def _recurring(row: dict[str, Any]) -> str:
@@ -280,6 +303,7 @@ class _Communities:
     settings: CommunitySettings
     nodes: NodeStatistics
     partition: Partition
+    modularity: NullSummary
     weights: NDArray[np.float64]
     stability: Stability
     diversity: NDArray[np.float64]
@@ -297,6 +321,15 @@ class _Communities:
         )
         weights = of.edge_weights(settings.weight)
         found = partition(of.graph, weights=weights, seed=settings.seed)
+        random = modularity_null(
+            of.graph,
+            weights,
+            found.modularity,
+            draws=settings.draws,
+            seed=settings.seed,
+            progress=progress,
+            title=f"Modularity of random graphs with the degrees of {sae}",
+        )
         stable = stability(found.labels, of, settings=settings, folder=folder, progress=progress)
         null = test = None
         if of.membership is not None:
@@ -319,7 +352,9 @@ class _Communities:
             )
         diversity = partner_diversity(of.pairs, of.count, nodes=of.features)
         named = _named(at.sound.parts[f"tokens/{sae}"], found.labels, most=settings.tokens)
-        return cls(of, settings, nodes, found, weights, stable, diversity, null, test, named)
+        return cls(
+            of, settings, nodes, found, random, weights, stable, diversity, null, test, named
+        )
 
     def tables(self) -> Iterator[tuple[str, pa.Table]]:
         """Yield the tables of the part."""
@@ -400,6 +435,11 @@ class _Communities:
             "largest": int(sizes.max(initial=0)),
             "in_communities": float(sizes[sizes >= _SOME].sum() / live) if live else None,
             "modularity": self.partition.modularity,
+            "modularity_null": self.modularity.mean,
+            "modularity_null_low": self.modularity.low,
+            "modularity_null_high": self.modularity.high,
+            "modularity_draws": self.modularity.draws,
+            "modularity_is": self.modularity.where,
             "betweenness_sources": self.nodes.sources,
             "betweenness_exact": self.nodes.exact,
             **self.stability.summary(),

@@ -21,6 +21,7 @@ from analysis.communities import detection as c
 from analysis.communities.commands import communities as command
 from analysis.communities.commands import plot_communities
 from analysis.communities.leiden import partition
+from analysis.communities.modularity_null import modularity_null
 from analysis.communities.partner_diversity import (
     PartnerCounts,
     _conclusion,
@@ -37,6 +38,7 @@ from analysis.graph.coactivation_graph import (
     graph_of_documents,
     graph_of_membership,
 )
+from analysis.graph.igraph_conversion import as_igraph
 from analysis.statistics.document_splits import split
 from atlas.api import Atlas
 from atlas.disk.folder import Folder
@@ -121,6 +123,94 @@ def test_planted_blocks_are_stable_over_halves_and_random_ones_are_not():
     null = [c.agreement(c.permuted(labels[0], rng), labels[1]) for _ in range(50)]
     assert min(null) <= without <= max(null)
     assert abs(np.mean(null)) < 0.02
+
+
+def heavy(rng, edges):
+    """Draw weights with a heavy tail, as those of frequent pairs."""
+    return np.exp(rng.normal(0, 1.5, edges))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_modularity_of_random_graphs_is_that_of_networkx(weighted):
+    rng = np.random.default_rng(3)
+    graph = nx.gnm_random_graph(60, 300, seed=3)
+    weights = heavy(rng, 300) if weighted else np.ones(300)
+    values = []
+    for seed in range(20):
+        other = nx.double_edge_swap(graph.copy(), nswap=1500, max_tries=10**6, seed=seed)
+        drawn = rng.permutation(weights).tolist()
+        nx.set_edge_attributes(other, dict(zip(other.edges, drawn, strict=True)), "weight")
+        values.append(
+            max(
+                nx.community.modularity(other, nx.community.louvain_communities(other, seed=i))
+                for i in range(5)
+            )
+        )
+    found = modularity_null(as_igraph(graph), weights, 0.0, draws=20, seed=1)
+    assert found.draws == 20
+    error = np.hypot(np.std(values, ddof=1), found.sd) / np.sqrt(20)
+    # Two methods for the best partition; each finds a maximum that is at most a little lower.
+    assert found.mean == pytest.approx(np.mean(values), abs=4 * error + 0.005)
+    assert found.low <= found.mean <= found.high
+
+
+def test_random_graphs_have_the_degrees_and_weights_of_the_graph(monkeypatch):
+    from analysis.communities import modularity_null as module
+
+    rng = np.random.default_rng(5)
+    graph = as_igraph(blocks_graph([20, 15, 5], 0.5, 0.05, 1))
+    weights = heavy(rng, graph.ecount())
+    values = []
+
+    def recorded(drawn, *, weights, seed):
+        found = partition(drawn, weights=weights, seed=seed)
+        assert drawn.degree() == graph.degree()
+        assert drawn.is_simple()
+        assert sorted(weights) == sorted(given)
+        other = nx.Graph()
+        other.add_weighted_edges_from(
+            (*ends, weight) for ends, weight in zip(drawn.get_edgelist(), weights, strict=True)
+        )
+        groups = [set(np.flatnonzero(found.labels == n).tolist()) for n in range(len(found))]
+        values.append(nx.community.modularity(other, groups))
+        return found
+
+    given = weights.tolist()
+    monkeypatch.setattr(module, "partition", recorded)
+    found = modularity_null(graph, weights, 0.9, draws=7, seed=2)
+    assert found.mean == pytest.approx(np.mean(values))
+    assert found.sd == pytest.approx(np.std(values, ddof=1))
+    assert len(set(values)) == 7
+
+
+def test_modularity_is_above_the_null_for_planted_blocks_only():
+    blocks = as_igraph(blocks_graph([25, 25, 25], 0.5, 0.05, 7))
+    even = np.ones(blocks.ecount())
+    planted = modularity_null(blocks, even, partition(blocks).modularity, draws=19)
+    assert planted.where == "above"
+    assert planted.z > 5
+    inside = 0
+    for seed in range(10):
+        random = igraph.Graph.Adjacency(
+            np.triu(np.random.default_rng(seed).random((60, 60)) < 0.2, 1)
+        )
+        random.to_undirected()
+        weights = heavy(np.random.default_rng(seed), random.ecount())
+        own = partition(random, weights=weights).modularity
+        inside += modularity_null(random, weights, own, draws=19, seed=seed).where == "within"
+    assert inside >= 7  # 9 of 10 under the null, on average
+
+
+def test_the_modularity_null_of_degenerate_graphs():
+    none = modularity_null(igraph.Graph(4), np.ones(0), None)
+    assert (none.draws, none.mean, none.where) == (0, None, None)
+    # No other graph has these degrees, and the complete graph is one community.
+    for graph in (igraph.Graph.Full(6), igraph.Graph.Star(6), igraph.Graph(n=3, edges=[(0, 1)])):
+        own = partition(graph).modularity
+        found = modularity_null(graph, np.ones(graph.ecount()), own, draws=3)
+        assert found.where == "equal"
+        assert found.mean == pytest.approx(own)
+    assert partition(igraph.Graph.Full(6)).modularity == pytest.approx(0)
 
 
 def test_shapes_equal_networkx():
@@ -659,6 +749,8 @@ def test_without_codes(tmp_path):
     (row,) = graph_features(path, "all", settings=FEW, progress=recorded)
     assert any("codes of top are not stored" in message for message in recorded.messages)
     assert row["ami_runs"] is not None
+    assert row["modularity_draws"] == FEW.draws  # the null needs no codes
+    assert row["modularity_null_low"] <= row["modularity_null"] <= row["modularity_null_high"]
     assert row["ami_halves"] is row["ami_null"] is row["partners_rho"] is None
     assert row["partners_bins"] == []
     with Atlas.open(path) as atlas:
@@ -678,6 +770,11 @@ def test_a_dead_sae_has_no_communities(tmp_path):
     run(path, model(), [named(sae, "top")], texts(6))
     (row,) = graph_features(path, "all", settings=FEW)
     assert (row["communities"], row["modularity"], row["edges"]) == (0, None, 0)
+    assert (row["modularity_null"], row["modularity_draws"], row["modularity_is"]) == (
+        None,
+        0,
+        None,
+    )
     assert row["partners_conclusion"].startswith("Too few")
     assert ask(path, "communities_of_sae", sae="top") == []
     with Atlas.open(path) as atlas:
@@ -705,6 +802,8 @@ def test_bad_input(path):
 
 def test_a_verdict_begins_with_whether_communities_recur():
     row = {"sae": "s", "communities": 2, "modularity": 0.5, "weight": "total", "ami_runs": 0.9}
+    row |= {"modularity_null": 0.4, "modularity_null_low": 0.375, "modularity_null_high": 0.425}
+    row |= {"modularity_draws": 5, "modularity_is": "above"}
     row |= {"ami_halves": 0.8, "ami_halves_low": 0.7, "ami_null": 0.1, "ami_null_high": 0.2}
     row |= {"ami_documents": 0.3, "ami_documents_high": 0.4, "partners_conclusion": None}
     row["listed"] = [
@@ -718,7 +817,14 @@ def test_a_verdict_begins_with_whether_communities_recur():
         "agree at 0.800 (AMI), those of bipartite null graphs at 0.100 (0.300 if drawn within documents)."
     )
     assert "halves is 0.62; it is 0.12 for communities" in second
-    assert "which counts frequent pairs more. It has no null here" in third
+    assert third == (
+        "Modularity is 0.500 with edges weighted by tokens times mean cosine, which counts frequent pairs "
+        "more. It is higher than in all 5 random graphs of the same degrees, with the same weights in random "
+        "order: mean 0.400 (95% range 0.375 to 0.425). `atlas graph-stats` compares modularity without "
+        "weights, another number, with other nulls."
+    )
+    within = verdict_of(row | {"modularity_is": "within"})[2]
+    assert "It is within the range of 5 random graphs" in within
     assert "do not recur" in verdict_of(row | {"ami_documents_high": 0.75})[0]
     alone = row | {"ami_halves": None, "listed": [], "weight": "none"}
     first, second = verdict_of(alone)
@@ -726,7 +832,8 @@ def test_a_verdict_begins_with_whether_communities_recur():
         "s: 2 communities, not compared with null graphs. Those of other Leiden seeds agree with them "
         "at 0.900 (AMI)."
     )
-    assert "compares it with null graphs" in second
+    assert "of the same degrees: mean 0.400" in second
+    assert "compares it with other nulls" in second
 
 
 # The commands
