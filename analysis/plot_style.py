@@ -25,6 +25,7 @@ __all__ = [
     "heading",
     "plot_writer",
     "save",
+    "significant",
 ]
 
 Chart: TypeAlias = (
@@ -56,7 +57,10 @@ HUES = (
 )  # fmt: skip
 
 #: Pixels of a title and of a line below it by character, and least pixels of such a line.
-_BOLD, _PLAIN, _LINE = 7.2, 5.7, 380
+_BOLD, _PLAIN, _LINE = 7.4, 5.7, 420
+
+#: Size of the title of a panel, in pixels.
+_PANEL = 11.5
 
 _INNER = ("layer", "hconcat", "vconcat", "concat")
 
@@ -90,7 +94,7 @@ _CONFIG: dict[str, Any] = {
     "title": {
         "anchor": "start",
         "color": _INK,
-        "fontSize": 13,
+        "fontSize": 14,
         "subtitleColor": "#666666",
         "subtitleFontSize": 11,
         "offset": 10,
@@ -111,7 +115,7 @@ def finished(chart: Chart) -> Chart:
     The plot does not depend on settings of Altair, whose default refuses to show more than 5,000
     rows, and does not change them.
     """
-    styled: Chart = _completed(chart).configure(**_CONFIG)
+    styled: Chart = _panels(_completed(chart)).configure(**_CONFIG)
     return styled
 
 
@@ -128,6 +132,21 @@ def _completed(chart: Any) -> Any:
         found.spec = _completed(found.spec)
     elif isinstance(found.title, alt.TitleParams):
         found.title = _broken(found.title, max(_width(found), _LINE))
+    return found
+
+
+def _panels(chart: Any, *, inner: bool = False) -> Any:
+    """Return a chart whose titles of panels are smaller than its own title."""
+    found = chart.copy(deep=False)
+    titled = found.title is not alt.Undefined
+    if titled and inner:
+        title = found.title if isinstance(found.title, alt.TitleParams) else heading(found.title)
+        found.title = title.copy(deep=False)
+        found.title.fontSize = _PANEL
+    for name in _INNER:
+        charts = getattr(found, name, alt.Undefined)
+        if isinstance(charts, list):
+            setattr(found, name, [_panels(one, inner=inner or titled) for one in charts])
     return found
 
 
@@ -178,6 +197,25 @@ def _lines(text: str, length: float) -> list[str]:
 def heading(text: str, *more: str) -> alt.TitleParams:
     """Return a title with subtitle lines."""
     return alt.TitleParams(text, subtitle=list(more)) if more else alt.TitleParams(text)
+
+
+def significant(base: alt.Chart, q: str, *, level: float = 0.05) -> alt.Chart:
+    """Return dots on the cells of a heatmap whose q-value is at most a level.
+
+    Parameters
+    ----------
+    base
+        Chart with the axes of the heatmap.
+    q
+        Column of the q-values; missing ones have no dot.
+    level
+        Largest q-value with a dot.
+    """
+    known = base.transform_filter((alt.datum[q] <= level) & (alt.datum[q] != None))  # noqa: E711
+    dots: alt.Chart = known.mark_point(
+        filled=True, size=26, color="white", stroke="black", strokeWidth=0.6, opacity=1
+    )
+    return dots
 
 
 def save(chart: Chart, path: str | Path) -> Path:

@@ -29,23 +29,34 @@ def draw(result: Result) -> Chart:
     frame = pd.DataFrame(rows)
     limits = [float(frame["attributed"].min()), float(frame["attributed"].max())]
     x = alt.X("attributed:Q", title="attributed change of the target (activation)")
-    base = alt.Chart(frame, width=_WIDTH, height=_HEIGHT)
-    identity = alt.Chart(pd.DataFrame({"x": limits, "y": limits}))
+    y = alt.Y("measured:Q", title="measured change (activation)")
+    measured, equal = "measured: mean of a bin, 10% to 90%", "equal to the attribution"
+    colour = alt.Color(
+        "line:N",
+        scale=alt.Scale(domain=[measured, equal], range=["#4c78a8", "#8a8a8a"]),
+        legend=alt.Legend(orient="bottom", title=None, symbolType="stroke"),
+    )
+    base = alt.Chart(frame.assign(line=measured), width=_WIDTH, height=_HEIGHT)
+    identity = alt.Chart(pd.DataFrame({"attributed": limits, "measured": limits, "line": equal}))
     correlation = result["rank_correlation"]
-    rank = "" if correlation is None else f", rank correlation {correlation:.2f}"
+    rank = "" if correlation is None else f"; rank correlation {correlation:.2f}"
     title = heading(
         f"Attribution and ablation, {result['sae']}",
-        f"{int(frame['pairs'].sum()):,} pairs with an attribution in {len(frame)} bins; bars: 10% to 90%{rank}",
+        f"n = {int(frame['pairs'].sum()):,} pairs with an attribution in {len(frame)} bins{rank}",
     )
     return finished(
         alt.layer(
-            identity.mark_line(strokeDash=[4, 4], color="#999999").encode(x="x:Q", y="y:Q"),
-            base.mark_rule(color="#4c78a8", opacity=0.5).encode(
-                x=x, y=alt.Y("low:Q", title="measured change (activation)"), y2="high:Q"
-            ),
-            base.mark_line(point=True, color="#4c78a8").encode(
+            identity.mark_line(strokeDash=[4, 4]).encode(x=x, y=y, color=colour),
+            base.mark_rule(opacity=0.5).encode(
                 x=x,
-                y="measured:Q",
+                y=alt.Y("low:Q", title="measured change (activation)"),
+                y2="high:Q",
+                color=colour,
+            ),
+            base.mark_line(point=True).encode(
+                x=x,
+                y=y,
+                color=colour,
                 tooltip=[
                     alt.Tooltip("attributed:Q", format=".3~g"),
                     alt.Tooltip("measured:Q", format=".3~g"),

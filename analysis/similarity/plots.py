@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import altair as alt
 import pandas as pd
 
-from analysis.plot_style import Chart, finished, heading
+from analysis.plot_style import Chart, finished, heading, significant
 from analysis.similarity.comparison import FULL
 from analysis.similarity.grid import grid, sites_of
 from analysis.similarity.measures import MEASURES
@@ -15,7 +15,9 @@ from atlas.studies.results import Result
 
 __all__ = ["draw", "draw_heatmaps"]
 
-_CELL = 34
+_CELL = 24
+#: What a heatmap shows, by column of the grid.
+_PARTS = {"value": "value", "null": "shuffled pairing", "excess": "value minus shuffled pairing"}
 _COLOURS = {"value": "#4c78a8", "shuffled pairing, mean and 95% range": "#aaaaaa"}
 _LABELS = {
     "svcca": "SVCCA",
@@ -80,7 +82,7 @@ def draw(result: Result) -> Chart:
                 base.mark_tick(size=16, thickness=2).encode(
                     y=y, x="null:Q", color=alt.Color("null_colour:N", scale=scale, legend=legend)
                 ),
-                base.mark_point(filled=True, size=70).encode(
+                base.mark_point(filled=True, size=70, opacity=1).encode(
                     y=y,
                     x=x,
                     color=alt.Color("value_colour:N", scale=scale, legend=legend),
@@ -96,10 +98,10 @@ def draw(result: Result) -> Chart:
 
 
 def draw_heatmaps(results: Sequence[Result], *, measures: Sequence[str] = MEASURES) -> Chart:
-    """Plot value, null, excess and q of many pairs, SAEs by SAEs, in the order of layers.
+    """Plot how far each measure exceeds the shuffled pairing, SAEs by SAEs, in the order of layers.
 
     Rows are the SAEs of the model whose name sorts first. Within one model, both halves of
-    the heatmap are drawn.
+    the heatmap are drawn. For one measure, its value and the shuffled pairing are drawn too.
 
     Parameters
     ----------
@@ -128,51 +130,55 @@ def draw_heatmaps(results: Sequence[Result], *, measures: Sequence[str] = MEASUR
         if order[a][0] == order[b][0]:
             cells.append({**row, "a": b, "b": a})
     frame = pd.DataFrame(cells)
-    across = len({order[row["a"]][0] for row in rows} | {order[row["b"]][0] for row in rows}) > 1
-    shown = [
-        _panel_row(frame, space, measure, ordered)
-        for space in dict.fromkeys(frame["space"])
-        for measure in measures
-        if len(frame[(frame["space"] == space) & (frame["measure"] == measure)])
-    ]
-    title = heading(
-        "Similarity of " + ("models, layer by layer" if across else "SAEs"),
-        f"{len(results):,} pairs of SAEs; a dot marks q <= {_SIGNIFICANT} over all pairs",
+    columns = list(_PARTS) if frame["measure"].nunique() == 1 else ["excess"]
+    values = frame[columns]
+    scale = alt.Scale(
+        scheme="viridis", domain=[float(min(0, values.min().min())), float(values.max().max())]
     )
-    page = alt.vconcat(*shown, title=title)
-    return finished(page.resolve_scale(color="independent"))  # a scale for each measure
+    spaces = []
+    for space in dict.fromkeys(frame["space"]):
+        own = frame[frame["space"] == space]
+        shown = [name for name in measures if name in set(own["measure"])]
+        panels = [
+            _heatmap(own[own["measure"] == name], column, ordered, scale)
+            for name in shown
+            for column in columns
+        ]
+        spaces.append(alt.concat(*panels, columns=3).properties(title=space))
+    what = "Similarity of SAEs" if len(columns) > 1 else "Similarity of SAEs above shuffled pairs"
+    pairs = frame["pairs"]
+    title = heading(
+        what,
+        f"{len(results):,} pairs of SAEs with {pairs.min():,} to {pairs.max():,} matches; "
+        f"a dot marks q <= {_SIGNIFICANT} over all pairs; cells without colour were not compared",
+    )
+    return finished(alt.vconcat(*spaces, title=title))
 
 
-def _panel_row(frame: pd.DataFrame, space: str, measure: str, ordered: Sequence[str]) -> Chart:
-    """Return the heatmaps of one measure: value, shuffled pairing and excess on one scale."""
-    own = frame[(frame["space"] == space) & (frame["measure"] == measure)]
+def _heatmap(own: pd.DataFrame, column: str, ordered: Sequence[str], scale: alt.Scale) -> Chart:
+    """Return the heatmap of one measure; all heatmaps share a scale and its legend."""
     rows = [name for name in ordered if name in set(own["a"])]
     columns = [name for name in ordered if name in set(own["b"])]
-    numbers = own[["value", "null", "excess"]]
-    scale = alt.Scale(
-        scheme="viridis", domain=[float(min(0, numbers.min().min())), float(numbers.max().max())]
+    base = alt.Chart(own, width=_CELL * len(columns), height=_CELL * len(rows)).encode(
+        x=alt.X("b:N", sort=columns, title=None, axis=alt.Axis(labelAngle=-45)),
+        y=alt.Y("a:N", sort=rows, title=None),
     )
-    charts = []
-    for number, (name, what) in enumerate(
-        (("value", "value"), ("null", "shuffled"), ("excess", "value - shuffled"))
-    ):
-        base = alt.Chart(own, width=_CELL * len(columns), height=_CELL * len(rows)).encode(
-            x=alt.X("b:N", sort=columns, title=None, axis=alt.Axis(labelAngle=-45)),
-            y=alt.Y("a:N", sort=rows, title=None, axis=None if number else alt.Axis()),
+    tips = [
+        "a:N",
+        "b:N",
+        "pairs:Q",
+        *(alt.Tooltip(f"{n}:Q", format=".3~g") for n in ("value", "null", "excess", "p", "q")),
+    ]
+    legend = alt.Legend(orient="top", gradientLength=200, titleLimit=420)
+    name = _PARTS["excess"] if column == "excess" else "similarity"
+    layers: list[alt.Chart] = [
+        base.mark_rect().encode(
+            color=alt.Color(f"{column}:Q", scale=scale, title=name, legend=legend), tooltip=tips
         )
-        tips = [
-            "a:N",
-            "b:N",
-            "pairs:Q",
-            *(alt.Tooltip(f"{n}:Q", format=".3~g") for n in ("value", "null", "excess", "p", "q")),
-        ]
-        layers: list[alt.Chart] = [
-            base.mark_rect().encode(
-                color=alt.Color(f"{name}:Q", scale=scale, title=_LABELS[measure]), tooltip=tips
-            )
-        ]
-        if name == "excess":
-            marked = base.transform_filter(alt.datum.q <= _SIGNIFICANT)
-            layers.append(marked.mark_point(filled=True, size=26, color="white", opacity=1))
-        charts.append(alt.layer(*layers).properties(title=f"{_LABELS[measure]}, {space}: {what}"))
-    return alt.hconcat(*charts)
+    ]
+    if column == "excess":
+        layers.append(significant(base, "q"))
+    label = _LABELS[own["measure"].iloc[0]]
+    return alt.layer(*layers).properties(
+        title=label if column == "excess" else f"{label}, {_PARTS[column]}"
+    )

@@ -1,4 +1,4 @@
-"""The plot of state changes: change of each feature against the control, and both states on one map."""
+"""The plot of state changes: the change of each feature against its control, and one map of both states."""
 
 from typing import Any
 
@@ -11,14 +11,20 @@ from atlas.studies.results import Result
 
 __all__ = ["draw"]
 
-_WIDTH, _HEIGHT = 300, 260
+_WIDTH, _HEIGHT = 230, 200
 
 #: Features of an SAE that are drawn, at most: those of the largest change.
 _MOST = 1500
 
+_EDITED, _MOVED, _OTHER = "edited", "changes more than under every random direction", "other"
+_COLOURS = {_EDITED: "#b10058", _MOVED: "#e08a3c", _OTHER: "#a8a29e"}
+
 
 def draw(result: Result) -> Chart:
     """Plot a result of ``analysis.state_change.study.compare_states``.
+
+    Each SAE has a panel with the change of each feature. For one SAE, a second panel has a map of
+    the features before and after.
 
     Raises
     ------
@@ -28,33 +34,46 @@ def draw(result: Result) -> Chart:
     changes: pd.DataFrame = result.table("changes").to_pandas()
     if not len(changes):
         raise BadInput("No feature is active on the compared tokens, so there is nothing to plot.")
+    kind = pd.Series(_OTHER, changes.index).mask(changes["moved"].astype(bool), _MOVED)
+    changes = changes.assign(kind=kind.mask(changes["edited"].astype(bool), _EDITED))
     where: pd.DataFrame = result.table("map").to_pandas()
-    rows = []
-    for sae in dict.fromkeys(changes["sae"]):
+    saes = list(dict.fromkeys(changes["sae"]))
+    panels: list[Any] = []
+    for sae in saes:
         own = changes[changes["sae"] == sae].head(_MOST)
-        panels: list[Any] = [_against_control(own, sae)]
-        points = where[where["sae"] == sae].merge(
-            own[["feature", "change", "moved", "edited"]], on="feature"
-        )
-        if len(points):
-            panels.append(_on_map(points, sae))
-        rows.append(alt.hconcat(*panels))
+        panels.append(_against_control(own, sae))
+        points = where[where["sae"] == sae].merge(own[["feature", "change", "kind"]], on="feature")
+        if len(points) and len(saes) == 1:
+            panels.append(_on_map(points))
     title = heading(
         f"Features before and after: {', '.join(result['features'])}, {result['edit']}",
-        f"{result['reached']:,} of {result['tokens']:,} tokens are reached by the edit",
+        f"n = {result['reached']:,} tokens that the edit reaches, of {result['tokens']:,}; "
+        "dashed: equal to the largest change under a random direction",
     )
-    return finished(alt.vconcat(*rows).properties(title=title))
+    return finished(alt.concat(*panels, columns=3).properties(title=title))
 
 
-def _against_control(own: pd.DataFrame, sae: str) -> alt.Chart:
-    chart: alt.Chart = (
-        alt.Chart(own, width=_WIDTH, height=_HEIGHT)
-        .mark_point(filled=True, size=25, opacity=0.6)
+def _against_control(own: pd.DataFrame, sae: str) -> Any:
+    most = float(own["control_largest"].max())
+    limit = pd.DataFrame(
+        {
+            "control_largest": [0.0, most] * 2,
+            "change": [0.0, most, 0.0, -most],
+            "sign": [1, 1, -1, -1],
+        }
+    )
+    x = alt.X(
+        "control_largest:Q", title="largest change, random directions", axis=alt.Axis(tickCount=4)
+    )
+    y = alt.Y("change:Q", title="change of mean activation")
+    points = (
+        alt.Chart(own)
+        .mark_point(filled=True, size=22, opacity=0.7)
         .encode(
-            x=alt.X("control_largest:Q", title="largest change under random directions"),
-            y=alt.Y("change:Q", title="change of the mean activation"),
+            x=x,
+            y=y,
             color=_colour(),
-            shape=alt.Shape("edited:N", legend=None),
+            order=alt.Order("rank:Q"),
             tooltip=[
                 "feature:N",
                 *(
@@ -63,27 +82,41 @@ def _against_control(own: pd.DataFrame, sae: str) -> alt.Chart:
                 ),
             ],
         )
-        .properties(title=sae)
+        .transform_calculate(
+            rank=f"datum.kind == '{_OTHER}' ? 0 : datum.kind == '{_MOVED}' ? 1 : 2"
+        )
     )
-    return chart
+    lines = (
+        alt.Chart(limit)
+        .mark_line(strokeDash=[4, 3], strokeWidth=1, color="#666666")
+        .encode(x=x, y=y, detail="sign:N")
+    )
+    return alt.layer(lines, points).properties(
+        width=_WIDTH, height=_HEIGHT, title=heading(sae, f"{len(own):,} features")
+    )
 
 
-def _on_map(points: pd.DataFrame, sae: str) -> Any:
-    base = alt.Chart(points, width=_WIDTH, height=_HEIGHT)
-    bare = alt.Axis(labels=False, ticks=False)
-    x, y = alt.X("x_before:Q", title=None, axis=bare), alt.Y("y_before:Q", title=None, axis=bare)
+def _on_map(points: pd.DataFrame) -> Any:
+    base = alt.Chart(points)
+    bare = alt.Axis(labels=False, ticks=False, grid=False)
+    x = alt.X("x_before:Q", title="first coordinate of the map", axis=bare)
+    y = alt.Y("y_before:Q", title="second coordinate of the map", axis=bare)
     lines = base.mark_rule(opacity=0.7).encode(
         x=x, y=y, x2="x_after:Q", y2="y_after:Q", color=_colour()
     )
-    dots = base.mark_point(filled=True, size=20, opacity=0.5).encode(
+    dots = base.mark_point(filled=True, size=20, opacity=0.6).encode(
         x=x, y=y, color=_colour(), tooltip=["feature:N", alt.Tooltip("change:Q", format=".3g")]
     )
-    return alt.layer(lines, dots).properties(title=f"{sae}: one map, lines to the state after")
+    return alt.layer(lines, dots).properties(
+        width=_WIDTH,
+        height=_HEIGHT,
+        title=heading("both states on one map", "point: before; line: to the state after"),
+    )
 
 
 def _colour() -> alt.Color:
     return alt.Color(
-        "moved:N",
-        scale=alt.Scale(domain=[False, True], range=["#bab0ac", "#e08a3c"]),
-        legend=alt.Legend(orient="bottom", title="changes more than under random directions"),
+        "kind:N",
+        scale=alt.Scale(domain=list(_COLOURS), range=list(_COLOURS.values())),
+        legend=alt.Legend(orient="bottom", title=None),
     )

@@ -34,14 +34,20 @@ def draw(result: Result) -> Chart:
         scale=alt.Scale(domain=shown, range=[_COLOURS[name] for name in shown]),
         legend=alt.Legend(orient="bottom", title=None, columns=3),
     )
+    controls = curve["arm"].isin([RANDOM, RANDOM_SET])
     panels = []
     for column, label in (
-        ("share", "share of test prompts that succeed"),
+        ("share", "test prompts that succeed"),
         ("logprob", "log-probability of the targets (nats)"),
     ):
-        base = alt.Chart(curve, width=_WIDTH, height=_HEIGHT).encode(
+        base = alt.Chart(width=_WIDTH, height=_HEIGHT).encode(
             x=alt.X("kl:Q", title="KL on neutral text (nats per token)"),
-            y=alt.Y(f"{column}:Q", title=label, scale=alt.Scale(zero=column == "share")),
+            y=alt.Y(
+                f"{column}:Q",
+                title=label,
+                scale=alt.Scale(domain=[0, 1]) if column == "share" else alt.Scale(zero=False),
+                axis=alt.Axis(format="%") if column == "share" else alt.Axis(),
+            ),
             color=colour,
             detail="number:N",
             tooltip=[
@@ -54,14 +60,29 @@ def draw(result: Result) -> Chart:
                 alt.Tooltip("loss:Q", format=".3g"),
             ],
         )
+        # The controls are many, and are drawn below the arms that they are controls of.
         panels.append(
             alt.layer(
-                base.mark_line(strokeWidth=1.2).encode(order="strength:Q"),
-                base.mark_point(filled=True, size=40),
+                *(
+                    layer
+                    for which, size in ((controls, 20), (~controls, 50))
+                    for layer in _arms(base, curve[which], size=size)
+                )
             )
         )
     title = heading(
         f"Steering of {result['sae']}: {result['task']}",
-        f"{result['prompts']} test prompts; each line is an arm at several strengths of equal norm",
+        f"n = {result['prompts']} test prompts; each line is an arm, each point a strength of equal norm",
     )
     return finished(alt.hconcat(*panels).properties(title=title))
+
+
+def _arms(base: alt.Chart, rows: pd.DataFrame, *, size: int) -> list[alt.Chart]:
+    """Return the lines and points of some arms; none if there are no rows."""
+    if rows.empty:
+        return []
+    own = base.properties(data=rows)
+    return [
+        own.mark_line(strokeWidth=1.2).encode(order="strength:Q"),
+        own.mark_point(filled=True, size=size, opacity=1),
+    ]

@@ -12,7 +12,8 @@ from atlas.studies.results import Result
 __all__ = ["draw"]
 
 _SIDE = 340
-_COLOURS = {"H0": "#4c78a8", "H1": "#e08a3c", "H2": "#54a24b"}
+_COLOURS = {"H0, clusters": "#4c78a8", "H1, loops": "#e08a3c", "H2, voids": "#54a24b"}
+_NAMES = dict(enumerate(_COLOURS))
 
 
 def draw(result: Result) -> Chart:
@@ -28,12 +29,13 @@ def draw(result: Result) -> Chart:
             f"{result['sae']} has {result['directions']:,} live decoder directions, so there is nothing to plot."
         )
     title = heading(f"Topology of {result['sae']}", f"n = {result['directions']:,} live directions")
-    return finished(alt.hconcat(_diagram(result), _mapper(result)).properties(title=title))
+    panels = alt.hconcat(_diagram(result), _mapper(result)).properties(title=title)
+    return finished(panels.resolve_scale(color="independent", size="independent"))
 
 
 def _diagram(result: Result) -> Chart:
     rows = result.table("diagrams").to_pandas().dropna(subset=["death"])
-    rows = rows.assign(dimension=[f"H{k}" for k in rows["dimension"]])
+    rows = rows.assign(dimension=[_NAMES[k] for k in rows["dimension"]])
     most = float(rows["death"].max()) * 1.02
     least = 0.95 * float(
         rows.loc[rows["birth"] > 0, "birth"].min() if (rows["birth"] > 0).any() else 0
@@ -69,7 +71,7 @@ def _diagram(result: Result) -> Chart:
         height=_SIDE,
         title=heading(
             f"Persistence, p = {result['homology_p']:.2g}",
-            "dashed: a longest class above it is in the top 2.5% of every null",
+            "dashed: a longest class above it is in the top 2.5% of every null; grey: birth = death",
         ),
     )
     return chart
@@ -84,12 +86,12 @@ def _limits(result: Result, rows: pd.DataFrame, domain: tuple[float, float]) -> 
     for k in DIMENSIONS:
         ratio = float(tests.loc[tests["statistic"] == f"H{k}", "null_high"].max())
         if k == 0:
-            median = float(rows.loc[rows["dimension"] == "H0", "death"].median())
+            median = float(rows.loc[rows["dimension"] == _NAMES[0], "death"].median())
             ends = [(least, ratio * median), (most, ratio * median)]
             ends = ends if ratio * median <= most else []
         else:
             ends = [(least, ratio * least), (most / ratio, most)] if ratio * least <= most else []
-        found += [{"dimension": f"H{k}", "birth": b, "death": d} for b, d in ends]
+        found += [{"dimension": _NAMES[k], "birth": b, "death": d} for b, d in ends]
     return pd.DataFrame(found, columns=["dimension", "birth", "death"])
 
 
@@ -116,11 +118,16 @@ def _mapper(result: Result) -> Chart:
         .mark_rule(color="#999999", opacity=0.6)
         .encode(x=x, y=y, x2="x2:Q", y2="y2:Q"),
         alt.Chart(some)
-        .mark_circle(color=_COLOURS["H0"], opacity=0.85)
+        .mark_circle(color=_COLOURS[_NAMES[0]], opacity=0.85)
         .encode(
             x=x,
             y=y,
-            size=alt.Size("size:Q", title="features", scale=alt.Scale(range=[12, 400])),
+            size=alt.Size(
+                "size:Q",
+                title="features",
+                scale=alt.Scale(range=[12, 400]),
+                legend=alt.Legend(orient="bottom", values=_sizes(nodes["size"])),
+            ),
             tooltip=["size:Q", alt.Tooltip("some:N", title="features")],
         ),
     ).properties(
@@ -130,6 +137,12 @@ def _mapper(result: Result) -> Chart:
             f"Mapper, p = {result['mapper_p']:.2g}",
             f"{cell['cubes']} intervals, overlap {cell['overlap']:g}, angle × {cell['eps']:g}: "
             f"{cell['retained']:.0%} of features retained",
+            "disc: a cluster of features; line: clusters that share features",
         ),
     )
     return chart
+
+
+def _sizes(sizes: pd.Series) -> list[int]:
+    """Return three sizes for the legend: the smallest, the middle one and the largest."""
+    return sorted({int(sizes.min()), int(sizes.median()), int(sizes.max())})

@@ -51,7 +51,8 @@ def draw(result: Result) -> Chart:
     ]
     base = alt.Chart(data, width=420, height=alt.Step(20))
     title = heading(
-        f"Explained variance, {pair}",
+        f"Explained variance of {target}",
+        f"predicted from {result['source']}",
         f"n = {result['tokens']:,} tokens, {result['folds']} folds of documents; {result['method']}",
         "line: 95% interval over documents, with the map and the means fixed",
     )

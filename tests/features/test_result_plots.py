@@ -524,7 +524,10 @@ def test_a_map_is_drawn_next_to_the_means_of_tokens():
     held_out = [row for row in rule.rows if row["text"] == "held out by document"]
     assert [(row["low"], row["high"]) for row in held_out] == [(0.25, 0.75), (0.3125, 0.4375)]
     assert "share of variance explained (R², all dimensions)" in axis_titles(drawn)
-    assert titles(drawn)[1] == "n = 1,000 tokens, 5 folds of documents; closed form"
+    assert titles(drawn)[1:3] == [
+        "predicted from m/hook_embed",
+        "n = 1,000 tokens, 5 folds of documents; closed form",
+    ]
 
 
 def test_maps_that_explain_nothing_or_have_no_score():

@@ -280,8 +280,12 @@ def test_grid_has_excess_and_q(results):
     rows = grid([results[0], results[0]])
     assert all(r["excess"] == pytest.approx(r["value"] - r["null"]) for r in rows)
     assert all(r["q"] == pytest.approx(r["p"]) for r in rows)  # equal p-values
-    spec = draw_heatmaps(results).to_dict()
-    assert len(spec["vconcat"]) == len({(r["space"], r["measure"]) for r in rows})
+    panels = [
+        panel for space in draw_heatmaps(results).to_dict()["vconcat"] for panel in space["concat"]
+    ]
+    assert len(panels) == len({(r["space"], r["measure"]) for r in rows})
+    one = draw_heatmaps(results, measures=["rsa"]).to_dict()["vconcat"]
+    assert {len(space["concat"]) for space in one} == {3}  # value, shuffled pairing, difference
     assert results[0].plot().to_dict()["hconcat"]
 
 

@@ -66,7 +66,7 @@ def draw_distributions(study: ResidualStudy) -> Chart:
             scale=alt.Scale(domain=[low, 1.0], nice=False),
         ),
     )
-    bars = base.mark_bar(binSpacing=1).encode(
+    bars = base.mark_bar().encode(
         x2="high:Q",
         y=alt.Y("share:Q", axis=alt.Axis(title="share", tickCount=2, format=".0%")),
         color=_colour(list(scores), legend=None),
