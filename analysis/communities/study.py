@@ -69,6 +69,10 @@ class CommunityStudy(Study):
         "partners_by_frequency": "different partners of features by frequency",
         "partners_off_line": "features with more or fewer partners than expected",
     }
+    floor_values: ClassVar[Mapping[str, str]] = {
+        "ami_halves": "Agreement of halves (AMI)",
+        "modularity": "Modularity",
+    }
     codes_removable: ClassVar[bool] = True
 
     settings: CommunitySettings

@@ -95,6 +95,10 @@ class GraphStatisticsStudy(Study):
         "nulls": "each statistic compared with null graphs",
         "curves": "the graph over growing text, if requested",
     }
+    floor_values: ClassVar[Mapping[str, str]] = {
+        "average_clustering": "Average clustering",
+        "modularity": "Modularity without weights",
+    }
     codes_removable: ClassVar[bool] = True
     optional_part: ClassVar[bool] = True
 

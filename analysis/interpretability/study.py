@@ -51,6 +51,9 @@ class InterpretabilityStudy(Study):
     tables: ClassVar[Mapping[str, str]] = {
         "marks": "how well tokens describe each feature",
     }
+    floor_values: ClassVar[Mapping[str, str]] = {
+        "detection": "Mean balanced accuracy of descriptions",
+    }
 
     settings: InterpretabilitySettings
 

@@ -60,6 +60,9 @@ class LogitStudy(Study):
         "Token": "the tokens of its edges",
         "features": "agreement of direct logits and measured changes of the ablated features",
     }
+    floor_values: ClassVar[Mapping[str, str]] = {
+        "agreement": "Median rank correlation of direct logits and measured changes",
+    }
 
     settings: LogitSettings
     opened: tuple[Autoencoder, ...] = ()

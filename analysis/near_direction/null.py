@@ -67,8 +67,8 @@ def random_rows(rows: Rows, groups: Ints, rng: np.random.Generator) -> Rows:
 
 def direction_p(
     a: Rows, b: Rows, cosine: Floats, *, groups: Ints, draws: int, seed: int, within: bool
-) -> Floats:
-    """Return the p-value of each nearest direction.
+) -> tuple[Floats, float]:
+    """Return the p-value of each nearest direction, and the median cosine under the null.
 
     The null statistic is the highest cosine of a feature of A with as many random rows as it has
     candidates. The random rows have the covariance of B's rows of similar frequency. Null
@@ -91,13 +91,16 @@ def direction_p(
 
     Returns
     -------
-    float64, (rows of A, k). NaN where the cosine is.
+    p
+        float64, (rows of A, k). NaN where the cosine is.
+    median
+        Median of the null statistic over draws and a sample of the features; NaN without draws.
     """
     n = len(a)
     p = np.full(cosine.shape, np.nan)
     candidates = len(b) - within
     if not n or candidates < 1 or not draws:
-        return p
+        return p, np.nan
     rng = np.random.default_rng([seed, 0])
     level = np.empty(n)
     queries = np.sort(rng.choice(n, min(n, QUERIES), replace=False))
@@ -119,7 +122,7 @@ def direction_p(
         as_high = len(pool) - np.searchsorted(pool, cosine[own] - 1e-6, side="left")
         p[own] = exceedance_p(as_high.astype(np.int64), len(pool))
     p[np.isnan(cosine)] = np.nan
-    return p
+    return p, float(np.median(tops))
 
 
 def _spread(a: Rows, null: Rows) -> Floats:

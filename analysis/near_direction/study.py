@@ -47,6 +47,7 @@ _SUMMARY = pa.schema(
         ("excluded", pa.int64()),
         ("neighbours", pa.int64()),
         ("median_cosine", pa.float64()),
+        ("null_cosine", pa.float64()),
         ("significant", pa.int64()),
     ]
 )
@@ -68,9 +69,12 @@ class DirectionStudy(Study):
 
     kind: ClassVar[str] = "near_direction"
     command: ClassVar[str] = "directions"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     tables: ClassVar[Mapping[str, str]] = {
         "summary": "numbers of edges, and their null",
+    }
+    floor_values: ClassVar[Mapping[str, str]] = {
+        "median_cosine": "Median cosine of the nearest direction",
     }
 
     settings: DirectionSettings
@@ -206,7 +210,7 @@ def _edges(
     """Return the edges from A to B (to A, if None), and their summary."""
     others = a if b is None else b
     near = nearest(a.rows, None if b is None else b.rows, k=settings.neighbours)
-    p = direction_p(
+    p, null = direction_p(
         a.rows,
         others.rows,
         near.cosine,
@@ -238,6 +242,7 @@ def _edges(
         "excluded": sum(side.features - len(side) for side in sides),
         "neighbours": k,
         "median_cosine": float(np.median(near.cosine[:, 0])) if n and k else None,
+        "null_cosine": None if np.isnan(null) else null,
         "significant": int((q[:, 0] <= SIGNIFICANT).sum()) if k and settings.draws else None,
     }
 
@@ -274,6 +279,7 @@ def _verdict(row: dict[str, Any]) -> str:
     if row["significant"] is None:
         return f"{start}; no null was drawn."
     return (
-        f"{start}; {row['significant']:,} of {row['features']:,} features have one nearer than random "
-        f"directions of the same covariance (q <= {SIGNIFICANT})."
+        f"{start}, and {row['null_cosine']:.3f} for random directions of the same covariance; "
+        f"{row['significant']:,} of {row['features']:,} features have one nearer "
+        f"than random directions (q <= {SIGNIFICANT})."
     )

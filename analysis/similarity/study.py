@@ -77,6 +77,11 @@ class SimilarityStudy(Study):
     tables: ClassVar[Mapping[str, str]] = {
         "rows": "each measure with its nulls",
     }
+    floor_values: ClassVar[Mapping[str, str]] = {
+        "decoder_rsa": "RSA of decoder rows",
+        "activation_rsa": "RSA of activations",
+    }
+    needs_floors: ClassVar[bool] = True
 
     settings: SimilaritySettings
     opened: Sequence[Autoencoder] = ()
@@ -416,7 +421,9 @@ def _edge(saes: Sequence[str], rows: Sequence[Row], spaces: Spaces, draws: int) 
     return pa.Table.from_pylist([edge], schema=arrow_schema("COMPARED_WITH", "similarity"))
 
 
-_SELECTED = "The pairs were selected by activation, so shuffled pairings are a weak null for activations; compare with floors."
+_SELECTED = (
+    "The pairs were selected by activation, so shuffled pairings are a weak null for activations."
+)
 
 
 def _of_matched_null(rows: Sequence[Row], of: Row) -> str:

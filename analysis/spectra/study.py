@@ -58,6 +58,9 @@ class SpectrumStudy(Study):
         "nulls": "each measure compared with random directions",
         "distances": "distances between the spectra of the matrices",
     }
+    floor_values: ClassVar[Mapping[str, str]] = {
+        "participation_ratio": "Participation ratio of the decoder",
+    }
 
     settings: SpectrumSettings
     opened: tuple[Autoencoder, ...] = ()

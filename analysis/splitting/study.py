@@ -72,6 +72,9 @@ class SplittingStudy(Study):
         "classes": "features of each class",
         "summary": "sizes, coverage and its null",
     }
+    floor_values: ClassVar[Mapping[str, str]] = {
+        "narrow_lost": "Number of lost features",
+    }
 
     settings: SplittingSettings
     opened: Sequence[Autoencoder] = ()

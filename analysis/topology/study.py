@@ -67,6 +67,9 @@ class TopologyStudy(Study):
         "diagrams": "birth and death of each topological feature",
         "mapper_*": "nodes and edges of a Mapper graph, and the graphs of other settings",
     }
+    floor_values: ClassVar[Mapping[str, str]] = {
+        "h1": "Longest death / birth in H1",
+    }
 
     settings: TopologySettings
     opened: tuple[Autoencoder, ...] = ()

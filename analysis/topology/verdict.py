@@ -54,8 +54,9 @@ def _sentences(
     landmarks = min(settings["landmarks"], summary["directions"])
     yield (
         f"{summary['sae']}: {summary['directions']:,} live decoder directions ({landmarks} landmarks, "
-        f"{settings['repeats']} repeats) have a longest death / birth of {summary['h1']:.2f} in H1 and "
-        f"{summary['h2']:.2f} in H2, and a longest death / median death of {summary['h0']:.2f} in H0."
+        f"{settings['repeats']} repeats) have a longest death / birth of {summary['h1']:.2f} in H1 "
+        f"({_highest('H1', tests)}) and {summary['h2']:.2f} in H2 ({_highest('H2', tests)}), and a longest "
+        f"death / median death of {summary['h0']:.2f} in H0 ({_highest('H0', tests)})."
     )
     yield _compared("homology", "Homology", tests)
     yield _compared("mapper", "The Mapper graph", tests)
@@ -69,6 +70,15 @@ def _sentences(
         f"The shown Mapper graph retains {shown['retained']:.0%} of the sampled directions in "
         f"{counted(shown['components'], 'component')}; {stable}."
     )
+
+
+def _highest(statistic: str, tests: Sequence[Mapping[str, Any]]) -> str:
+    """Return the mean and the upper end of the 95% range of the null with the highest values."""
+    own = [r for r in tests if r["statistic"] == statistic and r["null_high"] is not None]
+    if not own:
+        return "no null"
+    row = max(own, key=lambda row: row["null_high"])
+    return f"{_NOUNS[row['null']]}: {row['null_mean']:.2f}, up to {row['null_high']:.2f}"
 
 
 def _compared(method: str, subject: str, tests: Sequence[Mapping[str, Any]]) -> str:

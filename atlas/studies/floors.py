@@ -5,14 +5,23 @@ weights. Its value of a statistic shows which part of the value of a trained SAE
 training.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any, Literal, TypeAlias, get_args
 
 from atlas.disk.folder import Sound
 from atlas.disk.parts import Part
 
-__all__ = ["ROLES", "Role", "floor_parts", "floors_of", "is_floor", "role_shown", "stored_floors"]
+__all__ = [
+    "ROLES",
+    "Role",
+    "floor_parts",
+    "floors_of",
+    "is_floor",
+    "replaced_by_floors",
+    "role_shown",
+    "stored_floors",
+]
 
 Role: TypeAlias = Literal["trained", "frozen-decoder", "frozen-encoder", "untrained"]
 
@@ -89,6 +98,38 @@ def stored_floors(sound: Sound) -> list[dict[str, Any]]:
     return [row for part in sound.of("sae") for row in part.table("SAE").to_pylist()]
 
 
+def replaced_by_floors(
+    rows: Iterable[Mapping[str, Any]], saes: Sequence[str], *, first_only: bool = False
+) -> Iterator[tuple[str, ...]]:
+    """Yield the SAEs with at least one of them replaced by one of its floors.
+
+    Parameters
+    ----------
+    rows
+        Rows of the table SAE.
+    saes
+        Names of SAEs. More than two are about a family, floors included, and yield nothing.
+    first_only
+        Replace only the first SAE.
+
+    Examples
+    --------
+    >>> rows = [{"name": "a"}, {"name": "c"},
+    ...         {"name": "b", "role": "untrained", "floor_of": "a"}]
+    >>> list(replaced_by_floors(rows, ["a", "c"]))
+    [('b', 'c')]
+    """
+    if len(saes) > 2:
+        return
+    rows = list(rows)
+    choices = [
+        (sae, *(floors_of(rows, sae) if i == 0 or not first_only else ()))
+        for i, sae in enumerate(saes)
+    ]
+    own = frozenset(saes)
+    yield from (names for names in product(*choices) if frozenset(names) != own)
+
+
 def floor_parts(
     sound: Sound,
     parts: Sequence[Part],
@@ -122,14 +163,9 @@ def floor_parts(
     floors: set[str] = set()
     for part in parts:
         saes = part.manifest.saes
-        if len(saes) > 2:  # about a family, floors included
-            continue
-        choices = [
-            (sae, *(floors_of(rows, sae) if i == 0 or not first_only else ()))
-            for i, sae in enumerate(saes)
-        ]
-        floors |= {name for choice in choices for name in choice[1:]}
-        wanted = {frozenset(names) for names in product(*choices)} - {frozenset(saes)}
+        replaced = list(replaced_by_floors(rows, saes, first_only=first_only))
+        floors |= {name for names in replaced for name in names} - set(saes)
+        wanted = {frozenset(names) for names in replaced}
         for other in sound.of(part.manifest.kind) if wanted else ():
             manifest = other.manifest
             same = manifest.version == part.manifest.version and _rest(other) == _rest(part)

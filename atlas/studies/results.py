@@ -54,6 +54,10 @@ class Result(Mapping[str, Any]):
         self.tables = tuple(tables[0]) if tables is not None else ()
         self._read = tables[1] if tables is not None else None
         self.atlas: str | None = None
+        self.saes: tuple[str, ...] = ()
+        """The SAEs that it is about, in the order of the study; set by ``run_study``."""
+        self.settings: Mapping[str, Any] = {}
+        """The settings that it was computed with; set by ``run_study``."""
         self.floor = False
         """Whether it was added because it is about a floor of a selected SAE."""
 

@@ -16,6 +16,7 @@ from atlas.disk.temp_storage import scratch
 from atlas.errors import BadInput, Locked, RequestError
 from atlas.progress import SILENT, Progress, Stage, report_remark
 from atlas.ray_connection import connected
+from atlas.studies.floor_values import add_floor_values
 from atlas.studies.floors import floor_parts, floors_of, is_floor, role_shown, stored_floors
 from atlas.studies.forecast import Forecast
 from atlas.studies.results import Result, Results
@@ -93,7 +94,9 @@ def run_study(
             saes = unnamed.saes
         parts = _run(study, at, saes, replace=replace, reuse=reuse, workers=workers, ray=ray)
         found = _results(study, parts, at)
-        found.extend(_floors(study, parts, at))
+        rows = stored_floors(at.sound) if parts and study.floors != "none" else []
+        found.extend(_floors(study, parts, at, rows))
+        add_floor_values(study, found, rows)
         found.others = unnamed.others if unnamed is not None else ()
         return found
 
@@ -171,8 +174,9 @@ def _without_unavailable(
 
 def _results(study: Study, parts: Sequence[Part], at: TaskContext) -> Results:
     results = Results([study.result(part) for part in parts])
-    for result in results:
-        result.atlas = at.url
+    for result, part in zip(results, parts, strict=True):
+        result.atlas, result.saes = at.url, part.manifest.saes
+        result.settings = part.manifest.settings
     return results
 
 
@@ -347,9 +351,10 @@ def _stored(
     return part if reuse else None
 
 
-def _floors(study: Study, parts: Sequence[Part], at: TaskContext) -> Iterator[Result]:
+def _floors(
+    study: Study, parts: Sequence[Part], at: TaskContext, rows: Sequence[dict[str, Any]]
+) -> Iterator[Result]:
     """Yield the stored results for the floors of the SAEs; report floors that have none."""
-    rows = stored_floors(at.sound) if parts and study.floors != "none" else []
     by_name = {row["name"]: row for row in rows}
     if not rows:
         return

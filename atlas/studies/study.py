@@ -206,6 +206,12 @@ class Study(ABC):
     names_floors: ClassVar[bool] = False
     """Whether the verdict of a floor names it as one; otherwise the runner adds a sentence."""
 
+    floor_values: ClassVar[Mapping[str, str]] = {}
+    """Numbers of the summary that the verdict compares with floors, and their names in a sentence."""
+
+    needs_floors: ClassVar[bool] = False
+    """Whether the verdict states that there is no floor to compare, because other nulls are weak."""
+
     codes_removable: ClassVar[bool] = False
     """Whether a part that records ``codes: true`` stays current after the codes are removed."""
 

@@ -1,7 +1,7 @@
 """The study of matches: the pairs of SAEs to match, and the match of two SAEs."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -59,6 +59,10 @@ class MatchStudy(Study):
     kind: ClassVar[str] = "match"
     version: ClassVar[int] = VERSION
     part_names: ClassVar[str] = "`a+b`, the names of both SAEs sorted"
+    floor_values: ClassVar[Mapping[str, str]] = {
+        "one_to_one": "Number of one-to-one matches",
+        "beyond_token": "Number of matches beyond the token",
+    }
 
     settings: MatchSettings
     memory: int = 4 * 2**30

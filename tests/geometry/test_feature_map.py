@@ -307,7 +307,7 @@ def test_groups_are_large_enough(n, width, groups):
 def nearest_p(a, b=None, **more):
     others = a if b is None else b
     found = nearest(a, b, k=1)
-    return direction_p(
+    p, _ = direction_p(
         a,
         others,
         found.cosine,
@@ -316,7 +316,8 @@ def nearest_p(a, b=None, **more):
         seed=1,
         within=b is None,
         **more,
-    )[:, 0]
+    )
+    return p[:, 0]
 
 
 def test_p_of_unrelated_directions_is_uniform():
@@ -344,13 +345,29 @@ def test_null_has_the_anisotropy_of_the_rows():
 def test_p_without_draws_or_candidates():
     a = rows(4)
     none = np.zeros(4, dtype=np.int64)
-    assert np.isnan(
-        direction_p(a, a, np.ones((4, 2)), groups=none, draws=0, seed=0, within=True)
-    ).all()
+    p, median = direction_p(a, a, np.ones((4, 2)), groups=none, draws=0, seed=0, within=True)
+    assert np.isnan(p).all()
+    assert np.isnan(median)
     one = rows(1)
-    assert direction_p(
+    p, median = direction_p(
         one, one, np.empty((1, 0)), groups=none[:1], draws=5, seed=0, within=True
-    ).shape == (1, 0)
+    )
+    assert p.shape == (1, 0)
+    assert np.isnan(median)
+
+
+def test_the_median_of_the_null_is_that_of_random_directions():
+    a, b = rows(400, 12, seed=2), rows(400, 12, seed=3)
+    groups = np.zeros(400, dtype=np.int64)
+    _, median = direction_p(
+        a, b, nearest(a, b, k=1).cosine, groups=groups, draws=20, seed=1, within=False
+    )
+    rng = np.random.default_rng(7)
+    drawn = []
+    for _ in range(20):
+        other = rng.standard_normal((400, 12))
+        drawn.append((a @ (other / np.linalg.norm(other, axis=1, keepdims=True)).T).max(axis=1))
+    assert median == pytest.approx(np.median(drawn), abs=0.01)
 
 
 # The forecast

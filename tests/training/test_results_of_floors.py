@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 from click.testing import CliRunner
@@ -19,7 +20,10 @@ from analysis import (
 )
 from atlas.cli.main import command
 from atlas.disk.folder import Folder
+from atlas.studies.floor_values import add_floor_values
 from atlas.studies.floors import floor_parts
+from atlas.studies.results import Result
+from atlas.studies.study import Study
 from ingest import MatchSettings, Settings, ingest, match_saes
 from ingest.sae.autoencoder import open_sae
 
@@ -94,6 +98,96 @@ def test_studies_of_pairs_and_graphs_have_the_results_of_floors(path):
         chosen = {} if settings is None else {"settings": settings}
         study(path, ["floor"], **chosen)
         assert names(study(path, ["one"], **chosen)) == [("one", False), ("floor", True)]
+
+
+class Measured(Study):
+    """A study with a number that is compared with floors."""
+
+    kind, version = "measured", 1
+    floor_values: ClassVar = {"score": "The score", "count": "The count"}
+
+    def tasks(self, at, saes):
+        raise NotImplementedError
+
+    def run(self, task, at):
+        raise NotImplementedError
+
+    def result(self, part):
+        raise NotImplementedError
+
+
+class NeedsFloors(Measured):
+    needs_floors = True
+
+
+ROWS = [
+    {"name": "a"},
+    {"name": "c"},
+    {"name": "a-frozen", "role": "frozen-decoder", "floor_of": "a"},
+    {"name": "a-untrained", "role": "untrained", "floor_of": "a"},
+]
+
+
+def measured(*saes, score, count=None, settings=None):
+    one = Result("measured", "+".join(saes), {"score": score, "count": count}, verdict=["First."])
+    one.saes, one.settings = saes, settings or {}
+    return one
+
+
+def sentences(study, results, rows=ROWS):
+    add_floor_values(study(), results, rows)
+    return [list(one.verdict[1:]) for one in results]
+
+
+def test_a_verdict_has_the_values_of_all_floors():
+    found = [
+        measured("a", score=0.5, count=2000),
+        measured("c", score=0.25),
+        measured("a-frozen", score=0.125, count=1000, settings={"draws": 5}),
+        measured("a-untrained", score=None, count=None),
+    ]
+    assert sentences(Measured, found) == [
+        [
+            "The score is 0.5; it is 0.125 for the floor a-frozen (frozen-decoder), with other settings.",
+            "The count is 2,000; it is 1,000 for the floor a-frozen (frozen-decoder), with other settings.",
+        ],
+        [],
+        [],
+        [],
+    ]
+
+
+def test_a_verdict_of_a_pair_names_the_replaced_sae():
+    pair = measured("a", "c", score=0.5)
+    floors = [measured("a-frozen", "c", score=0.25), measured("c", "a-untrained", score=0.125)]
+    (own, *rest) = sentences(NeedsFloors, [pair, *floors])
+    assert own == [
+        "The score is 0.5; it is 0.25 with the floor a-frozen (frozen-decoder) instead of a, and 0.125 with "
+        "the floor a-untrained (untrained) instead of a."
+    ]
+    assert rest == [[], []]
+
+
+def test_a_verdict_that_needs_floors_states_that_there_are_none():
+    assert sentences(NeedsFloors, [measured("a", "c", score=0.5)]) == [
+        ["No floor is compared: the atlas has no such result of a-frozen or a-untrained."]
+    ]
+    assert sentences(NeedsFloors, [measured("a", "c", score=0.5)], []) == [
+        ["No floor is compared: the atlas has no floor of a or c."]
+    ]
+    # Without a value there is nothing to compare, and other studies have a null of their own.
+    assert sentences(NeedsFloors, [measured("a", "c", score=None)]) == [[]]
+    assert sentences(Measured, [measured("a", "c", score=0.5)]) == [[]]
+
+
+def test_the_numbers_that_are_compared_with_floors_are_in_the_summary(path):
+    match_saes(path, ["one", "two"], settings=MATCH)
+    match_saes(path, ["floor", "two"], settings=MATCH)
+    own, floor = match_saes(path, ["one", "two"], settings=MATCH)
+    assert (
+        f"Number of one-to-one matches is {own['one_to_one']}; it is {floor['one_to_one']} with the floor "
+        "floor (untrained) instead of one."
+    ) in own.verdict
 
 
 @pytest.mark.slow

@@ -1,0 +1,94 @@
+"""Sentences of a verdict that give the value of a number for the floors of an SAE."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from atlas.studies.floors import is_floor, replaced_by_floors, role_shown
+from atlas.studies.results import Result
+from atlas.studies.study import Study
+
+__all__ = ["add_floor_values"]
+
+
+def add_floor_values(
+    study: Study, results: Sequence[Result], rows: Sequence[Mapping[str, Any]]
+) -> None:
+    """Add the values of floors to the verdicts of trained SAEs.
+
+    Parameters
+    ----------
+    study
+        Its ``floor_values`` name the numbers, and ``needs_floors`` whether their absence is stated.
+    results
+        Results of the study, those of floors included.
+    rows
+        Rows of the table SAE; none if the atlas has no floor.
+    """
+    by_name = {str(row["name"]): row for row in rows}
+    floors = {name for name, row in by_name.items() if is_floor(row)}
+    for result in results if study.floor_values else ():
+        if not floors.intersection(result.saes):
+            wanted = replaced_by_floors(rows, result.saes, first_only=study.floors == "first")
+            found = list(_results_of(wanted, results))
+            sentences = list(_sentences(study, result, found, by_name))
+            if not sentences and study.needs_floors and _known(result, study):
+                sentences = [_missing(result, rows, first_only=study.floors == "first")]
+            result.verdict = (*result.verdict, *sentences)
+
+
+def _results_of(
+    wanted: Iterator[tuple[str, ...]], results: Sequence[Result]
+) -> Iterator[tuple[tuple[str, ...], Result]]:
+    """Yield the SAEs for which there is a result, with the result."""
+    by_saes = {frozenset(one.saes): one for one in results}
+    for names in wanted:
+        if (one := by_saes.get(frozenset(names))) is not None:
+            yield names, one
+
+
+def _known(result: Result, study: Study) -> bool:
+    return any(result.summary.get(name) is not None for name in study.floor_values)
+
+
+def _sentences(
+    study: Study,
+    result: Result,
+    found: Sequence[tuple[tuple[str, ...], Result]],
+    by_name: Mapping[str, Mapping[str, Any]],
+) -> Iterator[str]:
+    """Yield a sentence for each number that the result and a floor have."""
+    for key, words in study.floor_values.items():
+        own = result.summary.get(key)
+        values = [
+            f"{_number(other[key])} {_replaced(result.saes, names, by_name)}"
+            + ("" if other.settings == result.settings else ", with other settings")
+            for names, other in found
+            if other.summary.get(key) is not None
+        ]
+        if own is not None and values:
+            yield f"{words} is {_number(own)}; it is {', and '.join(values)}."
+
+
+def _replaced(
+    saes: Sequence[str], names: Sequence[str], by_name: Mapping[str, Mapping[str, Any]]
+) -> str:
+    """Return which floors a value is of, and which SAEs of a pair they replace."""
+    changed = [(sae, name) for sae, name in zip(saes, names, strict=True) if sae != name]
+    floors = [f"{name} ({role_shown(by_name[name])})" for _, name in changed]
+    if len(saes) == 1:
+        return f"for the floor {floors[0]}"
+    pairs = [f"{floor} instead of {sae}" for floor, (sae, _) in zip(floors, changed, strict=True)]
+    return f"with the floor{'s' if len(pairs) > 1 else ''} {' and '.join(pairs)}"
+
+
+def _missing(result: Result, rows: Sequence[Mapping[str, Any]], *, first_only: bool) -> str:
+    """State that no floor is compared, and whether the atlas has one."""
+    wanted = list(replaced_by_floors(rows, result.saes, first_only=first_only))
+    if not wanted:
+        return f"No floor is compared: the atlas has no floor of {' or '.join(result.saes)}."
+    floors = sorted({name for names in wanted for name in names} - set(result.saes))
+    return f"No floor is compared: the atlas has no such result of {' or '.join(floors)}."
+
+
+def _number(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
