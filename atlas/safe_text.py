@@ -10,7 +10,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["csv_text", "json_line", "passage", "shown"]
+__all__ = ["SPACE", "csv_text", "json_line", "passage", "shown", "with_spaces"]
+
+#: The mark that tables show for a space of a token.
+SPACE = "␣"
 
 # Code points beyond the C0 controls that control a terminal or the order of surrounding text.
 _ACTING = (
@@ -27,6 +30,17 @@ _ACTING = (
 _ESCAPES: dict[int, int | str] = {c: f"\\u{c:04x}" for c in (*_ACTING, *range(0xD800, 0xE000))}
 _PICTURES: dict[int, int | str] = {c: 0x2400 + c for c in range(32) if chr(c) not in "\t\n"}
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def with_spaces(text: str) -> str:
+    """Return text with a space for each ``␣``, so that a token can be copied from a table.
+
+    Examples
+    --------
+    >>> with_spaces("␣dog")
+    ' dog'
+    """
+    return text.replace(SPACE, " ")
 
 
 def shown(text: str) -> str:

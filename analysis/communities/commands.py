@@ -26,6 +26,7 @@ from atlas.cli.output import (
     which_atlas,
 )
 from atlas.plugins import StudyCommand
+from atlas.safe_text import SPACE
 
 __all__ = ["communities", "plot_communities"]
 
@@ -191,7 +192,7 @@ def _show(rows: Sequence[Mapping[str, Any]], verdict: Sequence[str]) -> None:
         print_table(
             [
                 {name: value for name, value in one.items() if name not in _SHARED}
-                | {"tokens": " ".join(token.replace(" ", "␣") for token in one["tokens"])}
+                | {"tokens": " ".join(token.replace(" ", SPACE) for token in one["tokens"])}
                 for one in row["listed"]
             ],
             title=f"\nLargest communities of {row['sae']}",

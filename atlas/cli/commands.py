@@ -33,12 +33,12 @@ __all__ = ["ROOM"]
 # Columns of `atlas list`; the last ones are omitted on a narrow terminal.
 OVERVIEW = (
     "sae",
-    "role",
+    "hook",
     "d_sae",
     "l0",
     "fvu",
     "dead_share",
-    "hook",
+    "role",
     "floor_of",
     "model",
     "tokens",
@@ -84,7 +84,8 @@ def list_(path: str | None, where: str | None, as_json: bool, quiet: bool) -> No
                     f"{counted(len(rows), 'SAE')} of {counted(len({r['model'] for r in rows}), 'model')}{noted}."
                 )
             unused = {c for c in ("role", "floor_of") if not any(row[c] for row in shown)}
-            print_table(shown, columns=[c for c in OVERVIEW if c not in unused])
+            columns = [c for c in OVERVIEW if c not in unused]
+            print_table(shown, columns=columns, unbroken=("hook",), turned=True)
             if not quiet and not rows:
                 echo("This atlas has no SAE; add one with `atlas ingest`.", err=True)
             if not quiet and alone:

@@ -104,8 +104,8 @@ def _run(args: list[str]) -> int:
         _print_error(
             args,
             "OSError",
-            f"The system refused{target}: {error.strerror or error}. Finished work is stored; check "
-            "permissions, free space and the path, then run the same command again.",
+            f"The system refused{target}: {error.strerror or error}. Check permissions, free space and the "
+            "path, then run the same command again; it continues from the work that is stored, if any.",
         )
         return 1
     return status if isinstance(status, int) else 0

@@ -2,6 +2,7 @@
 
 import math
 import os
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -23,6 +24,7 @@ __all__ = [
     "folder_of",
     "make_progress",
     "on_terminal",
+    "option_of",
     "plain_options",
     "print_heading",
     "print_table",
@@ -122,6 +124,28 @@ def which_atlas(selected: str | None) -> str:
         "There is no *.atlas folder here; select one with --atlas, or create one with `atlas demo` or "
         "`atlas ingest`."
     )
+
+
+def option_of(url: str) -> str:
+    """Return the option that a command needs for an atlas, after a space; empty for the default one.
+
+    Parameters
+    ----------
+    url
+        Folder or URL of the atlas.
+
+    Examples
+    --------
+    >>> option_of("my atlases/a.atlas")
+    " -a 'my atlases/a.atlas'"
+    """
+    here = atlases_here()
+    default = os.environ.get("ATLAS") or (here[0] if len(here) == 1 else None)
+    same = default is not None and (
+        url == default
+        or ("://" not in url + default and Path(url).resolve() == Path(default).resolve())
+    )
+    return "" if same else f" -a {shlex.quote(url)}"
 
 
 def folder_of(where: str) -> Path:

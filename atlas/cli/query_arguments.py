@@ -13,7 +13,7 @@ from atlas.cli.query_command import example_of
 from atlas.errors import BadInput, UnknownName
 from atlas.missing_studies import missing_studies
 from atlas.named_queries import Question, named
-from atlas.safe_text import passage
+from atlas.safe_text import passage, with_spaces
 
 if TYPE_CHECKING:
     from atlas.api import Atlas
@@ -74,7 +74,7 @@ def read_question(
     cypher
         The user's own query, or None.
     params
-        Parameters as ``name=value``. For the user's own query, a value that is valid JSON
+        Parameters as ``name=value``. For a named query, ``␣`` stands for a space, as in tables. For the user's own query, a value that is valid JSON
         is parsed; any other value is a string.
     options
         Parameters of the named query that were passed as options.
@@ -88,7 +88,7 @@ def read_question(
             raise BadInput(
                 f"The parameter {key} is passed twice, by --{key} and --param; pass it once."
             )
-        values[key] = value
+        values[key] = value if cypher is not None else with_spaces(value)
     if name is not None and cypher is not None:
         raise BadInput("Got the name of a query and --cypher; expected only one of them.")
     if cypher is None:

@@ -10,6 +10,7 @@ from click.shell_completion import CompletionItem
 
 import queries
 from atlas.cli.completion import COMPLETIONS
+from atlas.safe_text import SPACE, with_spaces
 
 __all__ = ["QueryCommand", "complete_query", "example_of", "named_query", "values_of"]
 
@@ -85,7 +86,8 @@ def values_of(options: dict[str, Any], query: queries.Query | None) -> dict[str,
     """Remove the options that are parameters of a query from ``options``; return their values.
 
     A list of texts is written as JSON, or as words. A word is sought with and without a leading
-    space, because most tokens begin with one.
+    space, because most tokens begin with one. A token that is pasted from a table has ``␣`` for a
+    space, and is sought as it is.
     """
     found = {}
     for parameter in query.parameters if query is not None else ():
@@ -94,6 +96,8 @@ def values_of(options: dict[str, Any], query: queries.Query | None) -> dict[str,
             continue
         if parameter.type == "string[]":
             value = _items(value)
+        elif parameter.type == "string":
+            value = with_spaces(value)
         found[parameter.name] = ",".join(value) if type(value) is tuple else value
     return found
 
@@ -162,7 +166,8 @@ def _items(values: Sequence[str]) -> list[Any]:
     for value in values:
         if value.lstrip().startswith("["):
             try:
-                items += json.loads(value)
+                listed = json.loads(value)
+                items += [with_spaces(item) if type(item) is str else item for item in listed]
                 continue
             except ValueError:
                 pass
@@ -170,5 +175,5 @@ def _items(values: Sequence[str]) -> list[Any]:
             items.append(value)  # the exact text of a token
             continue
         for word in re.split(r"[\s,]+", value.strip()):
-            items += [f" {word}", word]
+            items += [with_spaces(word)] if SPACE in word else [f" {word}", word]
     return list(dict.fromkeys(items))

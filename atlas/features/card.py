@@ -385,7 +385,7 @@ def feature_card(
             if rows
         ],
         empty={
-            one.title: _command(one, sae, alone=atlas.table("SAE").num_rows == 1)
+            one.title: _command(one, sae, atlas.url, alone=atlas.table("SAE").num_rows == 1)
             for one in missing
             if one.kind not in computed
         },
@@ -396,11 +396,14 @@ def feature_card(
     )
 
 
-def _command(section: _Section, sae: str, *, alone: bool) -> str:
+def _command(section: _Section, sae: str, url: str, *, alone: bool) -> str:
     """Return the command that computes a section, for an atlas with one SAE alone or with more."""
-    command = section.command.format(sae=sae)
+    from atlas.cli.output import option_of
+
+    selected = option_of(url)
+    command = section.command.format(sae=sae) + selected
     if alone and "OTHER_SAE" in command:
-        return f"needs a second SAE: atlas ingest --sae OTHER_SAE, then {command}"
+        return f"needs a second SAE: atlas ingest --sae OTHER_SAE{selected}, then {command}"
     return command
 
 

@@ -122,10 +122,21 @@ def test_a_list_of_tokens_is_written_as_words_or_repeated(demo):
         ("--tokens", "dog, big"),
         ("--tokens", "dog", "--tokens", "big"),
         ("--tokens", '[" dog", "dog", " big", "big"]'),
+        ("--tokens", "␣dog dog ␣big big"),
+        ("--tokens", '["␣dog", "dog", "␣big", "big"]'),
+        ("-p", 'tokens=["␣dog","dog","␣big","big"]'),
     ):
         assert rows("features_of_tokens", *words, "-a", str(demo)) == exact
     one = rows("features_of_tokens", "--tokens", " dog", "-a", str(demo))
     assert one == rows("features_of_tokens", "-p", 'tokens=[" dog"]', "-a", str(demo))
+    assert one == rows("features_of_tokens", "--tokens", "␣dog", "-a", str(demo))
+
+
+def test_a_token_can_be_pasted_from_a_table(demo):
+    exact = rows("features_of_token", "--token", " dog", "-a", str(demo))
+    assert exact
+    assert rows("features_of_token", "--token", "␣dog", "-a", str(demo)) == exact
+    assert rows("features_of_token", "-p", "token=␣dog", "-a", str(demo)) == exact
 
 
 @pytest.mark.parametrize(

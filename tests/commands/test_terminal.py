@@ -6,6 +6,7 @@ import re
 import click
 import pytest
 
+from atlas.cli import commands
 from atlas.cli.main import command
 from atlas.cli.output import make_progress, print_table, print_verdict, shared_options
 from atlas.plugins import SECTIONS
@@ -46,6 +47,23 @@ def show(monkeypatch, capsys):
         return [line.rstrip() for line in ANSI.sub("", out.out).splitlines()], out.err
 
     return show
+
+
+def test_list_shows_the_hooks_of_the_demo_uncut(monkeypatch, capsys):
+    columns = commands.OVERVIEW
+    rows = [
+        dict.fromkeys(columns, "x")
+        | {"sae": "tiny-a-l1-s0-frozen", "hook": "blocks.1.hook_resid_post"}
+        | {"d_sae": 1024, "l0": 20.0, "fvu": 0.0569, "dead_share": 0.00195}
+        for _ in range(7)
+    ]
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    print_table(rows, columns=columns, unbroken=("hook",), turned=True)
+    lines = ANSI.sub("", capsys.readouterr().out).splitlines()
+    assert lines[1].split()[:2] == ["tiny-a-l1-s0-frozen", "blocks.1.hook_resid_post"]
+    assert len(lines) == 8
+    assert max(map(len, lines)) <= 80
 
 
 def test_help_has_complete_lines_in_sections():
@@ -226,3 +244,18 @@ def test_few_rows_with_too_many_columns_are_transposed(show):
     few = [{"a": 1, "b": 2, "c": 3}] * 2
     assert show(few, turned=True) == show(few)
     assert "Columns omitted" in show(short[:3], width=40, turned=True)[1]
+
+
+def test_a_refusal_of_the_system_claims_no_stored_work(monkeypatch, capsys):
+    from atlas.cli import main
+
+    def refuse():
+        raise PermissionError(13, "Permission denied", "/no/file")
+
+    monkeypatch.setattr(main, "command", refuse)
+    with pytest.raises(SystemExit) as done:
+        main.main(["list"])
+    assert done.value.code == 1
+    message = capsys.readouterr().err
+    assert "The system refused /no/file: Permission denied." in message
+    assert "continues from the work that is stored, if any" in message

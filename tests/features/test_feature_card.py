@@ -2,6 +2,7 @@
 
 import json
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from hostile_texts import Scripts
@@ -190,10 +191,25 @@ def test_the_best_counterpart_does_not_depend_on_names_and_limits(opened):
 def test_missing_parts_are_named_with_their_command(opened, run):
     feature = live(opened)[0]["id"]
     card = feature_card(opened, feature)
-    assert card.empty["Promoted tokens"] == "atlas logits a"
+    named = f"atlas logits a -a {opened.url}"
+    assert card.empty["Promoted tokens"] == named
+    assert named in card.to_html()
     _, out, _ = run("show", feature)
-    assert "Promoted tokens (atlas logits a)" in out
-    assert "atlas logits a" in card.to_html()
+    assert f"Promoted tokens ({named})" in out
+
+
+def test_commands_for_missing_parts_name_an_atlas_that_is_not_the_default(opened, monkeypatch):
+    feature = live(opened)[0]["id"]
+    folder = Path(opened.url).resolve()
+    # The only atlas in the current folder is the default; so is $ATLAS.
+    monkeypatch.delenv("ATLAS", raising=False)
+    monkeypatch.chdir(folder.parent)
+    assert len(list(folder.parent.glob("*.atlas/atlas.json"))) == 1
+    assert feature_card(opened, feature).empty["Community"] == "atlas communities a"
+    monkeypatch.chdir(folder)
+    assert " -a " in feature_card(opened, feature).empty["Community"]
+    monkeypatch.setenv("ATLAS", str(folder))
+    assert feature_card(opened, feature).empty["Community"] == "atlas communities a"
 
 
 def test_numbers_are_next_to_their_controls_and_ranks(opened):
@@ -285,7 +301,7 @@ def test_empty_tables_are_distinguished_from_missing_ones(opened):
     card = feature_card(opened, dead["id"])
     assert "Counterparts in other SAEs" in card.none
     assert "Counterparts in other SAEs" not in card.empty
-    assert card.empty["Community"] == "atlas communities a"
+    assert card.empty["Community"].startswith("atlas communities a")
     assert "Computed, without a row of this feature: Counterparts" in card.to_html()
 
 
@@ -322,8 +338,11 @@ def test_remarks_on_few_tokens_and_on_a_reconstruction_worse_than_the_mean() -> 
 @pytest.mark.parametrize("alone", [True, False])
 def test_a_comparison_is_offered_for_two_saes(alone: bool) -> None:
     section = next(one for one in card_module._SECTIONS if one.kind == "match")
-    command = card_module._command(section, "mine", alone=alone)
-    assert command.endswith("atlas match mine OTHER_SAE")
+    command = card_module._command(section, "mine", "x.atlas", alone=alone)
+    assert command.endswith("atlas match mine OTHER_SAE -a x.atlas")
     assert command.startswith("needs a second SAE: atlas ingest ") == alone
     other = next(one for one in card_module._SECTIONS if one.kind == "logits")
-    assert card_module._command(other, "mine", alone=alone) == "atlas logits mine"
+    assert (
+        card_module._command(other, "mine", "x.atlas", alone=alone)
+        == "atlas logits mine -a x.atlas"
+    )
