@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from analysis.statistics.arrays import finite_matrix, finite_vector
-from analysis.statistics.direction_nulls import NULLS, draw_directions
+from analysis.statistics.direction_nulls import NULLS, DirectionNull, draw_directions
 from analysis.statistics.intervals import quantile_interval
 from analysis.statistics.permutation import permutation_p, two_sided_p
+from analysis.statistics.threads import one_thread_if_small
 from atlas.errors import BadInput
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Spectrum",
     "compare_with_nulls",
     "distance_of_halves",
+    "draw_some",
     "spectrum_distance",
     "spectrum_of",
 ]
@@ -202,11 +204,9 @@ def compare_with_nulls(
     own = spectrum_of(directions, fit=fit)
     rows: list[dict[str, Any]] = []
     means: dict[str, Floats] = {}
-    for null in NULLS:
-        spectra = [
-            spectrum_of(drawn, fit=fit)
-            for drawn in draw_directions(directions, null, draws=draws, seed=seed)
-        ]
+    with one_thread_if_small(min(directions.shape)):
+        drawn = {null: _drawn(directions, null, draws=draws, seed=seed, fit=fit) for null in NULLS}
+    for null, spectra in drawn.items():
         for name in STATISTICS:
             if name != "mean_share" or null == "isotropic":
                 values = [_number(one.summary()[name]) for one in spectra]
@@ -216,6 +216,30 @@ def compare_with_nulls(
         size = min(len(one.singular_values) for one in spectra)
         means[null] = np.mean([one.normalised[:size] for one in spectra], axis=0)
     return rows, means
+
+
+def draw_some(directions: Floats, *, draws: int, fit: tuple[float, float], seed: int) -> None:
+    """Compute what some draws of ``compare_with_nulls`` and ``distance_of_halves`` cost.
+
+    Parameters
+    ----------
+    directions
+        float64, (rows, columns). Rows of unit length.
+    draws, seed, fit
+        See ``compare_with_nulls``.
+    """
+    for null in NULLS:
+        _drawn(directions, null, draws=draws, seed=seed, fit=fit)
+    _halves(directions, draws=draws, seed=seed)
+
+
+def _drawn(
+    directions: Floats, null: DirectionNull, *, draws: int, seed: int, fit: tuple[float, float]
+) -> list[Spectrum]:
+    return [
+        spectrum_of(drawn, fit=fit)
+        for drawn in draw_directions(directions, null, draws=draws, seed=seed)
+    ]
 
 
 def distance_of_halves(directions: Floats, *, draws: int, seed: int) -> float | None:
@@ -235,9 +259,16 @@ def distance_of_halves(directions: Floats, *, draws: int, seed: int) -> float | 
         None if a half has fewer than ``FEWEST`` rows. Halves have more sampling error than all
         rows, so that this is an upper limit for two sets of as many rows.
     """
-    half = len(directions) // 2
-    if half < FEWEST:
+    if len(directions) // 2 < FEWEST:
         return None
+    with one_thread_if_small(min(directions.shape)):
+        found = _halves(directions, draws=draws, seed=seed)
+    return float(quantile_interval(found)[1])
+
+
+def _halves(directions: Floats, *, draws: int, seed: int) -> Floats:
+    """Return the distance between the spectra of the halves of each split; (draws,)."""
+    half = len(directions) // 2
     rng = np.random.default_rng(seed)
     found = []
     for _ in range(draws):
@@ -247,7 +278,7 @@ def distance_of_halves(directions: Floats, *, draws: int, seed: int) -> float | 
             for rows in (order[:half], order[half : 2 * half])
         )
         found.append(spectrum_distance(one, other))
-    return float(quantile_interval(np.array(found))[1])
+    return np.array(found)
 
 
 def _distances(own: Spectrum, drawn: list[Spectrum]) -> tuple[float, Floats]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,13 +18,15 @@ from analysis.spectra.spectrum import (
     Spectrum,
     compare_with_nulls,
     distance_of_halves,
+    draw_some,
     spectrum_distance,
     spectrum_of,
 )
 from analysis.spectra.verdict import verdict_of
 from analysis.statistics.direction_nulls import NULLS
-from analysis.statistics.directions import directed_rows, unit_rows
+from analysis.statistics.directions import directed_rows
 from analysis.statistics.live_directions import live_directions, without_weights
+from analysis.statistics.threads import one_thread_if_small
 from atlas import schema
 from atlas.disk.parts import Part
 from atlas.errors import AtlasError
@@ -44,6 +47,9 @@ MATRICES = ("decoder", "encoder", "model")
 """Matrices of which the spectra are computed; the last is the model's own at the site."""
 
 WHAT = "A study of spectra"
+
+_SAMPLE = 2
+"""Draws of the sample of a forecast."""
 
 
 @dataclass(frozen=True)
@@ -77,15 +83,18 @@ class SpectrumStudy(Study):
         return without_weights(tasks, at, opened=self.opened)
 
     def forecast(self, task: Task, at: TaskContext) -> Cost:
-        """Return the cost of one SAE, from a spectrum of some rows of its decoder and encoder."""
-        row = open_sae_record(at.sound, task.name).row
-        rows, columns = int(row["d_sae"]), int(row["d_in"])
-        some = min(rows, 2 * columns)
-        sample = np.random.default_rng(0).standard_normal((some, columns))
-        once = timed(lambda: spectrum_of(unit_rows(sample)))
-        # Of the decoder and the encoder: the nulls, and two halves, which are one more spectrum.
-        spectra = 2 * (len(NULLS) + 1) * (1 + self.settings.draws)
-        return Cost(once * rows / some * spectra, bytes=4 * 8 * rows * columns)
+        """Return the cost of one SAE, from a few draws of each null of its decoder."""
+        # The SAE is opened before the forecast, since the libraries that read it load for seconds.
+        rows, _ = directed_rows(live_directions(at.sound, task.name, opened=self.opened).decoder)
+        if len(rows) < 2 * FEWEST:
+            return Cost(0.0)
+        sample = partial(draw_some, fit=self.settings.fit, seed=self.settings.seed)
+        with one_thread_if_small(min(rows.shape)):
+            sample(rows[: 2 * FEWEST], draws=1)  # what the first call alone costs
+            draw = timed(lambda: sample(rows, draws=_SAMPLE)) / _SAMPLE
+        # The encoder has the size of the decoder; the model's matrix has four rows per dimension.
+        matrices = 2 + min(1.0, 4 * rows.shape[1] / len(rows))
+        return Cost(draw * self.settings.draws * matrices, bytes=4 * rows.nbytes)
 
     def run(self, task: Task, at: TaskContext) -> Found:
         """Compute the tables of one SAE."""
