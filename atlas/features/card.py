@@ -172,11 +172,19 @@ class CardTable:
         Values by column, with the most important columns first.
     note
         How to read the columns; empty if their names suffice.
+    total
+        Number of rows that the atlas has, if ``rows`` is only their beginning.
     """
 
     title: str
     rows: Sequence[Mapping[str, Any]]
     note: str = ""
+    total: int | None = None
+
+    @property
+    def row_count(self) -> int:
+        """Number of rows that the atlas has, of which ``rows`` may be the beginning."""
+        return len(self.rows) if self.total is None else self.total
 
     def shown_rows(self) -> Sequence[Mapping[str, Any]]:
         """Return the rows for a screen: names of probe runs are cut as long as they stay distinct.
@@ -251,6 +259,8 @@ class FeatureCard:
         Its numbers, each with its controls and its rank among the features of the SAE.
     neuronpedia
         Address of its page at Neuronpedia, if any.
+    example_count
+        Number of examples that the atlas has, if ``examples`` has fewer.
     """
 
     id: str
@@ -264,6 +274,7 @@ class FeatureCard:
     about: Mapping[str, Any]
     numbers: Sequence[FeatureNumber]
     neuronpedia: str | None = None
+    example_count: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the card as plain values, for JSON."""
@@ -284,7 +295,9 @@ class FeatureCard:
                 }
                 for one in self.examples
             ],
+            "example_count": self.example_count,
             "tables": {table.title: list(table.rows) for table in self.tables},
+            "row_counts": {table.title: table.row_count for table in self.tables},
             "empty": dict(self.empty),
             "none": list(self.none),
             "neuronpedia": self.neuronpedia,
@@ -335,7 +348,7 @@ class _Timed:
 
 
 def feature_card(
-    atlas: "OpenAtlas", id: str, *, limit: int = 10, timeout: float = 60
+    atlas: "OpenAtlas", id: str, *, limit: int | None = 10, timeout: float = 60
 ) -> FeatureCard:
     """Return the card of a feature.
 
@@ -346,7 +359,7 @@ def feature_card(
     id
         The feature, as ``sae/index``.
     limit
-        Largest number of rows of each table, and of top examples.
+        Largest number of rows of each table, and of top examples; all if None.
     timeout
         Time limit of all its queries together, in seconds.
 
@@ -370,6 +383,7 @@ def feature_card(
     about = next(row for row in atlas.table("SAE").to_pylist() if row["name"] == sae)
     computed = _computed(atlas, sae)
     missing = [one for one, rows in found.items() if one.command and not rows]
+    top, sampled = _examples(timed, id)
     return FeatureCard(
         id=id,
         verdict=_verdict(id, properties, {one.title: rows for one, rows in found.items()})
@@ -378,9 +392,9 @@ def feature_card(
         + _about_floor(about),
         properties={k: v for k, v in properties.items() if v is not None and k not in _HIDDEN},
         histogram=_histogram(atlas, id),
-        examples=_examples(timed, id, limit),
+        examples=top[:limit] + sampled,
         tables=[
-            CardTable(section.title, rows[:limit], section.note)
+            CardTable(section.title, rows[:limit], section.note, len(rows))
             for section, rows in found.items()
             if rows
         ],
@@ -393,6 +407,7 @@ def feature_card(
         about={name: value for name, value in about.items() if value is not None},
         numbers=feature_numbers(atlas, sae, properties),
         neuronpedia=properties.get("neuronpedia"),
+        example_count=len(top) + len(sampled),
     )
 
 
@@ -458,12 +473,15 @@ def _histogram(atlas: "OpenAtlas", id: str) -> list[dict[str, Any]]:
     return [{name: row[name] for name in ("lower", "upper", "count")} for row in rows]
 
 
-def _examples(atlas: _Timed, id: str, limit: int) -> list[Example]:
-    top = atlas.ask("examples_of_feature", feature=id, limit=limit).to_pylist()
-    sampled = atlas.ask("sampled_examples_of_feature", feature=id).to_pylist()
-    rows = [{"kind": "top", **row} for row in top]
-    rows += sorted(sampled, key=lambda row: (row["kind"], row["activation"]), reverse=True)
-    return [Example(r["kind"], r["tokens"], r["activations"], r["peak"]) for r in rows]
+def _examples(atlas: _Timed, id: str) -> tuple[list[Example], list[Example]]:
+    """Return the top examples, and samples from the highest to the lowest fifth of the range."""
+    top = atlas.ask("examples_of_feature", feature=id, limit=_ALL).to_pylist()
+    sampled = atlas.ask("sampled_examples_of_feature", feature=id, limit=_ALL).to_pylist()
+    sampled.sort(key=lambda row: (row["kind"], row["activation"]), reverse=True)
+    return (
+        [Example("top", row["tokens"], row["activations"], row["peak"]) for row in top],
+        [Example(row["kind"], row["tokens"], row["activations"], row["peak"]) for row in sampled],
+    )
 
 
 def _verdict(

@@ -110,7 +110,7 @@ def _print(card: "FeatureCard", limit: int) -> None:
             echo(f"  {one.kind:8} {one.activation:8.3g}  {_passage(one)}")
     for table in card.tables:
         echo()
-        more = f" ({limit} of {len(table.rows)})" if len(table.rows) > limit else ""
+        more = f" ({limit:,} of {table.row_count:,})" if table.row_count > limit else ""
         print_table(table.shown_rows()[:limit], title=f"{table.title}{more}")
     if card.none:
         echo(f"\nComputed, without a row of this feature: {'; '.join(card.none)}.")

@@ -86,6 +86,35 @@ def test_a_card_equals_the_tables_of_the_atlas(opened):
         assert sum(bin["count"] for bin in card.histogram) == row["active_tokens"]
 
 
+def test_totals_are_the_numbers_of_edges_whatever_the_limit(opened, run):
+    row = live(opened)[0]
+    edges = {
+        "Tokens": "FIRES_ON",
+        "Counterparts in other SAEs": "MATCHES",
+        "Features active on the same tokens": "CO_ACTIVATES",
+    }
+    stored = {
+        title: sum(row["id"] in (e["source"], e["target"]) for e in opened.table(name).to_pylist())
+        for title, name in edges.items()
+    }
+    assert max(stored.values()) > 2
+    shown_by = [e for e in opened.table("SHOWN_BY").to_pylist() if e["source"] == row["id"]]
+    for limit in (1, 2, None):
+        card = feature_card(opened, row["id"], limit=limit)
+        tables = {t.title: t for t in card.tables}
+        for title, count in stored.items():
+            assert tables[title].row_count == card.to_dict()["row_counts"][title] == count
+            assert len(tables[title].rows) == (count if limit is None else min(limit, count))
+        assert card.example_count == len(shown_by)
+        if limit is None:
+            assert len(card.examples) == len(shown_by)
+    page = feature_card(opened, row["id"], limit=1).to_html()
+    _, out, _ = run("show", row["id"])
+    for title, count in stored.items():
+        assert (f'>{title} <span class="note">1 of {count}</span>' in page) == (count > 1)
+        assert (f"{title} (3 of {count})" in out) == (count > 3)
+
+
 def test_the_verdict_states_frequency_and_most_frequent_token(opened):
     row = live(opened)[0]
     verdict = " ".join(feature_card(opened, row["id"]).verdict)
