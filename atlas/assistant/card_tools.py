@@ -188,18 +188,49 @@ def _card(card: FeatureCard) -> dict[str, Any]:
         {"kind": one.kind, "activation": one.activation, "text": passage(one.tokens, one.peak)}
         for one in card.examples
     ]
-    parts = {"Passages": fitted_rows(passages, budget=budget)}
+    shown = fitted_rows(passages, total=card.example_count, budget=budget)
+    notes = _Missing()
+    notes.add("Passages", len(passages), shown)
     tables = []
     for table in card.tables:
-        fitted = parts[table.title] = fitted_rows(table.rows, budget=budget)
-        tables.append({"title": table.title, "how_to_read": table.note, "rows": fitted["rows"]})
-    notes = [f"{title}: {part['note']}" for title, part in parts.items() if part["note"]]
-    return {
-        **first,
-        "examples": parts["Passages"]["rows"],
-        "tables": tables,
-        "note": " ".join([*notes, *filter(None, [budget.note])]) or None,
-    }
+        fitted = fitted_rows(table.rows, total=table.row_count, budget=budget)
+        notes.add(table.title, len(table.rows), fitted)
+        tables.append(
+            {
+                "title": table.title,
+                "how_to_read": table.note,
+                "rows": fitted["rows"],
+                "row_count": table.row_count,
+            }
+        )
+    return {**first, "examples": shown["rows"], "tables": tables, "note": notes.sentence(budget)}
+
+
+class _Missing:
+    """Which rows of a card are missing: above the limit of the call, or of an answer."""
+
+    def __init__(self) -> None:
+        self._limited: list[str] = []
+        self._notes: list[str] = []
+
+    def add(self, title: str, passed: int, fitted: Mapping[str, Any]) -> None:
+        """Add a part of ``passed`` rows, of which ``fitted`` are in the answer."""
+        here = len(fitted["rows"])
+        if here < passed:
+            self._notes.append(f"{title}: {fitted['note']}")
+        elif here < fitted["row_count"]:
+            self._limited.append(f"{title} ({here} of {fitted['row_count']:,})")
+
+    def sentence(self, budget: Budget) -> str | None:
+        """Return the note of the card; None if nothing is missing."""
+        notes = [*self._notes, *filter(None, [budget.note])]
+        if self._limited:
+            notes.insert(
+                0,
+                f"Only the first rows, because of `limit`: {', '.join(self._limited)}. "
+                "The named query of a table returns more.",
+            )
+        return " ".join(notes) or None
 
 
 def _schema() -> Tool:

@@ -87,7 +87,16 @@ def test_answers_to_a_client_equal_the_atlas(engine, atlas_path, request):
         busiest = max(features, key=lambda f: f["active_tokens"])
         saes = {row["name"]: row for row in here.table("SAE").to_pylist()}
         tokens = here.table("Token").to_pylist()
-    first = busiest["id"]
+        first = busiest["id"]
+        ends = {
+            title: sum(first in (e["source"], e["target"]) for e in here.table(name).to_pylist())
+            for title, name in (
+                ("Passages", "SHOWN_BY"),
+                ("Tokens", "FIRES_ON"),
+                ("Counterparts in other SAEs", "MATCHES"),
+                ("Features active on the same tokens", "CO_ACTIVATES"),
+            )
+        }
     instructions, tools, results = talk(
         url,
         [
@@ -128,6 +137,13 @@ def test_answers_to_a_client_equal_the_atlas(engine, atlas_path, request):
     assert sae["matched_with"] == ["b"]
     assert card["properties"]["active_tokens"] == busiest["active_tokens"]
     assert all("[[" in example["text"] for example in card["examples"])
+    assert max(ends.values()) > 2  # rows are missing, and the note states how many
+    shown = {"Passages": len(card["examples"])}
+    shown |= {table["title"]: len(table["rows"]) for table in card["tables"]}
+    for title, count in ends.items():
+        assert (f"{title} ({shown[title]} of {count})" in card["note"]) == (shown[title] < count)
+    counts = {table["title"]: table["row_count"] for table in card["tables"]}
+    assert {**ends, **counts} == {**counts, **ends}
     assert {"count", "share"} <= {row["property"] for row in described["rows"]}
     assert [(r["idx"], r["frequency"]) for r in cypher["rows"]] == [
         (f["idx"], near(f["frequency"])) for f in features[:3]
