@@ -153,6 +153,18 @@ _SECTIONS = (
     ),
 )
 
+#: What the graph stores of an SAE if a kind of part was computed, as a pattern that begins at the SAE.
+_IN_GRAPH = {
+    "match": "(s)-[:COMPARED_WITH]-(:SAE)",
+    "graph": "(s)<-[:IN_SAE]-(:Feature)-[:IN_COMMUNITY]->(:Community)",
+    "probe": "(s)<-[:IN_SAE]-(:Feature)-[:PREDICTED_FROM]->(:Site)",
+    "logits": "(s)<-[:IN_SAE]-(:Feature)-[:PROMOTES]->(:Token)",
+    "effects": "(s)<-[:IN_SAE]-(:Feature)-[:AFFECTS]->(:Feature)",
+    "concepts": "(s)<-[:IN_SAE]-(:Feature)-[:SEPARATES]->(:Concept)",
+    "near_direction": "(s)<-[:IN_SAE]-(:Feature)-[:NEAR_DIRECTION]->(:Feature)",
+    "splitting": "(s)<-[:IN_SAE]-(:Feature)-[:SPLITS_INTO]-(:Feature)",
+}
+
 # Above the number of rows of any section.
 _ALL = 100_000
 
@@ -250,9 +262,10 @@ class FeatureCard:
     tables
         Tables with rows.
     empty
-        Titles of the tables that are not computed, with the command that computes them.
+        Titles of the tables that are not stored for its SAE, with the command that computes
+        them. On a server: of which no feature of the SAE has a row.
     none
-        Titles of the tables that are computed, but have no row of this feature.
+        Titles of the tables that are stored for its SAE, but have no row of this feature.
     about
         Properties of its SAE that are not null.
     numbers
@@ -381,8 +394,8 @@ def feature_card(
     found = {section: _rows(timed, id, section) for section in _SECTIONS}
     sae = id.rpartition("/")[0]
     about = next(row for row in atlas.table("SAE").to_pylist() if row["name"] == sae)
-    computed = _computed(atlas, sae)
     missing = [one for one, rows in found.items() if one.command and not rows]
+    computed = _computed(timed, sae, {one.kind for one in missing})
     top, sampled = _examples(timed, id)
     return FeatureCard(
         id=id,
@@ -453,12 +466,23 @@ def _about_floor(sae: Mapping[str, Any]) -> list[str]:
     return [f"{sae['name']} is a floor{of} ({sae['role']}): it was not trained completely."]
 
 
-def _computed(atlas: "OpenAtlas", sae: str) -> set[str]:
-    """Return the kinds of parts about an SAE; empty on a server, which does not list them."""
-    if atlas.folder is None:
-        return set()
-    parts = atlas.folder.sound().parts.values()
-    return {part.manifest.kind for part in parts if sae in part.manifest.saes}
+def _computed(timed: _Timed, sae: str, kinds: set[str]) -> set[str]:
+    """Return those kinds of parts that are stored about an SAE.
+
+    A server does not list parts: there, a kind is stored if any feature of the SAE has a row of it.
+    """
+    folder = timed.atlas.folder
+    if folder is not None:
+        parts = folder.sound().parts.values()
+        return kinds & {part.manifest.kind for part in parts if sae in part.manifest.saes}
+    return {
+        kind
+        for kind in kinds
+        if timed.query(
+            f"MATCH (s:SAE {{name: $sae}}) MATCH {_IN_GRAPH[kind]} RETURN s.name AS name LIMIT 1",
+            {"sae": sae},
+        ).num_rows
+    }
 
 
 def _histogram(atlas: "OpenAtlas", id: str) -> list[dict[str, Any]]:

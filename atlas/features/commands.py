@@ -113,9 +113,9 @@ def _print(card: "FeatureCard", limit: int) -> None:
         more = f" ({limit:,} of {table.row_count:,})" if table.row_count > limit else ""
         print_table(table.shown_rows()[:limit], title=f"{table.title}{more}")
     if card.none:
-        echo(f"\nComputed, without a row of this feature: {'; '.join(card.none)}.")
+        echo(f"\nStored, without a row of this feature: {'; '.join(card.none)}.")
     if card.empty:
-        echo("\nNot computed:")
+        echo("\nNot stored:")
         for title, command in card.empty.items():
             echo(f"  {title} ({command})")
 

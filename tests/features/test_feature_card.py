@@ -8,6 +8,7 @@ import pytest
 from hostile_texts import Scripts
 from random_models import random_model, small_tokenizer
 from scipy.stats import binom
+from small_graph import small_graph
 from small_ingest import texts, topk
 
 from atlas import Atlas
@@ -17,6 +18,7 @@ from atlas.features import card as card_module
 from atlas.features.card import CardTable, feature_card
 from atlas.features.numbers import feature_numbers
 from atlas.features.remarks import about_few_tokens, about_fvu, rarest_seen
+from atlas.progress import SILENT
 from ingest.forward.run import ingest
 from ingest.sae.autoencoder import open_sae
 from ingest.settings import Settings
@@ -331,7 +333,50 @@ def test_empty_tables_are_distinguished_from_missing_ones(opened):
     assert "Counterparts in other SAEs" in card.none
     assert "Counterparts in other SAEs" not in card.empty
     assert card.empty["Community"].startswith("atlas communities a")
-    assert "Computed, without a row of this feature: Counterparts" in card.to_html()
+    assert "Stored, without a row of this feature: Counterparts" in card.to_html()
+
+
+def test_empty_tables_are_distinguished_from_missing_ones_without_a_folder(store):
+    graph = small_graph(shuffled=1)
+    store.sync(store.plan(graph), SILENT)
+    atlas = Atlas("server", store=store)
+    tables = {name: table.to_pylist() for name, table in graph.tables.items()}
+    ends = {
+        "Counterparts in other SAEs": ("COMPARED_WITH", "source target"),
+        "Community": ("IN_COMMUNITY", "source"),
+        "Predicted from sites of the model": ("PREDICTED_FROM", "source"),
+        "Promoted tokens": ("PROMOTES", "source"),
+        "Suppressed tokens": ("PROMOTES", "source"),
+        "What its ablation changes in later features": ("AFFECTS", "source"),
+        "Concepts that it separates": ("SEPARATES", "source"),
+        "Nearest decoder directions": ("NEAR_DIRECTION", "source"),
+        "Parents in narrower SAEs": ("SPLITS_INTO", "source target"),
+        "Children in wider SAEs": ("SPLITS_INTO", "source target"),
+    }
+    missing = {}
+    for sae in sorted(row["name"] for row in tables["SAE"]):
+        card = feature_card(atlas, f"{sae}/0")
+        stored = {
+            title
+            for title, (name, columns) in ends.items()
+            for edge in tables[name]
+            if any(edge[c].rpartition("/")[0] == sae or edge[c] == sae for c in columns.split())
+        }
+        shown = {table.title for table in card.tables}
+        assert set(card.none) == stored - shown
+        assert set(card.empty) == set(ends) - stored
+        missing[sae] = len(card.empty)
+    assert missing["tiny-a-l1-s0"] == 0
+    assert max(missing.values()) > 3
+
+
+def test_a_folder_and_its_graph_have_the_same_card(opened):
+    without = Atlas("server", store=opened.store)
+    dead = next(r for r in opened.features("a").to_pylist() if r["dead"])
+    for row in (*live(opened), dead):
+        there, here = (feature_card(one, row["id"]).to_dict() for one in (without, opened))
+        for name in there.keys() - {"histogram"}:
+            assert there[name] == here[name]
 
 
 def test_the_card_of_a_floor_states_it(tmp_path, opened):
