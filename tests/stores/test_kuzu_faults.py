@@ -8,8 +8,8 @@ import pytest
 
 from atlas.errors import QueryFailed
 from atlas.stores.kuzu.engine import engine
-from atlas.stores.kuzu.faults import check_faults
-from atlas.stores.kuzu.rewrites import rewritten
+from atlas.stores.kuzu.faults.refused import check_faults
+from atlas.stores.kuzu.faults.rewrites import rewritten
 
 ROWS = [(i % 3, i % 4, i) for i in range(23)]
 WITH = "UNWIND range(0, 22) AS x WITH x % 3 AS k, x % 4 AS d, x "

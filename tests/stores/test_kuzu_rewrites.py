@@ -8,8 +8,8 @@ import pytest
 
 from atlas.errors import QueryFailed
 from atlas.stores.kuzu.engine import engine
-from atlas.stores.kuzu.faults import check_faults
-from atlas.stores.kuzu.rewrites import headings, rewritten
+from atlas.stores.kuzu.faults.refused import check_faults
+from atlas.stores.kuzu.faults.rewrites import headings, rewritten
 
 SIZES = [12, 2_500]  # kuzu computes 2,048 rows at a time
 COLUMNS = {"id": pa.int64(), "i": pa.int64(), "s": pa.string(), "b": pa.bool_()}

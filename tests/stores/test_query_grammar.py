@@ -11,7 +11,7 @@ from atlas.errors import QueryFailed, StoreError
 from atlas.stores import Limits
 from atlas.stores.cypher import checked
 from atlas.stores.kuzu.engine import engine
-from atlas.stores.kuzu.faults import check_faults
+from atlas.stores.kuzu.faults.refused import check_faults
 from atlas.stores.kuzu.store import KuzuStore
 
 NODES = pa.schema(

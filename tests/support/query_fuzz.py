@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from atlas.stores.kuzu.rewrites import rewritten
+from atlas.stores.kuzu.faults.rewrites import rewritten
 
 __all__ = ["Query", "RandomGraph", "queries", "same_answer"]
 

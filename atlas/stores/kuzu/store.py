@@ -35,7 +35,8 @@ from atlas.stores.cypher import checked
 from atlas.stores.cypher_names import check_names
 from atlas.stores.kuzu.build import FORMAT, Builder, builder, check_space, seconds
 from atlas.stores.kuzu.engine import engine, open_database, translation
-from atlas.stores.kuzu.faults import check_faults
+from atlas.stores.kuzu.faults.refused import check_faults
+from atlas.stores.kuzu.faults.rewrites import headings, rewritten, typed_columns
 from atlas.stores.kuzu.files import (
     discard_database,
     discard_unfinished,
@@ -45,7 +46,6 @@ from atlas.stores.kuzu.files import (
     sum_of,
     unfinished,
 )
-from atlas.stores.kuzu.rewrites import headings, rewritten, typed_columns
 from atlas.stores.kuzu.update import MAX_UPDATES, Update, is_updated, plan_update
 from atlas.stores.partition import in_order, sae_column, shared_edges
 from atlas.stores.planning import compare

@@ -3,7 +3,7 @@
 - In a grouped ``WITH`` or ``RETURN``, an aggregate that follows one with ``DISTINCT`` is not
   computed: counts are 0, and other values are null.
 - In ``MATCH … WHERE``, a condition of parameters and constants alone is ignored.
-- Lists with nulls, and ``any``, ``all``, ``none`` and ``single``: see ``list_faults``.
+- Lists with nulls, and ``any``, ``all``, ``none`` and ``single``: see ``refused_lists``.
 - Rows are wrong where the ``WHERE`` of ``NOT EXISTS {…}`` or ``COUNT {…}`` uses a variable from outside.
 - A grouped or distinct edge of a pattern without an arrow is counted twice, once for each direction.
 - A condition of ``OPTIONAL MATCH`` or ``EXISTS {…}`` that may be true for a null from outside finds no match.
@@ -14,38 +14,38 @@ query avoids are in ``rewrites``.
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
+from types import MappingProxyType
 
 from atlas import schema
 from atlas.errors import QueryFailed
 from atlas.stores import Param
 from atlas.stores.cypher import Token, tokens_of
-from atlas.stores.kuzu.aggregates import calls, distinct_last, late_aggregate
-from atlas.stores.kuzu.clauses import (
+from atlas.stores.kuzu.faults.aggregates import calls, distinct_last, late_aggregate
+from atlas.stores.kuzu.faults.clauses import all_clauses, projections, subqueries
+from atlas.stores.kuzu.faults.expressions import (
     CLOSE,
     LIST_PREDICATES,
-    NO_PARAMS,
     OPEN,
-    Match,
-    Scope,
     as_typed,
     closing,
     groups,
-    matches,
-    maybe_null,
     terms,
-    undirected,
-    uses_outside,
     variables,
 )
-from atlas.stores.kuzu.list_faults import check_lists
-from atlas.stores.kuzu.trails import check_trails
+from atlas.stores.kuzu.faults.patterns import (
+    Match,
+    Scope,
+    matches,
+    maybe_null,
+    undirected,
+    uses_outside,
+)
+from atlas.stores.kuzu.faults.refused_lists import check_lists
+from atlas.stores.kuzu.faults.trails import check_trails
 
-__all__ = ["check_faults"]
+__all__ = ["NO_PARAMS", "check_faults"]
 
-_PROJECTIONS = frozenset(["WITH", "RETURN"])
-_OTHER_CLAUSES = frozenset(["MATCH", "OPTIONAL", "UNWIND", "CALL", "UNION", "WHERE"])
-_AFTER_ITEMS = frozenset(["ORDER", "SKIP", "LIMIT"])
-
+NO_PARAMS: Mapping[str, Param] = MappingProxyType({})
 
 # These return a value or false, although an argument is null.
 _NOT_STRICT = frozenset(
@@ -106,12 +106,9 @@ def check_faults(cypher: str, params: Mapping[str, Param] = NO_PARAMS) -> None:
 def _check_aggregates(tokens: Sequence[Token]) -> None:
     """Refuse an aggregate after a ``DISTINCT`` one in a grouped projection, unless ``rewrites`` moves it."""
     is_union = any(token.word == "UNION" for token in tokens)
-    for clause in _projections(tokens):
-        found = list(_items(clause))
-        items = [item for item, projected in found if projected]
-        order = [item for item, projected in found if not projected]
-        late = late_aggregate(items, order)
-        if late and (is_union or not distinct_last(items, order)):
+    for projection in projections(tokens):
+        late = late_aggregate(projection)
+        if late and (is_union or not distinct_last(projection)):
             raise QueryFailed(
                 f"The embedded store computes {late.lower()}(…) wrongly after an aggregate with DISTINCT in the "
                 "same WITH or RETURN. Write the aggregates with DISTINCT last, or name each item with AS."
@@ -121,14 +118,13 @@ def _check_aggregates(tokens: Sequence[Token]) -> None:
 def _check_undirected(tokens: Sequence[Token]) -> None:
     """Refuse groups by an edge of a pattern without an arrow, unless its nodes are in the groups."""
     edges = dict(undirected(tokens))
-    for clause in _projections(tokens):
-        items = [item for item, projected in _items(clause) if projected and item]
-        is_distinct = bool(items) and items[0][0].word == "DISTINCT"
-        if not is_distinct and not any(list(calls(item)) for item in items):
+    for projection in projections(tokens):
+        items = projection.items
+        if not projection.is_distinct and not any(list(calls(item)) for item in items):
             continue
-        names = {item[-1].text for item in items if len(item) == 1 + (item[0].word == "DISTINCT")}
-        for edge in names & set(edges):
-            if len(edges[edge]) < 2 or not names.issuperset(edges[edge]):
+        names = {item[0].text for item in items if len(item) == 1}
+        for edge, nodes in edges.items():
+            if edge in names and (len(nodes) < 2 or not names.issuperset(nodes)):
                 raise QueryFailed(
                     f"The embedded store counts the edge {edge} twice in this group, because its pattern has no arrow. "
                     f"Write the pattern with an arrow, or add both nodes of {edge} to the group."
@@ -137,8 +133,8 @@ def _check_undirected(tokens: Sequence[Token]) -> None:
 
 def _check_conditions(tokens: Sequence[Token], text: str) -> None:
     """Refuse a condition of parameters alone in ``MATCH … WHERE``."""
-    for condition in _conditions_of_matches(tokens):
-        for term in terms(condition):
+    for match in matches(tokens):
+        for term in terms(match.condition):
             if any(t.kind == "parameter" for t in term) and not _has_variable(term):
                 written = _written(term, text)
                 raise QueryFailed(
@@ -156,10 +152,9 @@ def _check_subqueries(tokens: Sequence[Token]) -> None:
     for at, (token, brace) in enumerate(pairwise(tokens)):
         if token.word not in ("EXISTS", "COUNT") or brace.text != "{" or token.start in right:
             continue
-        body = tokens[at + 1 :]
-        body = body[: closing(body) + 1]
+        inside = next(subqueries(tokens[at:])).inside
         outside = {t.text for t in variables(_without_subqueries(tokens[:at]))}
-        if found := [n for n in _names_in_conditions(body) if n in outside]:
+        if found := [n for n in _names_in_conditions(inside) if n in outside]:
             raise QueryFailed(
                 f"The embedded store computes this {token.word} {{…}} wrongly, because its condition uses {found[0]}, "
                 "which is defined outside of it. Write OPTIONAL MATCH … WHERE …, then count the matches in WITH."
@@ -256,34 +251,6 @@ def _written(term: Sequence[Token], text: str) -> str:
     return as_typed(term, text)[:60]
 
 
-def _conditions_of_matches(tokens: Sequence[Token]) -> Iterator[list[Token]]:
-    """Yield the condition of each ``MATCH … WHERE``, at any depth."""
-    clauses = [""]  # at each depth, the last clause before the token
-    for at, token in enumerate(tokens):
-        if token.text in OPEN:
-            clauses.append("MATCH" if token.text == "{" else "")  # EXISTS { (a)-->(b) WHERE … }
-        elif token.text in CLOSE and len(clauses) > 1:
-            clauses.pop()
-        elif token.word in _PROJECTIONS | {"MATCH", "UNWIND", "CALL"}:
-            if token.word != "WITH" or tokens[at - 1].word not in ("STARTS", "ENDS"):
-                clauses[-1] = token.word
-        elif token.word == "WHERE" and clauses[-1] == "MATCH":
-            yield _to_next_clause(tokens[at + 1 :])
-
-
-def _to_next_clause(tokens: Sequence[Token]) -> list[Token]:
-    """Return the tokens up to the next clause of the same depth."""
-    depth, clause = 0, list[Token]()
-    for before, token in zip([None, *tokens], tokens, strict=False):
-        depth += (token.text in OPEN) - (token.text in CLOSE)
-        is_operator = before is not None and before.word in ("STARTS", "ENDS")
-        is_clause = token.word in _PROJECTIONS | _OTHER_CLAUSES and not is_operator
-        if depth < 0 or (not depth and is_clause):
-            break
-        clause.append(token)
-    return clause
-
-
 def _has_variable(term: Sequence[Token]) -> bool:
     """Return whether an expression uses a variable other than those of its list predicates."""
     own = {
@@ -296,26 +263,19 @@ def _has_variable(term: Sequence[Token]) -> bool:
 
 def _exists_terms(tokens: Sequence[Token]) -> Iterator[list[Token]]:
     """Yield each ``EXISTS {…}`` that is a term of a ``WHERE``."""
-    parts = [
-        term
-        for at, token in enumerate(tokens)
-        if token.word == "WHERE"
-        for term in terms(_to_next_clause(tokens[at + 1 :]))
-    ]
-    for part in parts:
-        is_exists = len(part) > 1 and part[0].word == "EXISTS" and part[1].text == "{"
-        if is_exists and closing(part[1:]) == len(part) - 2:
-            yield part
+    for clause in all_clauses(tokens):
+        for term in terms(clause.condition):
+            is_exists = len(term) > 1 and term[0].word == "EXISTS" and term[1].text == "{"
+            if is_exists and closing(term[1:]) == len(term) - 2:
+                yield term
 
 
-def _names_in_conditions(body: Sequence[Token]) -> Iterator[str]:
+def _names_in_conditions(subquery: Sequence[Token]) -> Iterator[str]:
     """Yield the variables that the conditions and the maps of a subquery use."""
-    for at, token in enumerate(body):
-        if token.word == "WHERE":
-            yield from (t.text for t in variables(_to_next_clause(body[at + 1 :])))
-        elif token.text == "{" and at and body[at - 1].word not in ("EXISTS", "COUNT"):
-            inside = body[at : at + closing(body[at:])]  # {name: value} in a pattern
-            yield from (value.text for colon, value in pairwise(inside) if colon.text == ":")
+    for clause in all_clauses(subquery):
+        yield from (token.text for token in variables(clause.condition))
+    for match in matches(subquery):
+        yield from (token.text for *_, value in match.maps() for token in variables(value))
 
 
 def _without_subqueries(tokens: Sequence[Token]) -> list[Token]:
@@ -329,29 +289,3 @@ def _without_subqueries(tokens: Sequence[Token]) -> list[Token]:
             found.append(tokens[at])
         at += 1
     return found
-
-
-def _projections(tokens: Sequence[Token]) -> Iterator[list[Token]]:
-    """Yield the tokens of each ``WITH`` and ``RETURN``, at any depth, without the keyword.
-
-    Its end is the next clause of the same depth, or the end of its subquery.
-    """
-    for at, token in enumerate(tokens):
-        if token.word not in _PROJECTIONS or (at and tokens[at - 1].word in ("STARTS", "ENDS")):
-            continue
-        yield _to_next_clause(tokens[at + 1 :])
-
-
-def _items(clause: Sequence[Token]) -> Iterator[tuple[list[Token], bool]]:
-    """Yield the expressions of a projection and its ``ORDER BY``, and whether each is projected."""
-    depth, item, projected = 0, list[Token](), True
-    for token in clause:
-        depth += (token.text in OPEN) - (token.text in CLOSE)
-        is_name = bool(item) and (item[-1].word == "AS" or item[-1].text == ".")
-        ends = not depth and token.word in _AFTER_ITEMS and not is_name
-        if ends or (not depth and token.text == ","):
-            yield item, projected
-            item, projected = [], projected and not ends
-        else:
-            item.append(token)
-    yield item, projected

@@ -4,47 +4,35 @@ If each item has a name, the store writes the aggregates with ``DISTINCT`` last,
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from atlas.stores.cypher import Token
+from atlas.stores.kuzu.faults.clauses import Projection
 
 __all__ = ["calls", "distinct_last", "late_aggregate", "name_of"]
 
 _AGGREGATES = frozenset(["COUNT", "SUM", "AVG", "MIN", "MAX", "COLLECT", "STDEV", "STDEVP"])
 
-Items = Sequence[Sequence[Token]]
 
-
-def late_aggregate(items: Items, order: Items) -> str:
+def late_aggregate(projection: Projection) -> str:
     """Return an aggregate that follows one with ``DISTINCT`` in a grouped projection; empty if there is none.
 
-    A projection is grouped if one of its expressions, a constant included, has no aggregate.
-
-    Parameters
-    ----------
-    items, order
-        The expressions of a projection, and those of its ``ORDER BY``.
+    A projection is grouped if one of its items, a constant included, has no aggregate.
     """
-    found = [call for item in (*items, *order) for call in calls(item)]
+    values = (*projection.items, *projection.order)
+    found = [call for value in values for call in calls(value)]
     distinct = [is_distinct for _, is_distinct in found]
     late = [name for i, (name, d) in enumerate(found) if not d and any(distinct[:i])]
-    is_grouped = any(not list(calls(item)) for item in items)
+    is_grouped = any(not list(calls(item)) for item in projection.items)
     return late[0] if late and is_grouped else ""
 
 
-def distinct_last(items: Items, order: Items) -> list[Sequence[Token]]:
-    """Return the items with the aggregates with ``DISTINCT`` last, or no items if no such order is right.
-
-    Parameters
-    ----------
-    items, order
-        The expressions of a projection, and those of its ``ORDER BY``.
-    """
-    if not all(name_of(item) for item in items):
+def distinct_last(projection: Projection) -> Sequence[Sequence[Token]]:
+    """Return the items with the aggregates with ``DISTINCT`` last, or no items if no such order is right."""
+    if projection.is_distinct or not all(name_of(item) for item in projection.items):
         return []
-    if items[0][0].word == "DISTINCT":
-        return []
-    moved = sorted(items, key=lambda item: any(is_distinct for _, is_distinct in calls(item)))
-    return [] if late_aggregate(moved, order) else moved
+    items = sorted(projection.items, key=lambda item: any(d for _, d in calls(item)))
+    return [] if late_aggregate(replace(projection, items=items)) else items
 
 
 def name_of(item: Sequence[Token]) -> str:

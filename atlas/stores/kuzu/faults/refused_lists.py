@@ -10,7 +10,8 @@ from itertools import pairwise
 from atlas.errors import QueryFailed
 from atlas.stores import Param
 from atlas.stores.cypher import Token
-from atlas.stores.kuzu.clauses import (
+from atlas.stores.kuzu.faults.clauses import projections
+from atlas.stores.kuzu.faults.expressions import (
     CLOSE,
     LIST_PREDICATES,
     OPEN,
@@ -18,7 +19,6 @@ from atlas.stores.kuzu.clauses import (
     is_own_variable,
     kind_of,
     operand_after,
-    projections,
     results_of_case,
     split,
     variables,
@@ -208,8 +208,8 @@ def _lists_with_nulls(tokens: Sequence[Token], nullable: set[str]) -> set[str]:
     """Return the variables of lists that may have a null."""
     named = [
         (item[-1].text, item[:-2])
-        for items in projections(tokens)
-        for item in items
+        for projection in projections(tokens)
+        for item in projection.items
         if len(item) > 2 and item[-2].word == "AS"
     ]
     found = set[str]()

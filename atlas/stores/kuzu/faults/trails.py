@@ -14,7 +14,10 @@ from itertools import combinations
 
 from atlas.errors import QueryFailed
 from atlas.stores.cypher import Token
-from atlas.stores.kuzu.clauses import Match, closing, matches, projections
+from atlas.stores.kuzu.faults.clauses import projections
+from atlas.stores.kuzu.faults.edits import Edit, Query, insertion
+from atlas.stores.kuzu.faults.expressions import closing
+from atlas.stores.kuzu.faults.patterns import Match, matches, with_condition
 
 __all__ = ["check_trails", "compared_edges"]
 
@@ -53,44 +56,41 @@ class _Edge:
         return not self.types or not other.types or bool(self.types & other.types)
 
 
-def compared_edges(text: str, tokens: Sequence[Token]) -> Iterator[tuple[int, str]]:
-    """Yield what is inserted in a query, and where, so that each ``MATCH`` selects trails.
+def compared_edges(query: Query) -> Iterator[Edit]:
+    """Yield the insertions that make each ``MATCH`` select trails.
 
     Parameters
     ----------
-    text, tokens
-        The query, which ``check_trails`` accepts.
+    query
+        A query that ``check_trails`` accepts.
 
     Examples
     --------
-    >>> from atlas.stores.cypher import tokens_of
-    >>> query = "MATCH (f)-[a:E]-(g)--(h) RETURN h.id"
-    >>> list(compared_edges(query, list(tokens_of(query))))
-    [(20, '[edge_1]'), (24, ' WHERE id(a) <> id(edge_1)')]
+    >>> from atlas.stores.kuzu.faults.edits import edited
+    >>> text = "MATCH (f)-[a:E]-(g)--(h) RETURN h.id"
+    >>> edited(text, compared_edges(Query(text, {})))
+    'MATCH (f)-[a:E]-(g)-[edge_1]-(h) WHERE id(a) <> id(edge_1) RETURN h.id'
     """
     prefix, number = "edge_", 0
-    while prefix in text:
+    while prefix in query.text:
         prefix += "_"
-    for match in matches(tokens):
+    for match in matches(query.tokens):
         edges = list(_edges(match.pattern))
         pairs = _pairs(edges)
         names: dict[int, str] = {}
         for edge in edges:
             if edge.star >= 0:
-                yield edge.star, " TRAIL "
+                yield insertion(edge.star, " TRAIL ")
             if any(edge in pair for pair in pairs):
                 names[edge.at] = edge.name
                 if not edge.name:
                     number += 1
-                    names[edge.at] = f"{prefix}{number}"
-                    yield edge.at, names[edge.at] if edge.has_brackets else f"[{names[edge.at]}]"
+                    name = names[edge.at] = f"{prefix}{number}"
+                    yield insertion(edge.at, name if edge.has_brackets else f"[{name}]")
         named = [(names[one.at], names[other.at]) for one, other in pairs]
-        condition = " AND ".join(f"id({one}) <> id({other})" for one, other in named)
-        if condition and match.condition:
-            yield match.condition[0].start, f"{condition} AND ("
-            yield match.end, ")"
-        elif condition:
-            yield match.end, f" WHERE {condition}"
+        if named:
+            condition = " AND ".join(f"id({one}) <> id({other})" for one, other in named)
+            yield from with_condition(match, condition)
 
 
 def check_trails(match: Match, tokens: Sequence[Token]) -> None:
@@ -123,11 +123,11 @@ def _pairs(edges: Sequence[_Edge]) -> list[tuple[_Edge, _Edge]]:
 
 def _returns_all(tokens: Sequence[Token]) -> bool:
     """Return whether a projection of the query has all variables as columns or as a group."""
-    stars = [[t.text for t in item] for items in projections(tokens) for item in items]
-    before = {
-        tokens[at - 1].word for at, token in enumerate(tokens) if at and token.text == "*"
-    }  # ``count(*)`` and ``*1..2`` follow other tokens
-    return ["*"] in stars and bool(before & {"RETURN", "DISTINCT"})
+    return any(
+        (projection.word == "RETURN" or projection.is_distinct)
+        and any([token.text for token in item] == ["*"] for item in projection.items)
+        for projection in projections(tokens)
+    )
 
 
 def _edges(pattern: Sequence[Token]) -> Iterator[_Edge]:

@@ -1,0 +1,1 @@
+"""Faults of kuzu: the queries that it answers wrongly, each rewritten or refused."""
