@@ -1,5 +1,6 @@
 """The style of plots, and writers for PNG, SVG and self-contained HTML."""
 
+import math
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -59,6 +60,9 @@ HUES = (
 #: Pixels of a title and of a line below it by character, and least pixels of such a line.
 _BOLD, _PLAIN, _LINE = 7.4, 5.7, 420
 
+#: Width of a page, and of the axes and the space next to a panel, in pixels.
+_PAGE, _AXES = 1300, 100
+
 #: Size of the title of a panel, in pixels.
 _PANEL = 11.5
 
@@ -115,7 +119,7 @@ def finished(chart: Chart) -> Chart:
     The plot does not depend on settings of Altair, whose default refuses to show more than 5,000
     rows, and does not change them.
     """
-    styled: Chart = _panels(_completed(chart)).configure(**_CONFIG)
+    styled: Chart = _panels(_completed(_wrapped(chart))).configure(**_CONFIG)
     return styled
 
 
@@ -133,6 +137,23 @@ def _completed(chart: Any) -> Any:
     elif isinstance(found.title, alt.TitleParams):
         found.title = _broken(found.title, max(_width(found), _LINE))
     return found
+
+
+def _wrapped(chart: Any) -> Any:
+    """Return a chart whose rows of panels are not wider than a page: longer rows continue below."""
+    found = chart.copy(deep=False)
+    for name in _INNER:
+        charts = getattr(found, name, alt.Undefined)
+        if isinstance(charts, list):
+            setattr(found, name, [_wrapped(one) for one in charts])
+    if not isinstance(found, alt.HConcatChart):
+        return found
+    rows = math.ceil(sum(_width(one) + _AXES for one in found.hconcat) / _PAGE)
+    if rows < 2:
+        return found
+    spec = {name: value for name, value in found._kwds.items() if name != "hconcat"}
+    columns = math.ceil(len(found.hconcat) / rows)
+    return alt.ConcatChart(concat=found.hconcat, columns=columns, **spec)
 
 
 def _panels(chart: Any, *, inner: bool = False) -> Any:

@@ -88,7 +88,8 @@ def store(picture, to):
             (WIDTH, round(flat.height * WIDTH / flat.width)), Image.Resampling.LANCZOS
         )
     to.parent.mkdir(exist_ok=True)
-    flat.quantize(256).save(to, optimize=True)
+    # The default method drops hues of few pixels.
+    flat.quantize(256, method=Image.Quantize.MAXCOVERAGE).save(to, optimize=True)
 
 
 if __name__ == "__main__":

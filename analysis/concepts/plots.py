@@ -14,7 +14,7 @@ from atlas.studies.results import Result
 
 __all__ = ["draw", "draw_front"]
 
-_WIDTH, _HEIGHT = 320, 220
+_WIDTH, _HEIGHT = 290, 200
 _SHOWN = 4
 _COLOURS = {
     "features": "#4c78a8",
@@ -43,7 +43,9 @@ _NAMED = 8
 
 
 def draw(result: Result) -> Chart:
-    """Plot the result of one SAE: a row of three panels for each of the first four concepts.
+    """Plot the result of one SAE: a row of panels for each of the first four concepts.
+
+    A concept that the layer does not separate has no panel of retained information.
 
     Raises
     ------
@@ -60,13 +62,11 @@ def draw(result: Result) -> Chart:
     rows = []
     for concept in concepts:
         own = {name: frame[frame["concept"] == concept] for name, frame in frames.items()}
-        rows.append(
-            alt.hconcat(
-                _p_values(own["p_values"], concept, colour),
-                _curve(own["curve"], colour),
-                _splits(own["splits"]),
-            )
-        )
+        panels = [_p_values(own["p_values"], concept, colour), _splits(own["splits"])]
+        # Nothing is retained of a layer that does not separate the classes.
+        if own["curve"]["retained"].notna().any():
+            panels.append(_curve(own["curve"], colour))
+        rows.append(alt.hconcat(*panels))
     rest = len(set(result["concepts"])) - len(concepts)
     more = [f"The first {len(concepts)} concepts; {rest} more are in the tables"] if rest else []
     title = heading(f"{result['sae']}: {result['words']}", *more)
@@ -212,9 +212,7 @@ def _p_values(frame: pd.DataFrame, concept: str, colour: alt.Color) -> alt.Chart
             tooltip=["arm:N", "low:Q", "high:Q", "units:Q"],
         )
         .properties(
-            title=heading(
-                concept, "p of live units; features that are active on few words have few values"
-            )
+            title=heading(concept, "features that are active on few words have few values of p")
         )
     )
     return chart
@@ -233,15 +231,22 @@ def _curve(frame: pd.DataFrame, colour: alt.Color) -> Chart:
     band = (
         base.transform_filter(alt.datum.arm == "features")
         .mark_area(opacity=0.15)
-        .encode(x=x, y=alt.Y("retained_low:Q", title="R"), y2="retained_high:Q", color=colour)
+        .encode(
+            x=x,
+            y=alt.Y("retained_low:Q", title="R, share of the layer's AUROC above .5"),
+            y2="retained_high:Q",
+            color=colour,
+        )
     )
     line = base.mark_line(point=True, strokeWidth=1.6).encode(
         x=x,
-        y=alt.Y("retained:Q", title="R"),
+        y=alt.Y("retained:Q", title="R, share of the layer's AUROC above .5"),
         color=colour,
         tooltip=["arm:N", "k:Q", *_numbers("retained", "retained_low", "retained_high", "auc")],
     )
-    title = heading("Retained information", "held-out AUROC above .5, relative to the layer")
+    title = heading(
+        "Retained information", "R on held-out words; band: 95% interval of the features"
+    )
     return alt.layer(band, line).properties(title=title)
 
 
@@ -263,5 +268,5 @@ def _splits(frame: pd.DataFrame) -> Chart:
     mean = base.mark_point(filled=True, size=60, color="#d62728").encode(
         x=alt.X("mean(selectivity):Q"), y=y, tooltip=["arm:N", *_numbers("mean(selectivity)")]
     )
-    title = heading("Selectivity over splits", "ticks: splits; points: means; probe of all units")
+    title = heading("Selectivity over splits", "tick: a split; point: mean; probe of all units")
     return alt.layer(points, mean).properties(title=title)

@@ -256,24 +256,20 @@ def _growth(rows: Sequence[Mapping[str, Any]]) -> Chart:
         ("isolates", "Features without an edge", "features"),
         ("average_clustering", "Average clustering", "average clustering"),
     )
-    return alt.hconcat(
-        *(
-            alt.Chart(
-                pd.DataFrame(rows),
-                width=_WIDTH,
-                height=_HEIGHT,
-                title=heading(f"{title} over tokens", "the first tokens of the corpus"),
-            )
-            .mark_line(point=True)
-            .encode(
-                x=alt.X("tokens:Q", title="tokens, log scale", scale=alt.Scale(type="log")),
-                y=alt.Y(f"{name}:Q", title=unit),
-                color=alt.Color("sae:N", title="SAE", legend=alt.Legend(orient="bottom")),
-                tooltip=["sae:N", alt.Tooltip("tokens:Q", format=","), f"{name}:Q"],
-            )
-            for name, title, unit in shown
+    panels = [
+        alt.Chart(pd.DataFrame(rows), width=_WIDTH, height=_HEIGHT, title=f"{title} over tokens")
+        .mark_line(point=True)
+        .encode(
+            x=alt.X("tokens:Q", title="tokens, log scale", scale=alt.Scale(type="log")),
+            y=alt.Y(f"{name}:Q", title=unit),
+            color=alt.Color("sae:N", title="SAE", legend=alt.Legend(orient="bottom")),
+            tooltip=["sae:N", alt.Tooltip("tokens:Q", format=","), f"{name}:Q"],
         )
-    )
+        for name, title, unit in shown
+    ]
+    most = max(row["tokens"] for row in rows)
+    text = f"point: the first tokens of the text, {most:,} at most"
+    return alt.hconcat(*panels, title=heading("Growth of the co-activation graph", text))
 
 
 def _one(of: CoactivationGraph, name: str) -> Chart:

@@ -39,7 +39,10 @@ def draw_comparisons(found: Sequence[Comparison]) -> Chart:
             charts.append(draw_conserved(one))
         if any(row.kind == "communities" and row.value is not None for row in one.rows):
             charts.append(draw_communities(one))
-        rows.append(_concatenated(alt.hconcat(*charts)))
+        title = heading(f"Co-activation graphs of {one.a} and {one.b}", f"{one.tokens:,} tokens")
+        rows.append(_concatenated(alt.hconcat(*charts).properties(title=title)))
+    if len(rows) == 1:
+        return rows[0]
     return _concatenated(alt.vconcat(*rows))
 
 
@@ -104,7 +107,6 @@ def draw_distribution(one: Comparison, *, what: str) -> Chart:
                 f"{what.capitalize()} of features",
                 _distance_text(one, what),
                 f"n = {one.live[0]:,} and {one.live[1]:,} live features, {zeros[0]:,} and {zeros[1]:,} of them at 0",
-                f"{one.tokens:,} tokens",
             ),
         )
         .mark_line(interpolate="step-after", strokeWidth=1.8)

@@ -17,7 +17,7 @@ _WIDTH, _HEIGHT = 460, 280
 _LINES = {
     "anchors, matched": "#4c78a8",
     "structure, matched": "#54a24b",
-    "anchors, walks alone": "#f58518",
+    "anchors, walks alone": "#e08a3c",
     "anchors paired at random": "#b279a2",
     "frequency": "#777777",
     "chance": "#bbbbbb",
@@ -26,10 +26,9 @@ _LINES = {
 
 def draw_recalls(found: Mapping[str, Any]) -> Chart:
     """Plot a report of ``analysis.graph_matching.report``: the recall curve and all methods."""
-    page: alt.HConcatChart = alt.hconcat(draw_curve(found), draw_kinds(found)).resolve_scale(
-        color="independent"
-    )
-    return page
+    title = heading(f"Counterparts of {found['a']} in {found['b']}", _numbers(found))
+    panels: alt.HConcatChart = alt.hconcat(draw_curve(found), draw_kinds(found), title=title)
+    return panels.resolve_scale(color="independent")
 
 
 def draw(result: Result) -> Chart:
@@ -97,9 +96,8 @@ def draw_curve(found: Mapping[str, Any], *, measure: str = "recall@10") -> Chart
         width=_WIDTH,
         height=_HEIGHT,
         title=heading(
-            f"{measure} against known counterparts, {found['a']} in {found['b']}",
-            _numbers(found),
-            "'structure, matched' has no known ones; bars: 95% bootstrap over queries and repeats",
+            f"{measure} by known counterparts",
+            "'structure, matched' uses none; line: 95% bootstrap over queries and repeats",
         ),
     )
     line = base.mark_line(point=True).encode(
@@ -134,12 +132,12 @@ def draw_kinds(found: Mapping[str, Any], *, measure: str = "recall@10") -> Chart
         height=_HEIGHT,
         title=heading(
             f"{measure} of all methods",
-            f"{share:.0%} of the counterparts are known and excluded from queries and candidates",
+            f"{share:.0%} of the counterparts are known, and are no queries or candidates",
         ),
     )
     y = alt.Y("method:N", title=None, sort=list(rows["method"]))
     tip = ["method:N", *(alt.Tooltip(f"{n}:Q", format=".3f") for n in ("value", "low", "high"))]
-    points = base.mark_point(filled=True, size=50, color="#4c78a8").encode(
+    points = base.mark_point(filled=True, size=50, opacity=1, color="#4c78a8").encode(
         x=alt.X("value:Q", title=measure, scale=alt.Scale(domain=[0, 1])), y=y, tooltip=tip
     )
     bars = base.mark_rule(color="#4c78a8").encode(x=alt.X("low:Q", title=measure), x2="high:Q", y=y)

@@ -13,10 +13,10 @@ from atlas.studies.results import Result
 
 __all__ = ["COLOURS", "draw"]
 
-_SIZE = 460
+_SIZE = 400
 COLOURS = {
     "same": "#4c78a8",
-    "split": "#f58518",
+    "split": "#e08a3c",
     "absorbed": "#e45756",
     "absorbing": "#e45756",
     "partial": "#b279a2",
@@ -24,6 +24,9 @@ COLOURS = {
     "new": "#54a24b",
     "untested": "#eeeeee",
 }
+
+#: Classes of features without a relative: they are drawn faint, below the others.
+_ALONE = ("lost", "new")
 
 # More lines hide the points.
 _MOST_LINES = 2000
@@ -46,7 +49,12 @@ def draw(result: Result) -> Chart:
             f"No feature of {result['narrow']} and {result['wide']} is active on enough tokens, so there is "
             "nothing to plot. Ingest more text, or lower --min-joint."
         )
-    page: alt.HConcatChart = alt.hconcat(_joint_map(result, points), _classes(result))
+    kind = "equal width" if result["equal_width"] else "narrow and wide"
+    title = heading(
+        f"Splitting of {result['narrow']} into {result['wide']}",
+        f"n = {len(points):,} tested features of two SAEs ({kind}) on {result['tokens']:,} tokens",
+    )
+    page: alt.HConcatChart = alt.hconcat(_classes(result), _joint_map(result, points), title=title)
     return finished(page.resolve_scale(color="independent", shape="independent"))
 
 
@@ -60,16 +68,22 @@ def _joint_map(result: Result, points: pd.DataFrame) -> Any:
     sides = [result["narrow"], result["wide"]]
     axis = alt.Axis(labels=False, ticks=False, grid=False)
     marks = (
-        alt.Chart(points)
-        .mark_point(filled=True, opacity=0.75)
+        alt.Chart(points.sort_values("class", key=lambda name: ~name.isin(_ALONE)))
+        .mark_point(filled=True)
         .encode(
+            opacity=alt.condition(
+                f"indexof({list(_ALONE)}, datum.class) >= 0", alt.value(0.3), alt.value(0.85)
+            ),
             x=alt.X("x:Q", title="first principal component", axis=axis),
             y=alt.Y("y:Q", title="second principal component", axis=axis),
-            color=alt.Color("class:N", scale=scale, title="class"),
+            color=alt.Color(
+                "class:N", scale=scale, title="class", legend=alt.Legend(orient="bottom")
+            ),
             shape=alt.Shape(
                 "side:N",
                 title="SAE",
                 sort=sides,
+                legend=alt.Legend(orient="bottom"),
                 scale=alt.Scale(domain=sides, range=["square", "circle"]),
             ),
             size=alt.Size(
@@ -86,7 +100,9 @@ def _joint_map(result: Result, points: pd.DataFrame) -> Any:
             y="y:Q",
             x2="x2:Q",
             y2="y2:Q",
-            color=alt.Color("parent_class:N", scale=scale, title="class"),
+            color=alt.Color(
+                "parent_class:N", scale=scale, title="class", legend=alt.Legend(orient="bottom")
+            ),
             tooltip=[
                 "source:N",
                 "target:N",
@@ -104,9 +120,8 @@ def _joint_map(result: Result, points: pd.DataFrame) -> Any:
         width=_SIZE,
         height=_SIZE,
         title=heading(
-            f"Decoder directions, {result['narrow']} and {result['wide']}",
-            f"{len(points):,} tested features; lines: {len(lines):,} of {total:,} edges of parents "
-            "that are not the same",
+            "Map of decoder directions",
+            f"line: a parent and its child; {len(lines):,} of {total:,} edges of parents that are not the same",
             f"the two components have {result['map_variance']:.1%} of the variance: distances are rough",
         ),
     )
@@ -132,9 +147,8 @@ def _classes(result: Result) -> Any:
             tooltip=["sae:N", "class:N", "features:Q", alt.Tooltip("share:Q", format=".1%")],
         )
     )
-    kind = "equal width" if result["equal_width"] else "narrow and wide"
     return bars.resolve_scale(y="independent").properties(
         width=240,
         height=alt.Step(20),
-        title=heading("Classes of features", f"{kind}, {result['tokens']:,} tokens"),
+        title="Classes of features",
     )

@@ -8,7 +8,7 @@ import pytest
 import torch
 from circuit_model import FIRST, SECOND, WIDTH, Circuit, CircuitConfig, sae_of
 from click.testing import CliRunner
-from drawn_charts import marks
+from drawn_charts import check_chart, marks
 from random_models import WORDS, random_model, small_tokenizer
 from recording_progress import RecordingProgress
 from scipy.stats import entropy
@@ -685,7 +685,7 @@ def test_plot_has_the_falls_of_the_summary(world):
     )
     (found,) = ablate_concepts(world / "a.atlas", world / "words.csv", "all", settings=settings)
     rows = {row["k"]: row for row in found.table("summary").to_pylist()}
-    drawn = [row for mark in marks(found.plot()) for row in mark.rows if "of" in row]
+    drawn = [row for mark in marks(check_chart(found.plot())) for row in mark.rows if "of" in row]
     falls = {(r["k"], r["of"]): r["fall"] for r in drawn}
     assert set(rows) == {1, 2}
     for k, row in rows.items():

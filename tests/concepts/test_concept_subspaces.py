@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 from concept_spaces import row_of, spaces_of
+from drawn_charts import check_chart
 from probed_text import random_text, write_codes
 from scipy.stats import fisher_exact
 
@@ -308,7 +309,7 @@ def test_a_study_stores_members_rows_and_a_verdict(atlas):
             own = [r for r in rows if r["measure"] == measure and r[f"{prefix}p"] is not None]
             q = adjusted(np.array([r[f"{prefix}p"] for r in own]))
             assert [r[f"{prefix}q"] for r in own] == pytest.approx(q.tolist())
-    assert result.plot().to_dict()
+    assert check_chart(result.plot()).to_dict()
 
 
 def test_words_of_equal_names_and_missing_files_are_refused(atlas, tmp_path):

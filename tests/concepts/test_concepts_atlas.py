@@ -6,7 +6,7 @@ from copy import copy
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from drawn_charts import marks
+from drawn_charts import check_chart, marks
 from random_models import WORDS, random_model, small_tokenizer
 from recording_progress import RecordingProgress
 from scipy import stats
@@ -165,7 +165,7 @@ def test_the_command_prints_sentences_tables_rank_and_json(world, results, tmp_p
 
 def test_plot_has_the_values_of_the_tables(results):
     one = next(r for r in results if r["sae"] == "one")
-    drawn = [row for mark in marks(one.plot()) for row in mark.rows]
+    drawn = [row for mark in marks(check_chart(one.plot())) for row in mark.rows]
     curve = {(r["arm"], r["k"]): r["retained"] for r in one.table("curve").to_pylist()}
     shown = {(r["arm"], r["k"]): r["retained"] for r in drawn if "retained" in r}
     assert shown

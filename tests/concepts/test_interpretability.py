@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from drawn_charts import check_chart
 from probed_text import probe_data_of, random_text
 from scipy.stats import entropy
 from sklearn.metrics import balanced_accuracy_score
@@ -204,7 +205,7 @@ def test_the_study_stores_marks_and_its_verdict_has_the_control(atlas):
     assert result["features"] + result["excluded"] == 40
     assert result["detection"] == pytest.approx(table["detection"].mean())
     assert f"{result['detection_control']:.3f} with the description of another" in result.verdict[0]
-    assert result.plot().to_dict()["data"]
+    assert check_chart(result.plot()).to_dict()["data"]
 
 
 def test_marks_are_properties_of_features_in_the_graph(atlas):

@@ -5,6 +5,7 @@ import pytest
 import small_ingest
 import small_parts
 import torch
+from drawn_charts import check_chart
 from random_models import random_model, small_tokenizer
 
 import analysis
@@ -62,7 +63,7 @@ def test_a_part_stores_features_and_edges(made, results):
     assert edges.num_rows == result["edges"]
     assert result["sham"] < 1e-4
     assert any("nats of KL" in sentence for sentence in result.verdict)
-    result.plot()
+    check_chart(result.plot())
 
 
 def test_stored_results_are_not_computed_again(made, results):

@@ -7,6 +7,7 @@ import pytest
 import small_ingest
 import torch
 from click.testing import CliRunner
+from drawn_charts import check_chart
 from random_codes import random_blocks
 from random_models import random_model, small_tokenizer
 from scipy.stats import spearmanr
@@ -359,7 +360,7 @@ def test_the_model_must_be_available_and_have_a_head(subject):
 
 
 def test_the_plot_shows_own_and_other_logits(results):
-    shown = results[0].plot().to_dict()
+    shown = check_chart(results[0].plot()).to_dict()
     assert "rank correlation" in json.dumps(shown)
 
 

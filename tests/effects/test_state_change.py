@@ -9,6 +9,7 @@ import small_ingest
 import steered_atlas
 import torch
 from click.testing import CliRunner
+from drawn_charts import check_chart
 from random_models import random_model
 from scipy import sparse
 from scipy.stats import false_discovery_control, ttest_1samp
@@ -319,7 +320,7 @@ def test_the_edited_feature_moves_and_its_numbers_are_stored(result):
     assert result["reached"] <= result["tokens"]
     assert "no more features" not in result.verdict[1]
     assert {"last_moved", "last_moved_by_random", "last_overlap"} <= set(result)
-    drawn = json.dumps(result.plot().to_dict())
+    drawn = json.dumps(check_chart(result.plot()).to_dict())
     assert "one map" in drawn
 
 

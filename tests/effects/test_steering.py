@@ -7,6 +7,7 @@ import pytest
 import steered_atlas
 import torch
 from click.testing import CliRunner
+from drawn_charts import check_chart
 
 from analysis.steering.arms import Reconstruction, arms_of, contrast, find_features
 from analysis.steering.evaluation import choose, halves_of, success_against_damage, wilson
@@ -445,7 +446,7 @@ def test_a_planted_feature_succeeds_and_random_features_do_not(planted):
     frame = found.to_pandas("arms")
     assert (frame["low"] <= frame["success"] / frame["prompts"]).all()
     assert set(found.to_pandas("curve")["strength"]) == {0.0, 1.0, 8.0}
-    assert "KL on neutral text" in json.dumps(found.plot().to_dict())
+    assert "KL on neutral text" in json.dumps(check_chart(found.plot()).to_dict())
 
 
 @pytest.mark.parametrize(

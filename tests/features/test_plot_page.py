@@ -6,6 +6,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 import pytest
+from drawn_charts import check_chart
 from hostile_texts import Scripts
 from neo4j_browser import NoBrowser, find_chromium
 from PIL import Image
@@ -106,6 +107,41 @@ def test_titles_are_broken_into_lines_that_fit_their_chart():
     assert wide.to_dict()["title"]["subtitle"] == [LONG]
     single = finished(one("blocks.11.hook_resid_post_of_a_model_with_a_long_name_" * 2, width=100))
     assert len(single.to_dict()["title"]["text"]) in (1, 108)
+
+
+def test_rows_of_panels_continue_below_each_other_on_a_page():
+    panel = (
+        alt.Chart(ROWS, width=300, height=120, title="n = 8").mark_point().encode(x="x:Q", y="y:Q")
+    )
+    for number in (1, 2, 3, 4, 7):
+        row = alt.hconcat(*[panel] * number, title=heading("A", "n = 8"))
+        for chart in (row, alt.vconcat(row, panel)):
+            check_chart(finished(chart))
+    three = finished(alt.hconcat(*[panel] * 3)).to_dict()
+    assert len(three["hconcat"]) == 3  # fits
+    four = finished(alt.hconcat(*[panel] * 4)).to_dict()
+    assert (four["columns"], len(four["concat"])) == (2, 4)
+
+
+@pytest.mark.parametrize("fault", ["no title", "no n", "cut", "too wide"])
+def test_the_check_of_plots_finds_each_fault(fault):
+    names = [f"a name that is longer than its limit {i}" for i in range(3)]
+    rows = pd.DataFrame({"x": [1.0, 2.0, 3.0], "k": names})
+    limit = 40 if fault == "cut" else 400
+    title = {"no title": alt.Undefined, "no n": "A title"}.get(fault, "A title, n = 3")
+    width = 1400 if fault == "too wide" else 300
+    y = alt.Y("k:N", axis=alt.Axis(labelLimit=limit))
+    with pytest.raises(AssertionError, match={"cut": "is cut"}.get(fault, fault)):
+        check_chart(alt.Chart(rows, width=width, title=title).mark_bar().encode(x="x:Q", y=y))
+
+
+def test_titles_of_panels_are_smaller_than_that_of_the_plot():
+    found = finished(alt.hconcat(one(), one(), title=heading("A", LONG))).to_dict()
+    size = found["config"]["title"]["fontSize"]
+    assert "fontSize" not in found["title"]
+    assert all(panel["title"]["fontSize"] < size for panel in found["hconcat"])
+    apart = finished(alt.hconcat(one(), one())).to_dict()
+    assert all("fontSize" not in panel["title"] for panel in apart["hconcat"])
 
 
 def test_bars_of_a_histogram_touch():

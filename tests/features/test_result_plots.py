@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from drawn_charts import axis_titles, marks, row_values, titles
+from drawn_charts import axis_titles, check_chart, marks, row_values, titles
 from probe_edges import DOCUMENT, EMBED, HOW_MUCH, edge, made_atlas, random_edges
 from small_ingest import model, named, run, texts, topk
 from small_parts import filled
@@ -107,7 +107,7 @@ def test_the_bars_of_a_match_are_counts_of_its_matches():
         )
         for _ in range(300)
     ]
-    drawn = match_result(rows).plot()
+    drawn = check_chart(match_result(rows).plot())
     bars, line = marks(drawn)
     own = [row for row in rows if row[0]]
     assert sum(row["matches"] for row in bars.rows) == len(own)
@@ -161,7 +161,7 @@ def test_claims_of_a_match_equal_its_counts(path):
 
 def test_the_points_of_communities_are_their_features(path):
     results = graph_features(path, ["one"])
-    drawn = results[0].plot()
+    drawn = check_chart(results[0].plot())
     dots = next(m for m in marks(drawn) if m.rows and "frequency" in m.rows[0])
     with Atlas.open(path) as atlas:
         features = {r["id"]: r for r in atlas.table("Feature", sae="one").to_pylist()}
@@ -199,7 +199,7 @@ def probe_result(path, run, *, sae="one"):
 def test_the_points_of_probes_are_their_scores(tmp_path):
     edges = list(random_edges(1))
     path = made_atlas(tmp_path / "p.atlas", edges, counts={"one": [3] * 40})
-    drawn = probe_result(path, DOCUMENT).plot()
+    drawn = check_chart(probe_result(path, DOCUMENT).plot())
     points = next(mark for mark in marks(drawn) if mark.type == "circle")
     expected = sorted(
         (e["source"], e["balanced_accuracy"], e["token_ceiling"])
@@ -221,7 +221,7 @@ def test_probes_of_activations_are_drawn_and_need_scores_and_an_atlas(tmp_path):
     rows = [(0, 0.5, 0.75), (1, -3.0, 0.25), (2, None, 0.5), (3, 0.25, None)]
     edges = [edge("one", i, run=HOW_MUCH, r2=r2, r2_token_ceiling=top) for i, r2, top in rows]
     path = made_atlas(tmp_path / "p.atlas", edges, counts={"one": [3] * 4})
-    drawn = probe_result(path, HOW_MUCH).plot()
+    drawn = check_chart(probe_result(path, HOW_MUCH).plot())
     points = next(mark for mark in marks(drawn) if mark.type == "circle")
     assert row_values(points, "feature", "r2", "r2_token_ceiling") == [
         ("one/0", 0.5, 0.75),
@@ -291,7 +291,7 @@ def test_statistics_are_drawn_next_to_their_nulls():
         null_row("bipartite", "average_clustering", 0.5, None, None, None),
         null_row("bipartite", "components", 2.0, 3.0, 3.0, 3.0),  # not drawn
     ]
-    drawn = statistics_result(nulls).plot()
+    drawn = check_chart(statistics_result(nulls).plot())
     points = [mark for mark in marks(drawn) if mark.type == "point"]
     shown = [
         (row["null"], row["statistic"], row["mean"], row["low"], row["high"])
@@ -314,7 +314,7 @@ def test_growth_is_drawn_and_statistics_without_nulls_are_one_message():
         {"sae": "one", "tokens": 10 * i, "edges": i, "isolates": 9 - i, "average_clustering": 0.5}
         for i in (1, 2)
     ]
-    drawn = statistics_result([], curves).plot()
+    drawn = check_chart(statistics_result([], curves).plot())
     assert axis_titles(drawn) == {"tokens, log scale", "edges", "features", "average clustering"}
     for mark in marks(drawn):
         assert row_values(mark, "tokens", "edges", "isolates") == [(10, 1, 8), (20, 2, 7)]
@@ -391,7 +391,7 @@ def test_a_comparison_is_drawn_with_its_controls():
             null_high=0.125,
         ),
     ]
-    drawn = comparison(rows, STEPS).plot()
+    drawn = check_chart(comparison(rows, STEPS).plot())
     lines = [mark for mark in marks(drawn) if mark.type == "line"]
     assert len(lines) == 2
     for line in lines:
@@ -471,7 +471,7 @@ def test_counterparts_are_drawn_with_their_intervals():
         method("frequency", 0.5, 0.25),
         method("decoder cosine", 0.5, 0.5),
     ]
-    drawn = counterparts(rows).plot()
+    drawn = check_chart(counterparts(rows).plot())
     curve = next(mark for mark in marks(drawn) if mark.type == "line")
     assert row_values(curve, "method", "share", "value", "low", "high") == [
         ("frequency", 0.0, 0.125, 0.0625, 0.25),
@@ -512,7 +512,7 @@ def map_result(**fields):
 
 
 def test_a_map_is_drawn_next_to_the_means_of_tokens():
-    drawn = map_result().plot()
+    drawn = check_chart(map_result().plot())
     rule, point = marks(drawn)
     assert rule.rows == point.rows
     assert row_values(point, "predictor", "text", "r2") == [
@@ -561,7 +561,7 @@ def position(first, last, l0, low, high):
 def test_positions_of_constant_l0_are_drawn_by_activation():
     rows = [position(1, 1, 20.0, 20.0, 20.0), position(2, 3, 20.0, 20.0, 20.0)]
     table = pa.Table.from_pylist(rows)
-    drawn = result_of("positions", {"sae": "one"}, {"positions": table}).plot()
+    drawn = check_chart(result_of("positions", {"sae": "one"}, {"positions": table}).plot())
     bars, line = marks(drawn)
     assert row_values(bars, "label", bars.field("y"), bars.field("y2"))[0] == ("1", 0.5, 1.0)
     assert row_values(line, "label", line.field("y")) == [("1", 0.75), ("2–3", 0.75)]
@@ -571,7 +571,7 @@ def test_positions_of_constant_l0_are_drawn_by_activation():
 def test_positions_are_drawn_next_to_shuffled_tokens():
     rows = [position(1, 1, 3.0, 4.0, 5.0), position(2, 3, 4.5, 4.25, 4.75)]
     result = result_of("positions", {"sae": "one"}, {"positions": pa.Table.from_pylist(rows)})
-    drawn = result.plot()
+    drawn = check_chart(result.plot())
     bars, line = marks(drawn)
     assert row_values(bars, "label", "l0_null_low", "l0_null_high") == [
         ("1", 4.0, 5.0),

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner
+from drawn_charts import check_chart
 from random_models import random_model, small_tokenizer
 from recording_progress import RecordingProgress
 from scipy import sparse
@@ -281,12 +282,14 @@ def test_grid_has_excess_and_q(results):
     assert all(r["excess"] == pytest.approx(r["value"] - r["null"]) for r in rows)
     assert all(r["q"] == pytest.approx(r["p"]) for r in rows)  # equal p-values
     panels = [
-        panel for space in draw_heatmaps(results).to_dict()["vconcat"] for panel in space["concat"]
+        panel
+        for space in check_chart(draw_heatmaps(results)).to_dict()["vconcat"]
+        for panel in space["concat"]
     ]
     assert len(panels) == len({(r["space"], r["measure"]) for r in rows})
     one = draw_heatmaps(results, measures=["rsa"]).to_dict()["vconcat"]
     assert {len(space["concat"]) for space in one} == {3}  # value, shuffled pairing, difference
-    assert results[0].plot().to_dict()["hconcat"]
+    assert check_chart(results[0].plot()).to_dict()["hconcat"]
 
 
 def test_the_command_prints_values_with_nulls(path, results):

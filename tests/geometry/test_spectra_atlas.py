@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from drawn_charts import marks
+from drawn_charts import check_chart, marks
 from random_models import random_model, small_tokenizer
 from recording_progress import RecordingProgress
 from scipy.stats import wasserstein_distance
@@ -133,7 +133,7 @@ def test_the_command_prints_sentences_tables_and_json(world, results):
 
 
 def test_plot_has_the_values_of_the_table(results):
-    decoder, *others = marks(results["one"].plot())
+    decoder, *others = marks(check_chart(results["one"].plot()))
     assert len(others) == 2
     own = [row["value"] for row in decoder.rows if row["line"] == "observed"]
     table = [

@@ -9,7 +9,7 @@ import pytest
 import sae_lens
 import torch
 from click.testing import CliRunner
-from drawn_charts import marks
+from drawn_charts import check_chart, marks
 from recording_progress import RecordingProgress
 from sklearn.decomposition import PCA
 from small_ingest import HOOK, metadata, model, texts
@@ -197,9 +197,10 @@ def test_plot_shows_tested_features_and_edges(results):
     for result in results:
         edges = edges_of(result).to_pandas()
         shown = (edges["parent_class"] != "same").sum()
-        drawn = marks(result.plot())
-        lines = drawn.pop(0).rows if shown else []  # without lines, there is no layer of them
-        points, *bars = drawn
+        drawn = marks(check_chart(result.plot()))
+        points = drawn.pop()
+        lines = drawn.pop().rows if shown else []  # without lines, there is no layer of them
+        bars = drawn
         tested = sum(result[f"{s}_features"] - result[f"{s}_untested"] for s in ("narrow", "wide"))
         assert len(points.rows) == tested
         assert len(lines) == shown

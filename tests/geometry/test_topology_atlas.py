@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from drawn_charts import marks
+from drawn_charts import check_chart, marks
 from small_ingest import model, texts, topk
 
 pytest.importorskip("ripser", reason="needs the extra [topology]")
@@ -146,7 +146,7 @@ def test_the_command_writes_pictures_and_graphml(world, results, tmp_path):
 
 
 def test_plot_has_the_classes_that_die(results):
-    drawn = marks(results["circle"].plot())
+    drawn = marks(check_chart(results["circle"].plot()))
     (points,) = [m for m in drawn if m.type == "circle" and "birth" in m.rows[0]]
     rows = results["circle"].table("diagrams").to_pylist()
     deaths = sorted(r["death"] for r in rows if r["death"] is not None)
