@@ -28,7 +28,8 @@ def draw_recalls(found: Mapping[str, Any]) -> Chart:
     """Plot a report of ``analysis.graph_matching.report``: the recall curve and all methods."""
     title = heading(f"Counterparts of {found['a']} in {found['b']}", _numbers(found))
     panels: alt.HConcatChart = alt.hconcat(draw_curve(found), draw_kinds(found), title=title)
-    return panels.resolve_scale(color="independent")
+    page: alt.HConcatChart = panels.resolve_scale(color="independent")
+    return page
 
 
 def draw(result: Result) -> Chart:

@@ -23,6 +23,10 @@ class OpenAtlas(Protocol):
         """The folder; None on a server."""
 
     @property
+    def url(self) -> str:
+        """The path of the folder, or the address of the server."""
+
+    @property
     def store(self) -> "Store":
         """The graph store."""
 

@@ -371,7 +371,7 @@ def test_empty_tables_are_distinguished_from_missing_ones_without_a_folder(store
 
 
 def test_a_folder_and_its_graph_have_the_same_card(opened):
-    without = Atlas("server", store=opened.store)
+    without = Atlas(opened.url, store=opened.store)
     dead = next(r for r in opened.features("a").to_pylist() if r["dead"])
     for row in (*live(opened), dead):
         there, here = (feature_card(one, row["id"]).to_dict() for one in (without, opened))
