@@ -685,7 +685,7 @@ def test_a_search_in_a_list_with_nulls_is_refused(tables, search):
     with pytest.raises(QueryFailed, match=r"wrongly if (l|m|a) in the list is null"):
         check_faults(query)
     found = ordered(tables.connection.execute(query).get_all())
-    # If this fails, the engine has been mended: ``check_lists`` can be deleted.
+    # If this fails, the engine has been fixed: ``check_lists`` can be deleted.
     assert found != [(n["id"],) for n in tables.nodes if n["i"] == 0]
     right = query.replace("[a.i", "[coalesce(a.i, -1)").replace("a.i]", "coalesce(a.i, -1)]")
     checked(tables, right, [(n["id"],) for n in tables.nodes if n["i"] == 0])

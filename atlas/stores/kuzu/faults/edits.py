@@ -4,15 +4,18 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 
 from atlas.errors import QueryFailed
 from atlas.stores import Param
 from atlas.stores.cypher import Token, tokens_of
 
-__all__ = ["MAX_LENGTH", "Edit", "Query", "Range", "edited", "insertion"]
+__all__ = ["MAX_LENGTH", "NO_PARAMS", "Edit", "Query", "Range", "edited", "insertion"]
 
 MAX_LENGTH = 100_000
 """Limit of characters of an edited query, because an edit may write a part twice, and its parts may be edited too."""
+
+NO_PARAMS: Mapping[str, Param] = MappingProxyType({})
 
 Range = tuple[int, int]
 """Positions in a text: of its first character, and behind its last."""

@@ -8,13 +8,12 @@
 - A grouped or distinct edge of a pattern without an arrow is counted twice, once for each direction.
 - A condition of ``OPTIONAL MATCH`` or ``EXISTS {…}`` that may be true for a null from outside finds no match.
 
-``tests/stores/test_kuzu_faults.py`` shows them, and fails when the engine has been mended. Faults that a rewritten
+``tests/stores/test_kuzu_faults.py`` shows them, and fails when the engine has been fixed. Faults that a rewritten
 query avoids are in ``rewrites``.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from types import MappingProxyType
 
 from atlas import schema
 from atlas.errors import QueryFailed
@@ -22,6 +21,7 @@ from atlas.stores import Param
 from atlas.stores.cypher import Token, tokens_of
 from atlas.stores.kuzu.faults.aggregates import calls, distinct_last, late_aggregate
 from atlas.stores.kuzu.faults.clauses import all_clauses, projections, subqueries
+from atlas.stores.kuzu.faults.edits import NO_PARAMS
 from atlas.stores.kuzu.faults.expressions import (
     CLOSE,
     LIST_PREDICATES,
@@ -43,9 +43,7 @@ from atlas.stores.kuzu.faults.patterns import (
 from atlas.stores.kuzu.faults.refused_lists import check_lists
 from atlas.stores.kuzu.faults.trails import check_trails
 
-__all__ = ["NO_PARAMS", "check_faults"]
-
-NO_PARAMS: Mapping[str, Param] = MappingProxyType({})
+__all__ = ["check_faults"]
 
 # These return a value or false, although an argument is null.
 _NOT_STRICT = frozenset(
@@ -74,7 +72,7 @@ def check_faults(cypher: str, params: Mapping[str, Param] = NO_PARAMS) -> None:
     Parameters
     ----------
     cypher
-        The query.
+        A query that ``atlas.stores.cypher.checked`` accepts.
     params
         The values of its parameters; an unknown one is never null.
 

@@ -246,7 +246,7 @@ def _null_in(value: Sequence[Token], names: set[str], nullable: set[str]) -> str
         if token.text == "[" and (at == 0 or _is_list(value, at)):
             size = closing(value[at:])
             found += [_open_value(v, nullable) for v in split(value[at + 1 : at + size])]
-            at += size
+            at += max(size, 0)
         elif token.name is not None and after == "(" and not _returns_list(token.word):
             at += 1 + closing(value[at + 1 :])
         elif token.text in names and before != "." and after not in (".", "["):

@@ -17,7 +17,7 @@ kuzu 0.11.3 answers these forms wrongly, and the store writes each in a way that
 - ``-0.0`` is sorted before negative numbers.
 - ``ORDER BY f.sae, f.idx`` ignores what follows a text in large tables, unless a text follows.
 
-``tests/stores/test_kuzu_rewrites.py`` shows them, and fails when the engine has been mended.
+``tests/stores/test_kuzu_rewrites.py`` shows them, and fails when the engine has been fixed.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,7 +28,7 @@ from atlas.stores import Param
 from atlas.stores.cypher import Token, tokens_of
 from atlas.stores.kuzu.faults.aggregates import name_of
 from atlas.stores.kuzu.faults.clauses import CLAUSES, returned
-from atlas.stores.kuzu.faults.edits import Edit, Query, Range, edited, insertion
+from atlas.stores.kuzu.faults.edits import NO_PARAMS, Edit, Query, Range, edited, insertion
 from atlas.stores.kuzu.faults.expressions import (
     as_typed,
     can_end_operand,
@@ -57,7 +57,6 @@ from atlas.stores.kuzu.faults.projection_rewrites import (
     named_order,
     positive_zeros,
 )
-from atlas.stores.kuzu.faults.refused import NO_PARAMS
 from atlas.stores.kuzu.faults.text_rewrites import contained_texts, joined_texts
 from atlas.stores.kuzu.faults.trails import compared_edges
 
