@@ -197,7 +197,7 @@ def test_an_empty_text_is_contained_in_every_text(tables):
         (a["id"], z["id"]) for a in known[:10] for z in known[:10] if max(a["id"], z["id"]) < 10
     ]
     query = f"{small} toLower(a.s) CONTAINS left(z.s, 0) RETURN a.id, z.id"
-    # If this fails, the engine has been fixed: ``_contained_text`` can be deleted.
+    # If this fails, the engine has been fixed: ``contained_texts`` can be deleted.
     assert checked(tables, query, pairs)
     inner = "CASE WHEN a.s CONTAINS left(z.s, 0) THEN '' END"
     checked(tables, f"{small} a.s CONTAINS {inner} RETURN a.id, z.id", pairs)
@@ -286,6 +286,7 @@ def test_a_null_in_a_list_equals_nothing(tables):
     for condition, holds in {
         "0 IN [z.i]": lambda a, z: z["i"] == 0,
         "a.i IN [z.i, 2]": lambda a, z: equal(a["i"], z["i"]) or a["i"] == 2,
+        "-a.i IN [-z.i, -2]": lambda a, z: equal(a["i"], z["i"]) or a["i"] == 2,
         "a.b IN [z.b]": lambda a, z: equal(a["b"], z["b"]),
         "NOT a.s IN ['a', z.s]": lambda a, z: (
             None not in (a["s"], z["s"]) and a["s"] not in ("a", z["s"])
@@ -327,7 +328,7 @@ def test_a_negative_zero_is_sorted_as_zero(connection, query, expected):
 
 def test_a_negative_zero_is_sorted_first_without_rewriting(connection):
     query = f"{NUMBERS} RETURN -x AS y ORDER BY y LIMIT 1"
-    # If this fails, the engine has been fixed: ``_positive_zeros`` can be deleted.
+    # If this fails, the engine has been fixed: ``positive_zeros`` can be deleted.
     assert connection.execute(query).get_all() == [[0]]
 
 
@@ -361,7 +362,7 @@ def test_values_after_a_text_are_sorted(size):
             first = rewritten(f"MATCH (a:N) WITH {projection} RETURN id")
             assert sorted(r[0] for r in connection.execute(first).get_all()) == sorted(expected)
             wrong |= [row[0] for row in connection.execute(query).get_all()] != expected
-    # If this fails, the engine has been fixed: ``_final_texts`` can be deleted.
+    # If this fails, the engine has been fixed: ``final_texts`` can be deleted.
     assert wrong or size < 10_000
 
 
@@ -380,7 +381,7 @@ def test_an_order_by_a_projected_expression(tables):
         check_faults(query)
         found = tables.connection.execute(rewritten(query)).get_all()
         assert list(map(tuple, found)) == expected, query
-    # If this fails, the engine has been fixed: ``_named_order`` can be deleted.
+    # If this fails, the engine has been fixed: ``named_order`` can be deleted.
     with pytest.raises(RuntimeError):
         tables.connection.execute(
             "MATCH (a:N) RETURN a.s AS s, count(*) AS n ORDER BY count(*) DESC"
@@ -451,7 +452,7 @@ def test_a_text_joined_with_null_is_null(tables):
             "MATCH (a:N) WHERE a.id < 0 RETURN max(a.s) + 'x'": [(None,)],
         }.items()
     ]  # fmt: skip
-    # If this fails, the engine has been fixed: ``_joined_texts`` can be deleted.
+    # If this fails, the engine has been fixed: ``joined_texts`` can be deleted.
     assert sum(wrong) >= 5
     # The engine reads ``a + (b CONTAINS c)`` in these.
     for condition, count in {
@@ -482,7 +483,7 @@ def test_the_total_of_no_values_is_zero(tables):
         checked(tables, f"{start} WITH a, size(COLLECT (DISTINCT z.s)) AS n RETURN a.id, n", [(a, len({*found})) for a, found in texts.items()]),
         checked(tables, "MATCH (a:N) WHERE a.id < 0 RETURN sum(a.i), collect(a.s), collect(a), sum(DISTINCT a.id)", [(0, [], [], 0)]),
     ]  # fmt: skip
-    # If this fails, the engine has been fixed: ``_empty_totals`` can be deleted.
+    # If this fails, the engine has been fixed: ``empty_totals`` can be deleted.
     assert all(wrong)
     query = "MATCH (a:N) RETURN a.s, sum(a.id), coalesce(sum(a.i), 0) AS n ORDER BY sum(a.id), a.s"
     assert rewritten(query).count("coalesce") == 3

@@ -48,6 +48,10 @@ class Match:
         The variables that are defined before it.
     start, end
         Positions in the text of its keyword, and behind its last token.
+    own
+        The variables that it defines.
+    brace
+        Position in the text of the brace of its subquery; -1 outside of one.
     """
 
     kind: str

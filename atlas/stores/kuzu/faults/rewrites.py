@@ -281,6 +281,9 @@ def _listed_values(query: Query) -> Iterator[Edit]:
         if size < 0 or not any(_may_be_null(value, query.params) for value in values):
             continue
         first = operand_before(tokens, at - 1)
+        has_sign = first > 1 and tokens[first - 1].text == "-"
+        if has_sign and not can_end_operand(tokens, first - 2):
+            first -= 1
         parts: list[str | Range] = []
         for value in filter(None, values):
             parts += [" OR ", range_of(tokens[first:at]), " = (", range_of(value), ")"]
