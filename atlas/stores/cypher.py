@@ -118,7 +118,6 @@ _FUNCTIONS = _words(
     "date.truncate datetime.truncate duration.between duration.indays duration.inmonths duration.inseconds "
     "point.distance point.withinbbox vector.similarity.cosine vector.similarity.euclidean"
 )
-_BRACKETS = {"(": ")", "[": "]", "{": "}"}
 _INT64 = range(-(2**63), 2**63)
 
 
@@ -171,7 +170,6 @@ def checked(cypher: str, params: Mapping[str, Param]) -> dict[str, Param]:
     """
     tokens = _statement(list(tokens_of(cypher)))
     _check_size(tokens)
-    _check_brackets(tokens)
     _check_clauses(tokens)
     _check_calls(tokens)
     wanted = {t.text[1:] for t in tokens if t.kind == "parameter"}
@@ -280,29 +278,6 @@ def _check_size(tokens: Sequence[Token]) -> None:
         raise QueryFailed(
             f"The query has {len(tokens):,} words and signs; at most {MAX_TOKENS:,} are allowed. Pass long "
             "lists as parameters."
-        )
-
-
-def _check_brackets(tokens: Sequence[Token]) -> None:
-    """Refuse a bracket without its counterpart, because later checks search for the end of each bracket."""
-    opened = list[Token]()
-    for token in tokens:
-        if token.text in _BRACKETS:
-            opened.append(token)
-        elif token.text in _BRACKETS.values():
-            if not opened:
-                raise QueryFailed(
-                    f"The query failed: the {token.text} at character {token.start + 1} closes no bracket. Remove it, "
-                    "or open the bracket before it."
-                )
-            if token.text != _BRACKETS[opened[-1].text]:
-                break
-            opened.pop()
-    if opened:
-        sign = opened[-1].text
-        raise QueryFailed(
-            f"The query failed: the {sign} at character {opened[-1].start + 1} is not closed. Write {_BRACKETS[sign]} "
-            "where it ends."
         )
 
 

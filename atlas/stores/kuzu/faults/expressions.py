@@ -13,6 +13,7 @@ __all__ = [
     "closing",
     "end_of",
     "groups",
+    "has_all_brackets",
     "is_own_variable",
     "kind_of",
     "opening",
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 OPEN, CLOSE = frozenset("([{"), frozenset(")]}")
+_COUNTERPARTS = {"(": ")", "[": "]", "{": "}"}
 LIST_PREDICATES = frozenset(["ANY", "ALL", "NONE", "SINGLE"])
 _NO_VARIABLES = frozenset(
     [
@@ -95,6 +97,17 @@ def range_of(tokens: Sequence[Token]) -> tuple[int, int]:
 def as_typed(tokens: Sequence[Token], text: str) -> str:
     """Return an expression as its author wrote it."""
     return text[tokens[0].start : end_of(tokens[-1])]
+
+
+def has_all_brackets(tokens: Sequence[Token]) -> bool:
+    """Return whether each bracket has its counterpart; without one, an expression may have no end."""
+    opened = list[str]()
+    for token in tokens:
+        if token.text in _COUNTERPARTS:
+            opened.append(token.text)
+        elif token.text in CLOSE and (not opened or _COUNTERPARTS[opened.pop()] != token.text):
+            return False
+    return not opened
 
 
 def closing(tokens: Sequence[Token]) -> int:

@@ -29,6 +29,7 @@ from atlas.stores.kuzu.faults.expressions import (
     as_typed,
     closing,
     groups,
+    has_all_brackets,
     terms,
     variables,
 )
@@ -90,6 +91,8 @@ def check_faults(cypher: str, params: Mapping[str, Param] = NO_PARAMS) -> None:
     """
     text = cypher.replace("\r\n", "\n")
     tokens = list(tokens_of(text))
+    if not has_all_brackets(tokens):
+        return  # the engine refuses it, and its message has the position
     _check_aggregates(tokens)
     _check_conditions(tokens, text)
     _check_subqueries(tokens)

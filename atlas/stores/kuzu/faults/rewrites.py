@@ -34,6 +34,7 @@ from atlas.stores.kuzu.faults.expressions import (
     can_end_operand,
     closing,
     end_of,
+    has_all_brackets,
     is_own_variable,
     operand_after,
     operand_before,
@@ -81,6 +82,8 @@ def rewritten(cypher: str, params: Mapping[str, Param] = NO_PARAMS) -> str:
     'MATCH (f:Feature), (g:Feature) WHERE f.x IS NOT NULL AND g.x IS NOT NULL AND (f.x = g.x) RETURN f.id, g.id'
     """
     text = cypher.replace("\r\n", "\n")
+    if not has_all_brackets(list(tokens_of(text))):
+        return text
     steps: list[Callable[[Query], Iterable[Edit]]] = [
         named_order,
         moved_aggregates,
