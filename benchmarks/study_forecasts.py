@@ -1,11 +1,12 @@
-"""Forecasts of all studies compared with their work on the demo, in processor time of one thread.
+"""Forecasts of all studies compared with their work on the demo.
 
+    python -m benchmarks.study_forecasts demo.atlas --wall
     OMP_NUM_THREADS=1 python -m benchmarks.study_forecasts demo.atlas
 
 The atlas is that of ``atlas demo``. Each study runs in a process of its own, as a command does, with
 its default settings on one SAE, one pair of SAEs or one model; its stored results are computed again.
-Commands report wall time. Here samples are timed by processor time, which other work on the machine
-lengthens less; wall time is reported next to it.
+Commands forecast the time of a clock. ``--wall`` measures samples and work by the clock, on an idle
+machine. Without it both are in processor time, which other work on the machine lengthens less.
 """
 
 import argparse
@@ -73,7 +74,7 @@ STUDIES: Mapping[str, Callable[..., Results]] = {
 
 @dataclass(frozen=True)
 class Measured:
-    """A run of a study, in processor seconds.
+    """A run of a study, in seconds of one clock: of processor time, or of the time that passed.
 
     Parameters
     ----------
@@ -88,7 +89,7 @@ class Measured:
     total
         All of these, and what precedes the forecast.
     wall
-        Seconds of a clock that passed during ``total``.
+        Seconds that passed during ``total``.
     """
 
     results: Results
@@ -99,26 +100,33 @@ class Measured:
     wall: float
 
 
-def measure(study: Callable[..., Results], atlas: str, **options: Any) -> Measured:
+def measure(
+    study: Callable[..., Results],
+    atlas: str,
+    *,
+    clock: Callable[[], float] = time.process_time,
+    **options: Any,
+) -> Measured:
     """Run a study, and compare its forecast with its work."""
-    began, clock = time.process_time(), time.perf_counter()
-    with _watched() as seen:
+    began, wall = clock(), time.perf_counter()
+    with _watched(clock) as seen:
         # Not SILENT, for which there is no forecast.
         results = study(atlas, replace=True, progress=Silent(), **options)
-    ended = time.process_time()
+    ended = clock()
     return Measured(
         results,
         seen.get("forecast"),
         ended - seen.get("ended", began),
         seen.get("ended", began) - seen.get("began", began),
         ended - began,
-        time.perf_counter() - clock,
+        time.perf_counter() - wall,
     )
 
 
-def row_of(name: str, atlas: str) -> dict[str, Any]:
+def row_of(name: str, atlas: str, *, wall: bool = False) -> dict[str, Any]:
     """Run a study, and return its row of the table."""
-    found = measure(STUDIES[name], atlas)
+    clock = time.perf_counter if wall else time.process_time
+    found = measure(STUDIES[name], atlas, clock=clock)
     return {
         "command": name,
         "forecast_s": found.forecast and round(found.forecast, 1),
@@ -131,27 +139,28 @@ def row_of(name: str, atlas: str) -> dict[str, Any]:
     }
 
 
-def _in_own_process(name: str, atlas: str) -> dict[str, Any]:
+def _in_own_process(name: str, atlas: str, *, wall: bool) -> dict[str, Any]:
     words = [sys.executable, "-m", "benchmarks.study_forecasts", atlas, "--one", name]
+    words += ["--wall"] if wall else []
     done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True)
     row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return row
 
 
 @contextmanager
-def _watched() -> Iterator[dict[str, float]]:
+def _watched(now: Callable[[], float]) -> Iterator[dict[str, float]]:
     """Yield the seconds of a forecast, and when it began and ended."""
     forecast, seen = runner._forecast, {}
 
     def watch(*args: Any, **named: Any) -> Any:
-        seen["began"] = time.process_time()
+        seen["began"] = now()
         found = forecast(*args, **named)
-        seen["ended"] = time.process_time()
+        seen["ended"] = now()
         if found is not None and found.seconds is not None:
             seen["forecast"] = found.seconds
         return found
 
-    clock = {"clock": time.process_time}
+    clock = {"clock": now}
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(runner, "_forecast", watch))
         # All samples of studies are timed by this function.
@@ -165,15 +174,18 @@ def main() -> None:
     parser.add_argument("atlas", help="The folder of the demo atlas.")
     parser.add_argument("--only", default="", help="Only studies whose command contains this.")
     parser.add_argument("--one", choices=list(STUDIES), help="Only this study, in this process.")
+    parser.add_argument(
+        "--wall", action="store_true", help="Measure by the clock; the machine should be idle."
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args()
     if args.one:
-        print(json.dumps(row_of(args.one, args.atlas)))
+        print(json.dumps(row_of(args.one, args.atlas, wall=args.wall)))
         return
     rows = []
     for name in STUDIES:
         if args.only in name:
-            rows.append(_in_own_process(name, args.atlas))
+            rows.append(_in_own_process(name, args.atlas, wall=args.wall))
             print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     if args.json:
         print(json.dumps(rows))

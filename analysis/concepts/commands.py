@@ -10,6 +10,7 @@ import click
 
 from analysis.concepts.causal.settings import AblationSettings
 from analysis.concepts.settings import ConceptSettings
+from atlas.amounts import counted
 from atlas.cli.options import (
     all_option,
     chosen_settings,
@@ -26,6 +27,7 @@ from atlas.cli.output import (
     make_progress,
     print_table,
     print_verdict,
+    requested,
     shared_options,
     which_atlas,
 )
@@ -50,6 +52,9 @@ _UNITS = (
 _WORTH = ("concept", "arm", "AUROC", "permuted", "R", "area", "k90", "effective", "bits")
 _BRIEF = ("reconstruction", "error", "subset")
 """Arms that the screen omits if there are several concepts or SAEs."""
+
+_BRIEF_RANK: Mapping[str, Any] = {"raw": ("embedding",), "subsets": 0}
+"""Settings of a ranking without --full: it needs neither neurons nor subsets of features."""
 
 _RANK = (
     "rank",
@@ -106,7 +111,8 @@ _ABLATED = (
     "--rank",
     is_flag=True,
     help="Also order the SAEs by the area under R over log k, with the interval of each difference, "
-    "and compare trained SAEs with floors of their site and width.",
+    "and compare trained SAEs with floors of their site and width. All SAEs are used if none is named. "
+    "Neurons and subsets of features are scored only with --full, --raw or --subsets.",
 )
 @click.option(
     "--ablate",
@@ -178,7 +184,10 @@ def concepts(
             check_path(out)
         if page and page.suffix.lower() != ".html":
             raise BadInput(f"The page is {page}; expected a name that ends in .html.")
-    settings = ConceptSettings(**chosen_settings(ConceptSettings, options))
+    named = chosen_settings(ConceptSettings, options)
+    if rank and not requested("full"):
+        named = {**_BRIEF_RANK, **named}
+    settings = ConceptSettings(**named)
     chosen = chosen_settings(AblationSettings, options)
     if chosen and not ablate:
         raise BadInput(
@@ -203,7 +212,7 @@ def concepts(
         ablated = ablate_concepts(folder, words, selected, settings=ablation, how=settings, **how)
     ranked = rank_saes(results) if rank else []
     found: dict[str, Any] = {
-        "rank_verdict": rank_sentences(ranked) if rank else [],
+        "rank_verdict": [*rank_sentences(ranked), *_basis(ranked, settings)] if rank else [],
         "results": [
             {
                 **one.summary,
@@ -243,6 +252,20 @@ def concepts(
             temporary.write_text(html, "utf-8")
         found["written"].append(str(page))
     emit(found, as_json=as_json, show=lambda: _show(found))
+
+
+def _basis(ranked: Sequence[Mapping[str, Any]], how: ConceptSettings) -> list[str]:
+    """Return the number of concepts and splits behind a ranking, and of the arms without scores."""
+    if not ranked:
+        return []
+    shared, concepts = (max(row[name] for row in ranked) for name in ("shared", "concepts"))
+    found = [
+        f"Areas are means over {shared:,} of {counted(concepts, 'concept')}, with {how.repeats:,} repetitions of "
+        f"{how.folds:,}-fold cross-validation and {counted(how.probe_draws, 'permutation')} of the labels."
+    ]
+    if how.raw == _BRIEF_RANK["raw"] and how.subsets == _BRIEF_RANK["subsets"]:
+        found.append("The neurons and subsets of features are not scored; --full scores them too.")
+    return found
 
 
 def _command(

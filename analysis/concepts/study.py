@@ -1,24 +1,26 @@
 """The study of concepts, which stores one part per SAE and set of words."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from analysis.concepts.compare import ConceptWork
+from analysis.concepts.cost import FEW_CONTEXTS, arm_costs
 from analysis.concepts.settings import ConceptSettings
 from analysis.concepts.verdict import verdict_of
 from analysis.concepts.words.contexts import word_contexts
 from analysis.concepts.words.encoding import Encoded, encode_words
 from analysis.concepts.words.files import WordSet, read_words
 from analysis.similarity.raw import raw_hook
+from analysis.statistics.threads import one_thread_if_small
 from atlas.disk.parts import Part
 from atlas.errors import BadInput
 from atlas.progress import SILENT, Progress
 from atlas.studies.floors import role_shown
-from atlas.studies.forecast import Cost, timed
+from atlas.studies.forecast import Cost
 from atlas.studies.results import Result, Results
 from atlas.studies.runner import run_study
 from atlas.studies.study import Found, Study, Task, TaskContext, selected_saes
@@ -85,6 +87,17 @@ class ConceptStudy(Study):
             group=f"{record.model['name']} {layout.context_size} {layout.prepend_bos}",
         )
 
+    def is_current(self, part: Part, task: Task) -> bool:
+        """Return whether a sound part is what the task would compute; it may have more arms.
+
+        The arms of further sites and the subsets of features do not change the other arms.
+        """
+        stored, how = part.manifest.settings, self.settings
+        raw, subsets = stored.get("raw") or (), stored.get("subsets") or 0
+        if set(how.raw) <= set(raw) and how.subsets <= subsets:
+            how = replace(how, raw=tuple(raw), subsets=subsets)
+        return super().is_current(part, replace(task, settings=how))
+
     def check(self, tasks: Sequence[Task], at: TaskContext) -> None:
         """Check the carriers, and report what was excluded from the words."""
         word_contexts(self.words.items[:1], self.settings, ())
@@ -93,29 +106,23 @@ class ConceptStudy(Study):
                 at.progress.report(message)
 
     def forecast_group(self, tasks: Sequence[Task], at: TaskContext) -> list[Cost]:
-        """Return the cost of each task, from a sample of its tests and probes on random numbers."""
-        return [self._cost(task, at) for task in tasks]
+        """Return the cost of each task, from arms of random numbers with few splits and draws.
 
-    def _cost(self, task: Task, at: TaskContext) -> Cost:
-        from analysis.concepts.probing.ridge import fit_ridge, rotated
-        from analysis.concepts.units.separation import separate
-
-        how = self.settings
-        row = open_sae_record(at.sound, task.saes[0]).row
-        words, width = len(self.words.items), int(row["d_sae"])
-        rng = np.random.default_rng(0)
-        few = rng.standard_normal((words, 64))
-        labels = np.arange(words) % 2 == 0
-        tests = timed(lambda: separate(few, labels, draws=19, seed=0))
-        tests *= how.draws / 19 * (width + 4 * int(row["d_in"])) / 64
-        space = rotated(rng.standard_normal((words, int(row["d_in"]))))
-        columns = np.tile(labels, (20, 1))
-        train = rng.random(columns.shape) < 0.8
-        probe = timed(lambda: fit_ridge(space, columns, train, penalty=np.full(20, 1e-3)))
-        fits = how.folds * (how.repeats + how.probe_draws / 2) * 13 + how.repeats * 16
-        probes = probe * fits / 20 * (6 + how.subsets)
-        concepts = len(self.words.concepts)
-        return Cost(concepts * (tests + probes), bytes=8 * words * width * 4)
+        Arms of the model are scored once for all SAEs of a site.
+        """
+        records = [open_sae_record(at.sound, task.saes[0]) for task in tasks]
+        # The libraries that read an SAE load for seconds.
+        reopen_sae(records[0].row, self.opened)
+        costs, sites = [], set()
+        for record in records:
+            with one_thread_if_small(len(self.words.items), most=FEW_CONTEXTS):
+                cost = arm_costs(self.words, self.settings, record.row)
+            hook = record.row["hook"]
+            seconds = cost.of_sae + (0.0 if hook in sites else cost.of_site)
+            sites.add(hook)
+            size = 8 * len(self.words.items) * int(record.row["d_sae"]) * 4
+            costs.append(Cost(len(self.words.concepts) * seconds, bytes=size))
+        return costs
 
     def run_group(self, tasks: Sequence[Task], at: TaskContext) -> Iterator[tuple[Task, Found]]:
         """Run the model once on the words, then compare each SAE with its layer."""
@@ -149,17 +156,16 @@ class ConceptStudy(Study):
         items = np.array([context.item for context in contexts], dtype=np.int64)[found.rows]
         work = ConceptWork(self.words, self.settings, items, found.tokens, at.progress)
         for task, record, named in zip(tasks, records, raw, strict=True):
-            yield (
-                task,
-                work.found(
+            with one_thread_if_small(len(items), most=FEW_CONTEXTS):
+                one = work.found(
                     record.name,
                     found.saes[record.name],
                     _sites(found, named),
                     role=role_shown(record.row),
                     # The layer of a residual SAE is the site minus a prediction of its own.
                     site=None if record.row.get("less") else str(record.row["hook"]),
-                ),
-            )
+                )
+            yield task, one
 
     def _raw_hooks(self, record: SaeRecord, progress: Progress) -> dict[str, str]:
         """Return by arm the sites that are read without an SAE."""

@@ -15,6 +15,7 @@ from analysis.near_direction.null import direction_p, frequency_groups
 from analysis.near_direction.settings import DirectionSettings
 from analysis.statistics.directions import Floats, nearest, row_cosines
 from analysis.statistics.live_directions import without_weights
+from analysis.statistics.threads import one_thread_if_small
 from atlas.disk.parts import Part
 from atlas.errors import AtlasError
 from atlas.graphs import edge_ends
@@ -37,6 +38,9 @@ _READS = ("sae", "statistics")
 
 #: Rows that are compared for the forecast.
 _SOME = 64
+
+#: Pairs of features that are active together whose cosines are computed for the forecast.
+_SOME_EDGES = 20_000
 
 _SUMMARY = pa.schema(
     [
@@ -112,17 +116,31 @@ class DirectionStudy(Study):
         a, b = self._sides(task, at)
         if not len(a) or not len(b):
             return Cost(0.0)
-        k, directions = self.settings.neighbours, len(task.saes)
-        seconds = timed(lambda: nearest(a.rows[:_SOME], b.rows, k=k)) * len(a) / min(_SOME, len(a))
-        null = timed(lambda: (a.rows[:_SOME] @ b.rows.T).max(axis=1)) * 4096 / _SOME
-        return Cost(directions * (seconds + self.settings.draws * null), bytes=64 * k * len(a))
+        with one_thread_if_small(a.rows.shape[1]):
+            seconds = self._seconds(a, b)
+            if a is b:
+                edges = _edges_of(a, at)
+                some = edges.slice(0, _SOME_EDGES)
+                together = timed(lambda: _active_together(a, some))
+                seconds += together * max(1.0, edges.num_rows / _SOME_EDGES)
+        opening = timed(lambda: self._sides(task, at))
+        return Cost(opening + seconds, bytes=64 * self.settings.neighbours * len(a))
+
+    def _seconds(self, a: FeatureRows, b: FeatureRows) -> float:
+        """Return the seconds of the edges, in each direction of a pair."""
+        some, k = a.rows[:_SOME], self.settings.neighbours
+        nearest(some, b.rows, k=k)  # what the first call alone costs
+        seconds = timed(lambda: nearest(some, b.rows, k=k)) * len(a) / min(_SOME, len(a))
+        null = timed(lambda: (some @ b.rows.T).max(axis=1)) * 4096 / _SOME
+        return (1 if a is b else 2) * (seconds + self.settings.draws * null)
 
     def run(self, task: Task, at: TaskContext) -> Found:
         """Compute the edges of one SAE or pair."""
         a, b = self._sides(task, at)
         sides = [(a, None)] if a is b else [(a, b), (b, a)]
-        found = [_edges(one, other, self.settings) for one, other in sides]
-        active = [("CO_ACTIVATES", _active_together(a, at))] if a is b else []
+        with one_thread_if_small(a.rows.shape[1]):
+            found = [_edges(one, other, self.settings) for one, other in sides]
+        active = [("CO_ACTIVATES", _active_together(a, _edges_of(a, at)))] if a is b else []
         return Found(
             [
                 *active,
@@ -247,9 +265,13 @@ def _edges(
     }
 
 
-def _active_together(side: FeatureRows, at: TaskContext) -> pa.Table:
-    """Return the decoder cosine of each pair of features that are active together."""
-    edges = at.sound.parts[f"coactivation/{side.sae}"].table("CO_ACTIVATES")
+def _edges_of(side: FeatureRows, at: TaskContext) -> pa.Table:
+    """Return the pairs of features that are active together."""
+    return at.sound.parts[f"coactivation/{side.sae}"].table("CO_ACTIVATES")
+
+
+def _active_together(side: FeatureRows, edges: pa.Table) -> pa.Table:
+    """Return the decoder cosine of pairs of features that are active together."""
     row = np.full(side.features, -1)
     row[side.idx] = np.arange(len(side))
     one, other = row[edge_ends(edges)].T

@@ -12,24 +12,26 @@ SMALL = 256
 
 
 @contextmanager
-def one_thread_if_small(dimensions: int) -> Iterator[None]:
+def one_thread_if_small(dimensions: int, *, most: int = SMALL) -> Iterator[None]:
     """Use one thread for linear algebra in this context, if matrices are small.
 
-    Threads of BLAS wait for each other in a loop. With small matrices they wait most of the time,
-    and on a machine with other work a thousand small products take many times as long.
+    Threads of BLAS and of torch wait for each other in a loop. With small matrices they wait most of
+    the time, and on a machine with other work a thousand small products take ten times as long.
 
     Parameters
     ----------
     dimensions
         The smaller dimension of the matrices.
+    most
+        The largest that counts as small.
 
     Examples
     --------
     >>> with one_thread_if_small(64):
     ...     pass
     """
-    if dimensions > SMALL:
+    if dimensions > most:
         yield
         return
-    with threadpool_limits(1, user_api="blas"):
+    with threadpool_limits(1):
         yield

@@ -1,7 +1,9 @@
 """The study of concepts on small atlases: parts, edges, floors, messages, command, plot."""
 
 import json
+import shutil
 from copy import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -146,6 +148,40 @@ def test_other_words_of_the_same_name_are_another_concept(world, results):
     with Atlas.open(str(world / "a.atlas")) as atlas:
         assert {c["name"] for c in atlas.table("Concept").to_pylist()} == {"words/x", "words/y"}
     study_concepts(world / "a.atlas", world / "words.csv", ["two"], settings=SETTINGS)
+
+
+def test_a_request_of_fewer_arms_reads_the_stored_part(world, results):
+    recorded, brief = RecordingProgress(), replace(SETTINGS, raw=("embedding",), subsets=0)
+    words = world / "words.csv"
+    read = study_concepts(world / "a.atlas", words, ["one"], settings=brief, progress=recorded)
+    assert any("already stored with the same settings" in line for line in recorded.messages)
+    (one,) = (result for result in results if result["sae"] == "one")
+    assert read[0].table("arms").equals(one.table("arms"))
+
+
+def test_scores_do_not_depend_on_further_arms(world, results, tmp_path):
+    shutil.copytree(world / "a.atlas", tmp_path / "a.atlas")
+    brief = replace(SETTINGS, raw=("embedding",), subsets=0)
+    (found, *_) = study_concepts(
+        tmp_path / "a.atlas", world / "words.csv", ["one"], settings=brief, replace=True
+    )
+    (one,) = (result for result in results if result["sae"] == "one")
+    rows = {(r["concept"], r["arm"]): r for r in one.table("arms").to_pylist()}
+    arms = found.table("arms").to_pylist()
+    assert {"layer", "features", "random"} <= {row["arm"] for row in arms}
+    assert len(arms) < len(rows)
+    for row in arms:
+        assert row == rows[row["concept"], row["arm"]]
+
+
+def test_the_ranking_states_its_concepts_and_splits(world):
+    arguments = ["concepts", str(world / "words.csv"), *OPTIONS, "-q", "-a", str(world / "a.atlas")]
+    shown = CliRunner().invoke(command(), [*arguments, "--rank", "--json"])
+    assert shown.exit_code == 0, shown.output
+    found = json.loads(shown.stdout)["result"]
+    assert {one["sae"] for one in found["results"]} == {"one", "two", "floor"}
+    (basis,) = [line for line in found["rank_verdict"] if line.startswith("Areas are means")]
+    assert f"{SETTINGS.repeats} repetitions" in basis
 
 
 def test_the_command_prints_sentences_tables_rank_and_json(world, results, tmp_path):
