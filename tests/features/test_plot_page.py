@@ -1,6 +1,7 @@
 """Plots fit a page of 1,300 pixels and a phone, are legible in dark mode, and print at 300 dpi."""
 
 import json
+import re
 
 import altair as alt
 import numpy as np
@@ -8,6 +9,8 @@ import pandas as pd
 import pytest
 from drawn_charts import check_chart
 from hostile_texts import Scripts
+from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
 from neo4j_browser import NoBrowser, find_chromium
 from PIL import Image
 
@@ -212,3 +215,25 @@ def test_a_page_is_dark_where_the_reader_prefers_it(browser, tmp_path):
         corner = "[...document.querySelector('#vis canvas').getContext('2d').getImageData(1, 1, 1, 1).data].slice(0, 3)"
         assert tab.evaluate(corner) == paper
         tab.close()
+
+
+@pytest.mark.parametrize(("scheme", "dark"), [("light", False), ("dark", True)])
+def test_a_report_is_dark_where_the_reader_prefers_it(browser, scheme, dark):
+    templates = Environment(loader=PackageLoader("analysis"), autoescape=True)
+    text = "<pre>x</pre><p class=missing>x</p><p class=verdict>x <i class=asks>x</i></p>"
+    tab = browser.new_page(color_scheme=scheme)
+    tab.set_content(
+        templates.get_template("report.html").render(title="x", sections=[Markup(text)])
+    )
+    for name in ("body", "pre", ".missing", ".verdict"):
+        style = f"getComputedStyle(document.querySelector('{name}'))"
+        paper, ink = (
+            "#"
+            + "".join(
+                f"{int(c):02x}" for c in re.findall(r"\d+", tab.evaluate(f"{style}.{of}"))[:3]
+            )
+            for of in ("backgroundColor", "color")
+        )
+        assert (luminance(paper) < 0.1) == dark
+        assert contrast(paper, ink) > 7
+    tab.close()
