@@ -55,6 +55,6 @@ def draw(result: Result) -> Chart:
     )
     title = heading(
         f"Direct logits and measured changes, {result['sae']}",
-        f"{len(frame):,} features ablated where they are active",
+        f"n = {len(frame):,} features, ablated where they are active",
     )
     return finished(chart.properties(title=title))

@@ -19,7 +19,9 @@ _LINES = {
     "covariance": "Gaussian of equal covariance",
     "permuted": "permuted columns",
 }
-_COLOURS = ("#4c78a8", "#bab0ac", "#e08a3c", "#72b7b2")
+_COLOURS = ("#4c78a8", "#bab0ac", "#e08a3c", "#1d6262")
+#: Nulls can coincide; a dashed line on a continuous one shows both.
+_DASHES = ([1, 0], [1, 0], [4, 3], [2, 4])
 
 
 def draw(result: Result) -> Chart:
@@ -51,6 +53,8 @@ def _panel(values: pd.DataFrame, row: dict[str, object]) -> alt.Chart:
     )
     lines = lines[lines["value"] > 0].assign(line=lambda x: x["line"].map(_LINES))
     colour = alt.Scale(domain=list(_LINES.values()), range=list(_COLOURS))
+    dash = alt.Scale(domain=list(_LINES.values()), range=list(_DASHES))
+    legend = alt.Legend(orient="bottom", title=None, columns=2, symbolType="stroke")
     ratio = row["participation_ratio"]
     chart: alt.Chart = (
         alt.Chart(lines, width=_WIDTH, height=_HEIGHT)
@@ -62,12 +66,8 @@ def _panel(values: pd.DataFrame, row: dict[str, object]) -> alt.Chart:
                 scale=alt.Scale(type="log", nice=False),
                 title="normalised singular value",
             ),
-            color=alt.Color(
-                "line:N", scale=colour, legend=alt.Legend(orient="bottom", title=None, columns=2)
-            ),
-            strokeDash=alt.condition(
-                alt.datum.line == "observed", alt.value([1, 0]), alt.value([4, 3])
-            ),
+            color=alt.Color("line:N", scale=colour, legend=legend),
+            strokeDash=alt.StrokeDash("line:N", scale=dash, legend=legend),
             tooltip=["line:N", "rank:Q", alt.Tooltip("value:Q", format=".4~g")],
         )
         .properties(
