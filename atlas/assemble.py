@@ -279,7 +279,7 @@ def _unique(spec: Node | Edge, data: "pa.Table") -> "pa.Table":
     if not data.equals(data.take(_as_arrow(first[back]))):
         raise BrokenPart(
             f"Two SAEs of this atlas describe a {spec.name} of the same name differently. Ingest one of them "
-            "again with --replace, so that both use the same model and tokenizer."
+            "again with `replace=True`, so that both use the same model and tokenizer."
         )
     return data.take(_as_arrow(np.sort(first)))
 

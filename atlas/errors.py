@@ -18,7 +18,9 @@
         ├── StoreDenied        the server refused the login
         └── QueryFailed        the store could not run the query     exit 2
 
-Every message states the input, what was expected and what to do. Errors of other
+Every message states the input, what was expected and what to do. It names a setting as Python
+does, in backticks: "Increase `memory`". The command line writes the option instead, by
+``atlas.cli.setting_names``. Errors of other
 libraries (driver, hub, Arrow, operating system) are translated where the library is
 called, in one module each.
 """

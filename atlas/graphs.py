@@ -95,7 +95,7 @@ def _tables(atlas: AtlasTables, sae: str, min_count: int) -> "tuple[pa.Table, pa
     nodes = atlas.features(sae)
     if not nodes.num_rows:
         raise BadInput(
-            f"{atlas.url} stores no features of {sae}; ingest the SAE again with --replace."
+            f"{atlas.url} stores no features of {sae}; ingest the SAE again with `replace=True`."
         )
     edges = atlas.table("CO_ACTIVATES", sae=sae)
     return nodes, edges.filter(pc.greater_equal(edges["count"], min_count))

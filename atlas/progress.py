@@ -90,11 +90,16 @@ class Bars:
     remarks_last
         Whether remarks on a result wait for ``print_remarks``, which the caller calls after it has
         printed the result. Otherwise they are printed at once.
+    translate
+        Translates each sentence before it is printed.
     """
 
-    def __init__(self, *, remarks_last: bool = False) -> None:
+    def __init__(
+        self, *, remarks_last: bool = False, translate: Callable[[str], str] = str
+    ) -> None:
         from rich.console import Console
 
+        self._translate = translate
         self._console = Console(stderr=True, markup=False)
         self._reported: set[str] = set()
         self._remarks: list[str] | None = [] if remarks_last else None
@@ -132,6 +137,7 @@ class Bars:
 
     def report(self, sentence: str) -> None:
         """Print a line above the bars, once if it is repeated."""
+        sentence = self._translate(sentence)
         if sentence in self._reported:
             return
         self._reported.add(sentence)
@@ -140,6 +146,7 @@ class Bars:
 
     def remark(self, sentence: str) -> None:
         """Print a remark on the result, which may wait until the result is printed."""
+        sentence = self._translate(sentence)
         if self._remarks is None:
             self.report(sentence)
         else:

@@ -42,7 +42,7 @@ def read_names(requested: Sequence[str], *, saes: Sequence[str]) -> dict[str, st
         old, equals, new = each.partition("=")
         if not (equals and old and _SLUG.fullmatch(new)):
             raise BadInput(
-                f"--as got {each!r}; expected SAE=NAME, where NAME has lower-case letters, digits, '.', '_' "
+                f"`names` got {each!r}; expected SAE=NAME, where NAME has lower-case letters, digits, '.', '_' "
                 "and '-'."
             )
         if old not in saes:
@@ -51,7 +51,7 @@ def read_names(requested: Sequence[str], *, saes: Sequence[str]) -> dict[str, st
     after = [names.get(s, s) for s in saes]
     if len(set(after)) < len(after):
         raise BadInput(
-            f"Two SAEs would have the same name: {', '.join(sorted(after))}. Pass --as with distinct names."
+            f"Two SAEs would have the same name: {', '.join(sorted(after))}. Pass distinct `names`."
         )
     return names
 
@@ -180,7 +180,7 @@ def _selected(
 ) -> tuple[Graph, dict[str, int]]:
     """Return the selected part of a graph, and the number of excluded rows by table."""
     if edges_per_feature is not None and fit is not None:
-        raise BadInput("--edges-per-feature and --fit both select edges; pass only one of them.")
+        raise BadInput("`edges_per_feature` and `fit` both select edges; pass only one of them.")
     if fit is not None:
         return _fitted(graph, fit, progress)
     if edges_per_feature is None:
@@ -196,7 +196,7 @@ def _selected(
 
 def _fitted(graph: Graph, fit: str, progress: Progress) -> tuple[Graph, dict[str, int]]:
     if fit not in TIERS:
-        raise BadInput(f"--fit is {fit!r}; expected one of {', '.join(TIERS)}.")
+        raise BadInput(f"`fit` is {fit!r}; expected one of {', '.join(TIERS)}.")
     capacity = TIERS[fit]
     found = fit_graph(graph, capacity)
     size = f"{found.nodes:,} nodes and {found.edges:,} edges"

@@ -73,7 +73,7 @@ def _import_ray() -> Any:
     except ImportError as error:
         raise Missing(
             "Workers run on Ray, which is not installed. Run `pip install 'feature-atlas[ray]'`, or omit "
-            "--workers and --ray."
+            "`workers` and `ray`."
         ) from error
 
 
@@ -88,7 +88,7 @@ def _start(ray: Any, workers: int) -> None:
         ray.init(address="local", num_cpus=workers, include_dashboard=False, **_QUIET)
     except (ray.exceptions.RayError, OSError, RuntimeError, ValueError) as error:
         raise Missing(
-            f"Ray could not be started on this machine ({last_line(error)}). Omit --workers."
+            f"Ray could not be started on this machine ({last_line(error)}). Omit `workers`."
         ) from error
 
 

@@ -24,6 +24,7 @@ from atlas.cli.output import (
     print_verdict,
     shared_options,
     which_atlas,
+    wrap,
 )
 from atlas.plugins import Check, Room, StudyCommand
 from ingest.fire.commands import fire_command
@@ -288,7 +289,7 @@ def match(
         for row in rows:
             few = too_few_draws(row["draws"], row["draws_needed"], row["matches_needed"])
             if few and not row["beyond_token"]:
-                echo(f"{row['a']} and {row['b']}: {few}")
+                echo(wrap(f"{row['a']} and {row['b']}: {few}"))
         print_table(rows, columns=shown, turned=True)
         for row in rows if not quiet else ():
             reasons = [

@@ -145,7 +145,7 @@ def _hub_message(error: BaseException, subject: str, repo: str | None) -> str:
         return any(isinstance(cause, kinds) for cause in chain)
 
     at = f" at https://huggingface.co/{repo}" if repo else ""
-    local = ". If it is a folder on this machine, pass it with `--model FOLDER`"
+    local = ". If it is a folder on this machine, pass it with `model`"
     local = local if subject.startswith("The model") else ""
     if caused_by(hub.GatedRepoError):
         return (

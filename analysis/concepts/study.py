@@ -141,7 +141,7 @@ class ConceptStudy(Study):
         if len(contexts) > MOST:
             raise BadInput(
                 f"{self.words.name} has {len(contexts):,} words and contexts; expected at most {MOST:,}. Use fewer "
-                "carriers, or a lower --in-corpus."
+                "carriers, or a lower `in_corpus`."
             )
         with at.progress.stage(f"{model.name}: reading {len(contexts):,} words"):
             found = encode_words(

@@ -91,7 +91,7 @@ def _no_target(source: SaeRecord, target: SaeRecord) -> str | None:
     if other <= own:
         return (
             f"it reads {target.row['hook']}, which is not after {source.row['hook']}; name SAEs at later sites "
-            "with --on"
+            "with `on`"
         )
     if target.row["less"]:
         return f"it reads its site less {target.row['less']}"

@@ -467,7 +467,7 @@ def _check_tokens(sae: str, counted: int, tokens: int | None) -> None:
 def _no_codes(sae: str, counted: int, tokens: int) -> str:
     return (
         f"{sae} was counted over {counted:,} tokens, and its graph over {tokens:,} needs its codes, which "
-        "are not stored. Ingest it again with --keep-codes --replace."
+        "are not stored. Ingest it again with `keep_codes=True` and `replace=True`."
     )
 
 
@@ -495,7 +495,7 @@ def _counted(atlas: Atlas, sae: str) -> int:
 
 def _no_statistics(where: object, sae: str) -> Missing:
     return Missing(
-        f"{where} has no statistics of the features of {sae}; ingest it again with --replace."
+        f"{where} has no statistics of the features of {sae}; ingest it again with `replace=True`."
     )
 
 

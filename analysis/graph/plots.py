@@ -175,8 +175,8 @@ def draw_growth(graphs: Sequence[CoactivationGraph]) -> Chart:
     ]
     if not rows:
         raise BadInput(
-            "Growth over tokens needs codes, but none are stored. Ingest with --keep-codes "
-            "--replace, and open the atlas from its folder."
+            "Growth over tokens needs codes, but none are stored. Ingest with `keep_codes=True` and "
+            "`replace=True`, and open the atlas from its folder."
         )
     return _growth(rows)
 

@@ -103,8 +103,8 @@ def null_rows(
         if name != "configuration" and of.membership is None:
             raise Missing(
                 f"The null {name!r} swaps features between tokens, and the codes of {of.sae} are not "
-                "stored: a server stores none. Ingest it again with --keep-codes --replace, or select "
-                "--nulls configuration."
+                "stored: a server stores none. Ingest it again with `keep_codes=True` and `replace=True`, or select "
+                "`nulls='configuration'`."
             )
 
     def measure(graph: "igraph.Graph", seed: int) -> Numbers:
@@ -143,7 +143,7 @@ def growth_rows(of: CoactivationGraph) -> list[dict[str, Any]]:
     if of.membership is None:
         raise Missing(
             f"Growth over tokens needs the codes of {of.sae}, which are not stored. Ingest it again "
-            "with --keep-codes --replace, and open the atlas from its folder."
+            "with `keep_codes=True` and `replace=True`, and open the atlas from its folder."
         )
     return [
         {"sae": of.sae, **asdict(point)} for point in growth(of.membership, min_count=of.min_count)

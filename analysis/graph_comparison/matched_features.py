@@ -61,7 +61,7 @@ def check_matched(atlas: Atlas, a: str, b: str, *, matches: Chosen = "both-nulls
     if matches == "both-nulls" and not row["draws"]:
         raise Missing(
             f"{a} and {b} were matched without draws, so no match has a q; run "
-            f"`atlas match {a} {b} --draws 20 --replace`, or use --matches one-to-one."
+            f"`atlas match {a} {b} --draws 20 --replace`, or use `matches='one-to-one'`."
         )
 
 

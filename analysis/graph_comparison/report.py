@@ -145,7 +145,7 @@ def _compare(
     elif not len(partners):
         notes.append(
             f"No match of {a.of.sae} and {b.of.sae} is {_chosen(s)}, so edges and communities "
-            "are not compared. Run `atlas match` with more --draws, or select other --matches."
+            "are not compared. Run `atlas match` with more `draws`, or select other `matches`."
         )
     else:
         rows += coverage_rows(a, b, partners)

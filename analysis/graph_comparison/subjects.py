@@ -117,7 +117,7 @@ def _check_k(atlas: Atlas, saes: Sequence[str]) -> None:
     if k[one] < k[two]:
         raise Mismatch(
             f"The graph of {one} joins the {k[one]} most active features of a token and that of {two} "
-            f"the {k[two]}, so they cannot be compared. Ingest one again with the --k of the other."
+            f"the {k[two]}, so they cannot be compared. Ingest one again with the `k` of the other."
         )
 
 

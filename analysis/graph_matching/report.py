@@ -124,7 +124,7 @@ def check_chosen_on(sae_a: str, sae_b: str, settings: GraphMatchingSettings) -> 
     if {*settings.pair} == {sae_a, sae_b}:
         raise BadInput(
             f"Settings must be chosen on another pair than {sae_a} and {sae_b}, on which they are used. "
-            "Select another pair with --chosen-on, or omit it."
+            "Select another pair with `chosen_on`, or omit it."
         )
 
 

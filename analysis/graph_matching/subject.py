@@ -187,8 +187,8 @@ def shared_min_count(folder: Folder, sae_a: str, sae_b: str, *, at_least: int = 
     if a.k != b.k:
         raise Mismatch(
             f"The graph of {sae_a} has the {a.k} most active features of each token, and that of "
-            f"{sae_b} has {b.k}, so they cannot be compared. Ingest one of them again with --replace and "
-            "the --k of the other."
+            f"{sae_b} has {b.k}, so they cannot be compared. Ingest one of them again with `replace=True` and "
+            "the `k` of the other."
         )
     return max(at_least, a.min_count, b.min_count)
 
@@ -219,7 +219,7 @@ def truth_of(
         raise BadInput(
             f"{sae_a} and {sae_b} have too few true counterparts: on a third of the documents, "
             f"{np.count_nonzero(clear)} one-to-one matches clear both nulls (q of {SIGNIFICANT} or less). "
-            "Ingest more text, or increase --draws."
+            "Ingest more text, or increase `draws`."
         )
     return np.column_stack(ends if sae_a < sae_b else ends[::-1])
 

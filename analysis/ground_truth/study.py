@@ -89,7 +89,7 @@ class GroundTruthStudy(Study):
             raise BadInput(
                 f"{WHAT} needs an SAE of {FEATURES_HOOK} of a synthetic model, and {truth} reads "
                 f"{true['hook']} of {true['model']}. `atlas synthetic` saves such a model and SAE; name the SAE "
-                "with --truth."
+                "with `truth`."
             )
         names = at.sound.saes if saes is None else check_saes(at.sound, saes)
         reasons = {name: _unusable(at, name, true) for name in names}
@@ -340,7 +340,7 @@ def _unusable(at: TaskContext, name: str, true: dict[str, Any] | Any) -> str:
         return f"it is a transcoder, which predicts {written_hook(row)}, not {SITES[0]}"
     contexts = ("context_size", "prepend_bos")
     if any(row[key] != true[key] for key in contexts):
-        return "its contexts differ, so it has other activations; ingest it with the same --context"
+        return "its contexts differ, so it has other activations; ingest it with the same `context`"
     return ""
 
 

@@ -26,7 +26,7 @@ def draw(result: Result) -> Chart:
     if not result["features"]:
         raise BadInput(
             f"No feature of {result['sae']} has a detection score, so there is nothing to plot. "
-            "Ingest a longer text, or pass a smaller --min-active."
+            "Ingest a longer text, or pass a smaller `min_active`."
         )
     table = result.table("marks").to_pandas()
     names = dict(zip(_COLOURS, ("detection", "detection_control"), strict=True))

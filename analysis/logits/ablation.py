@@ -98,7 +98,7 @@ def ablate(
     if inactive > _FLIPPED * len(tokens):
         raise Mismatch(
             f"Features of {sae.info.name} are inactive on {inactive:,} of {len(tokens):,} tokens on which their stored "
-            "codes are active. Ablating an inactive feature changes nothing. Ingest the SAE again with --replace."
+            "codes are active. Ablating an inactive feature changes nothing. Ingest the SAE again with `replace=True`."
         )
     done = positions > 0
     return Ablated(features[done], positions[done], total[done] / positions[done, None])

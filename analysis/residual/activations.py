@@ -213,7 +213,7 @@ def _check_space(into: Path, *, size: int, progress: Progress) -> None:
     if size > free:
         raise OutOfSpace(
             f"The training activations need {size / 2**30:.1f} GiB, but only {free / 2**30:.1f} GiB are free at "
-            f"{into.parent}. Pass fewer --tokens, or an --atlas on another disk."
+            f"{into.parent}. Pass fewer `tokens`, or an `atlas` on another disk."
         )
 
 

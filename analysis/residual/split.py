@@ -153,7 +153,7 @@ def _check_enough(whole: Corpus, found: dict[Role, int], total: int) -> None:
     if few:
         raise BadInput(
             f"{whole.info.source} has {total:,} documents that are not in the atlas, and the split has too few: "
-            f"{', '.join(few)}. Pass a text with more documents (--split-on splits a file into more), or other "
+            f"{', '.join(few)}. Pass a text with more documents (`split_on` splits a file into more), or other "
             "shares."
         )
 

@@ -89,7 +89,7 @@ def finished(folder: Path, origin: dict[str, Any], *, replace: bool) -> Facts | 
     changes = "; ".join(f"{k}: {stored.get(k)} stored, {now.get(k)} now" for k in differing)
     raise RequestError(
         f"{folder} has an SAE of a study of this name with other settings ({changes}). To replace that study, pass "
-        "--replace; to keep it, pass another --name."
+        "`replace=True`; to keep it, pass another `name`."
     )
 
 

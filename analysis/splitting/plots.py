@@ -47,7 +47,7 @@ def draw(result: Result) -> Chart:
     if points.empty:
         raise BadInput(
             f"No feature of {result['narrow']} and {result['wide']} is active on enough tokens, so there is "
-            "nothing to plot. Ingest more text, or lower --min-joint."
+            "nothing to plot. Ingest more text, or lower `min_joint`."
         )
     kind = "equal width" if result["equal_width"] else "narrow and wide"
     title = heading(

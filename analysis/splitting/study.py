@@ -150,7 +150,7 @@ class SplittingStudy(Study):
         needed = draws_needed(found.edges.tested, children, q=self.settings.q)
         if self.settings.draws < needed:
             at.progress.report(
-                f"{names}: With {self.settings.draws} draws, ten edges cannot be significant; use --draws {needed}."
+                f"{names}: With {self.settings.draws} draws, ten edges cannot be significant; use `draws={needed}`."
             )
         return Found(_tables(task.saes, (narrow, wide), tokens=tokens, found=found))
 
@@ -191,7 +191,7 @@ class SplittingStudy(Study):
         if not same or chosen == narrow:
             raise BadInput(
                 f"The baseline {chosen} must be another SAE with the site and the width of {narrow} "
-                f"({own['d_sae']:,} features); omit --baseline to select one."
+                f"({own['d_sae']:,} features); omit `baseline` to select one."
             )
         return chosen
 

@@ -108,7 +108,7 @@ def text_with_features(
         names = ", ".join(f"{subject.name}/{feature}" for feature in features)
         raise BadInput(
             f"The edit changes nothing: {names} is active at none of the {searched:,} tokens of text that were "
-            "searched. Search more with --search."
+            "searched. Search more with `search`."
         )
     return TextSample(tuple(batches), np.concatenate(documents))
 

@@ -533,7 +533,7 @@ def _conclusion(row: Mapping[str, Any], *, draws: int) -> str:
             "So the edit moves more than the mean, but not more than every random direction. The number "
             "of moved features is no evidence; single features may be."
         )
-    more = "; more --draws can give a lower p" if draws < _CLEAR else ""
+    more = "; more `draws` can give a lower p" if draws < _CLEAR else ""
     return (
         f"So the edit moves more features than each of {draws} random directions (p <= "
         f"{1 / (draws + 1):.2g}{more})."

@@ -69,7 +69,7 @@ def live_directions(
         if weights is not None and not np.isfinite(weights).all():
             raise BadInput(
                 f"The {side} of {name} has NaN or Inf in the weights of a live feature. Copy or train the SAE "
-                "again, then ingest it with --replace."
+                "again, then ingest it with `replace=True`."
             )
     return LiveDirections(live, decoder, encoder)
 

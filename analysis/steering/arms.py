@@ -138,7 +138,7 @@ def find_features(subject: Subject, found: Contrast, number: int) -> list[int]:
     if not chosen:
         raise BadInput(
             f"No feature of {subject.name} is more active on the positive prompts than on the negative ones. Name "
-            "features with --feature."
+            "features with `features`."
         )
     return chosen
 

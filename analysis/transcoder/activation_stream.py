@@ -132,7 +132,7 @@ class TextStream:
         if len(self.documents) < folds:
             raise BadInput(
                 f"{counted(len(self.documents), 'document')} cannot be split into {folds} folds, because maps are scored on "
-                "held-out documents. Pass fewer --folds, or a text with more documents."
+                "held-out documents. Pass fewer `folds`, or a text with more documents."
             )
         self.fold = document_groups(self.documents, among=len(every), number=folds, seed=seed)
 
@@ -159,7 +159,7 @@ class TextStream:
         counts = SlotCounts(slots, keys, count)
         if not counts.by_slot[::2].all():
             raise BadInput(
-                f"One of {self.folds} folds of documents has no token except BOS and padding. Pass fewer --folds."
+                f"One of {self.folds} folds of documents has no token except BOS and padding. Pass fewer `folds`."
             )
         return counts
 

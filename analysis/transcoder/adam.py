@@ -142,7 +142,7 @@ class _State:
     def end_epoch(self, error: float) -> None:
         if not np.isfinite(error):
             raise BadActivations(
-                f"The error of the map is not finite after {self.steps} steps of Adam. Pass a lower --rate."
+                f"The error of the map is not finite after {self.steps} steps of Adam. Pass lower `rates`."
             )
         self.epoch += 1
         self.idle += 1

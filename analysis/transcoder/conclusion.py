@@ -37,7 +37,7 @@ def _comparison(edge: Mapping[str, Any]) -> str:
     """Compare the map with the token means, by the interval of their difference."""
     if reason := _undetermined_by(edge):
         return (
-            f"The two are not compared: without a penalty, {reason} may not determine the map. Omit --penalty, or "
+            f"The two are not compared: without a penalty, {reason} may not determine the map. Omit `penalties`, or "
             "pass one above 0."
         )
     low, high = edge.get("token_difference_low"), edge.get("token_difference_high")
@@ -46,7 +46,7 @@ def _comparison(edge: Mapping[str, Any]) -> str:
             return "No interval was computed, so the two are not compared."
         return (
             "No interval of the difference is stored, so the two are not compared; to compute it, map again with "
-            "--replace."
+            "`replace=True`."
         )
     difference = (
         f"Map minus token means: {edge['token_difference']:+.1%} (95% interval {low:+.1%} to {high:+.1%}, paired over "

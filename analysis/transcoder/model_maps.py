@@ -267,11 +267,11 @@ class ModelMaps:
             sums = max(sums, group.in_file * group.sums)
             most = max(most, activations + group.in_file * group.sums)
         what = "The activations and sums by token id" if adams else "The sums by token id"
-        todo = "pass fewer sites at once" + (", or --method closed-form" if adams else "")
+        todo = "pass fewer sites at once" + (", or `method='closed-form'`" if adams else "")
         check_space(into, most, what=what, todo=todo)
         if sums:
             self.progress.report(
-                f"The sums by token id need {sums / 2**30:.1f} GiB, which exceeds --memory; they are stored in a "
+                f"The sums by token id need {sums / 2**30:.1f} GiB, which exceeds `memory`; they are stored in a "
                 "file."
             )
         if adams:
@@ -308,15 +308,15 @@ class ModelMaps:
             if needed([target]) > self.memory:
                 raise OutOfSpace(
                     f"Moments of {self.source} and {target} in {folds} folds need "
-                    f"{needed([target]) / 2**30:.1f} GiB, but --memory is {self.memory / 2**30:.1f} GiB. Increase "
-                    "--memory, or pass fewer --folds or a single --penalty."
+                    f"{needed([target]) / 2**30:.1f} GiB, but `memory` is {self.memory / 2**30:.1f} GiB. Increase "
+                    "`memory`, or pass fewer `folds` or a single one of `penalties`."
                 )
             if groups[-1] and needed([*groups[-1], target]) > self.memory:
                 groups.append([])
             groups[-1].append(target)
         if len(groups) > 1:
             self.progress.report(
-                f"Moments of {len(targets)} sites exceed --memory; the model runs over the text {len(groups)} times."
+                f"Moments of {len(targets)} sites exceed `memory`; the model runs over the text {len(groups)} times."
             )
         found = []
         for some in groups:

@@ -329,11 +329,13 @@ def _hooks(
         for hook in ([h for h in every if h != source] if target == ALL else [target])
     ]
     if not found:
-        raise BadInput("No target was input; pass one with --to, such as blocks.1.hook_resid_post.")
+        raise BadInput(
+            "No target was input; pass one with `targets`, such as blocks.1.hook_resid_post."
+        )
     for hook in (source, *found):
         parse_hook(hook, model=name, layers=layers)
     if settings.method == "adam" and source in found:
         raise BadInput(
-            f"{source} is both source and target, so there is nothing to train. Pass another --to."
+            f"{source} is both source and target, so there is nothing to train. Pass another site in `targets`."
         )
     return list(dict.fromkeys(found))

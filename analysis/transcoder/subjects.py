@@ -136,17 +136,17 @@ def subjects(
         each = _same(opened, known, named) or _new(opened, known, layout, progress)
         if each.model["name"] in found:
             raise BadInput(
-                f"Two --model options have the name {each.model['name']}; pass another name for one of them, as in "
-                f"--model other={opened.source}."
+                f"Two of `model` have the name {each.model['name']}; pass another name for one of them, as in "
+                f"`model=other={opened.source}`."
             )
         found[each.model["name"]] = replace(each, passed=source)
     every = known | found
     for name in names or ():
         if name not in every:
-            hint = "To map a model that is not in the atlas, pass --model FOLDER."
+            hint = "To map a model that is not in the atlas, pass its folder with `model`."
             raise UnknownName("model", name, known=every, hint=hint)
     if not every:
-        raise BadInput("This atlas has no SAE, and so no model; pass one with --model.")
+        raise BadInput("This atlas has no SAE, and so no model; pass one with `model`.")
     if names is None and not found:
         names = list(known) if like is None else [layout.like.model["name"]]  # type: ignore[union-attr]
     return [every[name] for name in dict.fromkeys([*(names or ()), *found])]
@@ -210,7 +210,7 @@ def _open_embedding(one: Any, dtype: str, tokenizer: Any) -> tuple[LanguageModel
         name, _, one = one.partition("=")
         if not _NAME.fullmatch(name):
             raise BadInput(
-                f"--model has the name {name!r}; expected NAME=FOLDER with a name of letters, digits, '.', '_' and "
+                f"A `model` has the name {name!r}; expected NAME=FOLDER with a name of letters, digits, '.', '_' and "
                 "'-'."
             )
     opened = open_model(
@@ -252,7 +252,7 @@ def _new(
         )
         raise Mismatch(
             f"{opened.name} is not the model that {other.noted} with in this atlas (its {what} differ). Pass "
-            f"another name, as in --model other={opened.source}."
+            f"another name, as in `model=other={opened.source}`."
         )
     contexts, batch = layout.of(*_takes(opened))
     names = (p.name for p in node("Model").properties if p.name != "tokenizer")

@@ -12,6 +12,7 @@ import click
 from atlas.cli.completion import add_completions
 from atlas.cli.early_checks import check_names_early
 from atlas.cli.output import echo, wrap
+from atlas.cli.setting_names import name_options
 from atlas.errors import AtlasError
 from atlas.plugins import SECTIONS, Failed, find_rooms
 from atlas.safe_text import json_line
@@ -71,6 +72,7 @@ def command() -> click.Group:
             group.add(section, commands)
     add_completions(group)
     check_names_early(group)
+    name_options(group)
     return click.version_option(package_name="feature-atlas")(group)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import click
 
 from atlas.amounts import cell_text
+from atlas.cli.setting_names import as_options
 from atlas.errors import BadInput
 from atlas.progress import SILENT, Progress
 from atlas.safe_text import json_line, shown
@@ -174,7 +175,7 @@ def make_progress(*, quiet: bool) -> Progress:
     from atlas.progress import Bars
 
     context = click.get_current_context(silent=True)
-    bars = Bars(remarks_last=context is not None)
+    bars = Bars(remarks_last=context is not None, translate=as_options)
     if context is not None:
         context.call_on_close(bars.print_remarks)
     return bars
@@ -380,10 +381,14 @@ def print_heading(text: str) -> None:
 
 
 def wrap(text: str, *, indent: str = "") -> str:
-    """Return text in lines of the width of the terminal; on one line in a pipe."""
+    """Return text in lines of the width of the terminal, or on one line in a pipe.
+
+    Settings that it names become options; see ``atlas.cli.setting_names``.
+    """
     import shutil
     import textwrap
 
+    text = as_options(text)
     if not on_terminal():
         return indent + shown(text)
     width = shutil.get_terminal_size().columns

@@ -92,11 +92,11 @@ class Folder:
             if path.is_dir():
                 raise BadInput(
                     f"{path} is a folder without {ATLAS}, so it is no atlas. Select the folder of an atlas "
-                    "with `--atlas PATH`."
+                    "with `atlas`."
                 ) from None
             raise BadInput(
                 f"There is no atlas at {path}. Create a demo with `atlas demo` or your own with "
-                "`atlas ingest`, or select another folder with `--atlas PATH`."
+                "`atlas ingest`, or select another folder with `atlas`."
             ) from None
         except NotADirectoryError:
             raise BadInput(f"{path} is a file; select the folder of an atlas.") from None
@@ -161,7 +161,7 @@ class Folder:
             return cls.open(path)
         if files:
             raise BadInput(
-                f"{path} is not empty and not an atlas; select a new folder with --atlas."
+                f"{path} is not empty and not an atlas; select a new folder with `atlas`."
             )
         return None
 
@@ -193,7 +193,7 @@ class Folder:
                 f"The corpus of {self.path} is {self.corpus['name']!r} ({self.corpus['documents']} "
                 f"documents, id {self.corpus['id']}), but the input text is another one "
                 f"({corpus['documents']} documents, id {corpus['id']}). An atlas has one corpus: omit "
-                "--text to use the stored one, or select another folder with --atlas."
+                "`text` to use the stored one, or select another folder with `atlas`."
             )
 
     def set_corpus(self, corpus: Mapping[str, Any]) -> None:
@@ -330,7 +330,7 @@ class Folder:
         except Timeout:
             raise Locked(
                 f"Another process is writing {self.path}; wait until it has finished, or select "
-                "another folder with --atlas."
+                "another folder with `atlas`."
             ) from None
         try:
             yield
@@ -339,7 +339,7 @@ class Folder:
 
 
 def _no_folder(path: Path) -> BadInput:
-    return BadInput(f"{path} is a file, or below one; select a new folder with --atlas.")
+    return BadInput(f"{path} is a file, or below one; select a new folder with `atlas`.")
 
 
 def _folders(path: Path) -> list[Path]:

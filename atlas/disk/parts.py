@@ -349,7 +349,7 @@ def read_manifest(folder: Path) -> Part:
         ) from error
     if manifest.hash != stored_hash:
         raise BrokenPart(
-            f"The manifest {path} has changed since it was written. Compute the part again with --replace."
+            f"The manifest {path} has changed since it was written. Compute the part again with `replace=True`."
         )
     return Part(folder, manifest)
 
@@ -398,5 +398,5 @@ def _checked_table(kind: str, name: str, data: "pa.Table") -> "pa.Table":
 def _broken(part: Part, problem: str) -> BrokenPart:
     return BrokenPart(
         f"The part {part.manifest.key} is broken: {problem}. Run the command that computed it again, with "
-        f"--replace; other parts are not affected."
+        f"`replace=True`; other parts are not affected."
     )

@@ -174,9 +174,7 @@ def checked(cypher: str, params: Mapping[str, Param]) -> dict[str, Param]:
     _check_calls(tokens)
     wanted = {t.text[1:] for t in tokens if t.kind == "parameter"}
     if missing := sorted(wanted - set(params)):
-        raise QueryFailed(
-            f"The query needs a value for {_list(missing)}; set it with `--param name=value`."
-        )
+        raise QueryFailed(f"The query needs a value for {_list(missing)}; set it with `params`.")
     if extra := sorted(set(params) - wanted):
         expected = f"its parameters are {_list(sorted(wanted))}" if wanted else "it has none"
         raise QueryFailed(f"The query has no parameter {_list(extra)}; {expected}.")

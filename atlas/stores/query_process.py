@@ -97,7 +97,7 @@ def too_slow(timeout: float) -> str:
     """Return the message for a query that took too long."""
     return (
         f"The query took longer than its limit of {timeout:g} seconds and was stopped; request less data, or "
-        "increase the limit with --timeout."
+        "increase the limit with `timeout`."
     )
 
 
@@ -105,7 +105,7 @@ def too_large(memory: int) -> str:
     """Return the message for a query that needs too much memory."""
     return (
         f"The query needs more memory than its limit of {memory >> 20:,} MiB; request less data, or increase "
-        "the limit with --memory."
+        "the limit with `memory`."
     )
 
 
@@ -113,5 +113,5 @@ def too_many_rows(rows: int) -> str:
     """Return the message for an answer with too many rows."""
     return (
         f"The answer has more rows than the limit of {rows:,}; add LIMIT to the query, or increase the "
-        "limit with --max-rows."
+        "limit with `max_rows`."
     )

@@ -168,14 +168,14 @@ def read_shard(path: Path) -> Iterator[Block]:
             if not reader.schema.equals(_SCHEMA) or meta.get(b"format") != FORMAT:
                 raise BrokenPart(
                     f"{path} is not a file of codes in the format that this version reads. Run the same "
-                    "`atlas ingest` again with --replace."
+                    "`atlas ingest` again with `replace=True`."
                 )
             first, d_sae = int(meta[b"first"]), int(meta[b"d_sae"])
             for i in range(reader.num_record_batches):
                 yield _block(reader.get_batch(i), number=first + i, d_sae=d_sae)
     except (pa.ArrowInvalid, OSError) as error:
         raise BrokenPart(
-            f"The codes in {path} cannot be read ({error}). Run the same `atlas ingest` again with --replace."
+            f"The codes in {path} cannot be read ({error}). Run the same `atlas ingest` again with `replace=True`."
         ) from error
 
 

@@ -84,7 +84,7 @@ def rule_of(folder: Folder, sae: str) -> Rule:
     part = sound.parts.get(f"coactivation/{sae}")
     if part is None:
         raise Missing(
-            f"{folder.path} has no co-activation of {sae}; ingest it again with --replace."
+            f"{folder.path} has no co-activation of {sae}; ingest it again with `replace=True`."
         )
     settings = part.manifest.settings
     return Rule(int(settings["k"]), int(settings["min_count"]))

@@ -110,7 +110,7 @@ def _check_disk(work: ShardRunner, size: int, folder: Path) -> None:
     if needed > free:
         raise OutOfSpace(
             f"The codes will take about {byte_size(needed)}, and {byte_size(free)} are free at {folder}. Use "
-            "--no-keep-codes, fewer --tokens, or an --atlas on another disk."
+            "`keep_codes=False`, fewer `tokens`, or an `atlas` on another disk."
         )
 
 

@@ -117,7 +117,7 @@ def check_floor_of(settings: Settings, sound: Sound) -> None:
             "SAE",
             name,
             known=list(stored),
-            hint="Ingest the trained SAE first, or name another one with --floor-of.",
+            hint="Ingest the trained SAE first, or name another one with `floor_of`.",
         )
     if is_floor(stored[name]):
         trained = stored[name]["floor_of"]
@@ -129,14 +129,14 @@ def check_floor_of(settings: Settings, sound: Sound) -> None:
 
 def _open_saes(saes: Sequence[object]) -> list[Autoencoder]:
     if not saes:
-        raise BadInput("No SAE was named; name at least one with --sae.")
+        raise BadInput("No SAE was named; name at least one with `saes`.")
     opened = [_open_sae(sae) for sae in saes]
     names = [sae.info.name for sae in opened]
     duplicates = sorted({n for n in names if names.count(n) > 1})
     if duplicates:
         raise BadInput(
             f"Two of the SAEs have the name {duplicates[0]!r}; give one another name, as in "
-            "--sae other-name=SOURCE."
+            "`saes=other-name=SOURCE`."
         )
     return opened
 
@@ -162,7 +162,7 @@ def _with_role(info: SaeInfo, settings: Settings) -> SaeInfo:
     if floor_of == info.name:
         raise BadInput(
             f"The SAE {info.name} is named as a floor of itself; name the trained SAE of which it is a "
-            "floor with --floor-of, or give the floor another name with --sae NAME=SOURCE."
+            "floor with `floor_of`, or give the floor another name, as in `saes=NAME=SOURCE`."
         )
     return replace(info, role=role, floor_of=floor_of)
 
@@ -194,7 +194,7 @@ def _model_of(info: SaeInfo, model: Any) -> Any:
         return model
     if info.model is None:
         raise BadInput(
-            f"The metadata of the SAE {info.name} does not name its model; name it with --model."
+            f"The metadata of the SAE {info.name} does not name its model; name it with `model`."
         )
     return info.model
 
@@ -204,7 +204,7 @@ def _contexts(info: SaeInfo, settings: Settings) -> ContextSettings:
     if size is None:
         raise BadInput(
             f"The metadata of the SAE {info.name} does not contain its context size; set it with "
-            "--context."
+            "`context`."
         )
     return ContextSettings(context_size=size, prepend_bos=info.prepend_bos)
 
@@ -215,7 +215,7 @@ def _check_contexts(contexts: ContextSettings, info: SaeInfo, model: LanguageMod
     if longest is not None and contexts.context_size > longest:
         raise Mismatch(
             f"{info.name} has contexts of {contexts.context_size} tokens, and {model.name} allows at "
-            f"most {longest}; set a smaller size with --context."
+            f"most {longest}; set a smaller size with `context`."
         )
 
 

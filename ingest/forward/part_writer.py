@@ -223,12 +223,12 @@ def check_model(sound: Sound, model: "LanguageModel", *, besides: Collection[str
         differences = "; ".join(f"{k}: {stored[k]} stored, {new[k]} now" for k in differing)
         raise Mismatch(
             f"The atlas has another model named {new['name']} ({differences}). Use the same model and "
-            "--dtype for all SAEs of an atlas, or create another atlas with --atlas."
+            "`dtype` for all SAEs of an atlas, or create another atlas with `atlas`."
         )
     if model.differs_from(stored_digests(others, model.name)):
         raise Mismatch(
             f"The atlas has another model named {model.name}: the parameters of the two differ. A model in "
-            "a folder is named after the folder. Rename that folder, or create another atlas with --atlas."
+            "a folder is named after the folder. Rename that folder, or create another atlas with `atlas`."
         )
 
 

@@ -48,14 +48,14 @@ def run_command(
     """Ingest as requested; the default text is the atlas' own, or the SAE's training data set."""
     if not saes:
         raise BadInput(
-            "No SAE was named; name at least one with --sae, as in --sae gemmascope-l20."
+            "No SAE was named; name at least one with `saes`, as in `saes=gemmascope-l20`."
         )
     has_corpus = (path / "atlas.json").exists() and Folder.open(path).corpus is not None
     if text is None and not has_corpus:
         source = _trained_on(saes[0])
         settings = changed(settings, tokens=settings.tokens or DEFAULT_TOKENS)
         progress.report(
-            f"No --text: using the first {settings.tokens:,} tokens of {source}, the SAE's training data."
+            f"No `text`: using the first {settings.tokens:,} tokens of {source}, the SAE's training data."
         )
         text = Text(source)
     return ingest(
@@ -80,7 +80,7 @@ def resume_all(path: Path, *, saes: Sequence[str], progress: Progress) -> Atlas:
         If no run was interrupted, or a request used objects in memory.
     """
     if saes:
-        raise BadInput("--resume finishes earlier requests; omit either --sae or --resume.")
+        raise BadInput("`resume` finishes earlier requests; omit either `saes` or `resume`.")
     requests = [Checkpoint(run).request() for run in Folder.open(path).runs()]
     if not requests:
         raise RequestError(f"No run in {path} was interrupted; there is nothing to resume.")
@@ -107,6 +107,6 @@ def _trained_on(sae: str) -> str:
     if info.dataset is None:
         raise BadInput(
             f"No text was named, and the metadata of {info.name} does not name its training data; "
-            "name a text with --text."
+            "name a text with `text`."
         )
     return f"hf:{info.dataset}"

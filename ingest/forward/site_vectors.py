@@ -111,7 +111,7 @@ def by_token(
         "while they are probed."
     )
     check_space(
-        into, size, what="The vectors", todo="use fewer --tokens, or probe fewer sites at once"
+        into, size, what="The vectors", todo="use fewer `tokens`, or probe fewer sites at once"
     )
     vectors: dict[str, NDArray[np.float32]] = {
         hook: mapped_array(into / f"{hook}.npy", (rows, model.site(hook).width), np.float32)
@@ -142,7 +142,7 @@ def by_token(
             if at < end:
                 raise Mismatch(
                     f"The text has {at - begin:,} tokens, and its codes have {length:,}. Ingest the SAE again "
-                    "with --replace."
+                    "with `replace=True`."
                 )
             begin = end
     return vectors

@@ -241,7 +241,7 @@ def _put(ray: Any, group: Group) -> Any:
     except ray.exceptions.RayError as error:
         raise OutOfSpace(
             f"The model and the SAEs do not fit into Ray's object store ({last_line(error)}). Ingest "
-            "fewer SAEs at a time, or omit --workers."
+            "fewer SAEs at a time, or omit `workers`."
         ) from error
     except (TypeError, AttributeError, ValueError, RuntimeError, pickle.PicklingError) as error:
         reason = last_line(error.__cause__ or error)
@@ -261,7 +261,7 @@ def _count(ray: Any, requested: int, *, kind: str, progress: Progress) -> int:
     if not available:
         raise Mismatch(
             f"The model must run on a {kind}, and the machines of this Ray cluster have none. Choose "
-            "another --device, or omit --workers and --ray."
+            "another `device`, or omit `workers` and `ray`."
         )
     if requested > available:
         progress.report(

@@ -205,7 +205,7 @@ class Correlator:
             raise OutOfSpace(
                 f"Matching {self.a.d_sae:,} features with {self.b.d_sae:,} over {len(self.units):,} "
                 f"tokens needs at least {least / 2**20:,.1f} MiB in addition to the codes, but only "
-                f"{self.memory / 2**20:,.1f} MiB are available. Allow more with --memory."
+                f"{self.memory / 2**20:,.1f} MiB are available. Allow more with `memory`."
             )
         done, bounds = np.cumsum(entries), [0]
         while bounds[-1] < len(entries):

@@ -181,7 +181,7 @@ def alignment(sides: Sides, settings: MatchSettings) -> Any:
     if settings.align == "tokens" and not same:
         raise Mismatch(
             f"{sides[0].name} and {sides[1].name} have different tokenizers, so their tokens cannot "
-            "be aligned. Omit --align, or use --align words."
+            "be aligned. Omit `align`, or use `align='words'`."
         )
     return ("tokens" if same else "words") if settings.align == "auto" else settings.align
 

@@ -34,7 +34,7 @@ ENTRY = 60
 
 
 #: What to do if memory does not suffice.
-TODO = "use a smaller --memory, fewer --tokens, fewer sites at once, or another device"
+TODO = "use a smaller `memory`, fewer `tokens`, fewer sites at once, or another device"
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,7 +242,7 @@ def _block(
             return labels
     raise OutOfSpace(
         f"Probing one feature on {rows:,} vectors needs {needed(1) / 2**20:.1f} MiB, but only "
-        f"{memory / 2**20:.1f} MiB are allowed or free: raise --memory, or use fewer --tokens."
+        f"{memory / 2**20:.1f} MiB are allowed or free: raise `memory`, or use fewer `tokens`."
     )
 
 

@@ -98,7 +98,7 @@ def check_same(subject: ProbedSae, counterpart: ProbedSae, *, where: Path) -> No
         if mine != other:
             raise Mismatch(
                 f"{subject.name} is another SAE in {where} (its {what} differ), so {where} cannot validate its "
-                "probes. Ingest the same SAE there, with the same model and --context."
+                "probes. Ingest the same SAE there, with the same model and `context`."
             )
 
 
@@ -405,7 +405,7 @@ def _check_other_text(other: _ValidationAtlas, own: Folder) -> None:
     if own.corpus is not None and other.corpus.info.id == own.corpus["id"]:
         raise BadInput(
             f"{other.folder.path} has the same text as {own.path}, so it validates nothing. Name an atlas "
-            "of another text, or omit --validate to validate on a part of the documents."
+            "of another text, or omit `validate` to validate on a part of the documents."
         )
 
 
@@ -414,7 +414,7 @@ def _hooks(sites: Sequence[str], subject: ProbedSae) -> list[str]:
     every = [EMBEDDING, *(f"blocks.{i}.hook_resid_post" for i in range(layers))]
     hooks = [hook for site in sites for hook in (every if site == ALL else [site])]
     if not hooks:
-        raise BadInput("No site was named. Name one with --from, such as hook_embed.")
+        raise BadInput("No site was named. Name one with `sites`, such as hook_embed.")
     return list(dict.fromkeys(hooks))
 
 
@@ -456,7 +456,7 @@ class _ProbeWork:
             elif data.lengths != first.lengths or not np.array_equal(data.ids, first.ids):
                 raise Mismatch(
                     f"The codes of {subject.name} and {subjects[0].name} are of different tokens. Ingest one "
-                    "of them again with --replace."
+                    "of them again with `replace=True`."
                 )
             for hook in self.hooks:
                 if (subject.name, hook) in requested:

@@ -83,8 +83,8 @@ class EdgeMemory:
             if need > memory:
                 raise OutOfSpace(
                     f"{width} without stored codes needs {need / 2**20:,.1f} MiB of memory, "
-                    f"{allowed}. Use --keep-codes, so that the codes can be read twice, or raise "
-                    "--memory."
+                    f"{allowed}. Use `keep_codes=True`, so that the codes can be read twice, or raise "
+                    "`memory`."
                 )
             return Plan(passes=1, bytes=need)
         need = self.fixed + max(self.runs, self.edges)
@@ -95,7 +95,7 @@ class EdgeMemory:
             least = 2 * (self.fixed + 2 * (self.one_feature + 1))
             raise OutOfSpace(
                 f"{width} needs at least {least / 2**20:,.1f} MiB of memory, {allowed}. Raise "
-                "--memory."
+                "`memory`."
             )
         passes = math.ceil(self.runs / per_chunk) + 2
         return Plan(passes=passes, bytes=self.fixed + self.set_aside(passes))
@@ -117,8 +117,8 @@ class EdgeMemory:
             raise OutOfSpace(
                 f"At least {edges:,} pairs of features are together among the {self.k} most active "
                 f"of at least {self.min_count} tokens. As edges they need {need / 2**20:,.1f} MiB of "
-                f"memory, but only {room / 2**20:,.1f} MiB are planned. Use a higher --min-count or "
-                "a lower --k, or raise --memory. The codes are stored and need not be computed again."
+                f"memory, but only {room / 2**20:,.1f} MiB are planned. Use a higher `min_count` or "
+                "a lower `k`, or raise `memory`. The codes are stored and need not be computed again."
             )
 
 

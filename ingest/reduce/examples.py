@@ -174,7 +174,7 @@ class Examples:
         if need > memory:
             raise OutOfSpace(
                 f"{rows:,} examples of {self.window.width} tokens need {need / 2**20:,.1f} MiB "
-                f"of memory, but only {memory / 2**20:,.1f} MiB are available. Raise --memory "
+                f"of memory, but only {memory / 2**20:,.1f} MiB are available. Raise `memory` "
                 "(code that constructs Examples can use fewer or shorter examples)."
             )
         return Plan(passes=passes, bytes=need)

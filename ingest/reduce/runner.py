@@ -31,7 +31,7 @@ def plan_all(reductions: Sequence[CodeReduction], sizes: Sizes, *, memory: int) 
             raise OutOfSpace(
                 f"The states of {', '.join(plans)} need {(memory - remaining) / 2**20:,.1f} MiB for "
                 f"{sizes.d_sae:,} features, but only {memory / 2**20:,.1f} MiB are allowed; raise "
-                "--memory."
+                "`memory`."
             )
     return plans
 

@@ -86,14 +86,14 @@ class TokenCounts:
         )
         if not sizes.codes_stored:
             raise OutOfSpace(
-                f"{problem}. Raise --memory, use fewer tokens, or use --keep-codes, so that several "
+                f"{problem}. Raise `memory`, use fewer tokens, or use `keep_codes=True`, so that several "
                 "passes are possible."
             )
         # The tokens that the tables need of the previous passes stay in memory.
         fixed = occurrences + min(24 * self._top * sizes.d_sae, most) + 8 * sizes.d_sae
         if fixed + per_feature > memory:
             raise OutOfSpace(
-                f"{problem}, which is too little for a single feature. Raise --memory."
+                f"{problem}, which is too little for a single feature. Raise `memory`."
             )
         per_chunk = max(1, math.floor((memory - fixed) / max(per_feature, 1)))
         passes = math.ceil(sizes.d_sae / per_chunk)

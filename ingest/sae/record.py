@@ -123,7 +123,7 @@ def reopen_sae(row: Mapping[str, Any], opened: Sequence[Autoencoder] = ()) -> Au
     if sae.info.weights != row["weights"]:
         raise Mismatch(
             f"The SAE {row['name']} now has other weights in {row['source']} than at ingest; ingest it again "
-            "with --replace."
+            "with `replace=True`."
         )
     return sae
 
@@ -212,7 +212,7 @@ def reopen(
     if opened.weights != model["weights"] or opened.differs_from(parameters):
         raise Mismatch(
             f"{label} is not the model with which {noted} (its weights differ). Name the original model "
-            "with --model."
+            "with `model`."
         )
     if opened.tokenizer_key != model["tokenizer"]:
         raise Mismatch(
@@ -224,7 +224,6 @@ def reopen(
 def _source(model: Mapping[str, Any], noted: str) -> str:
     if model["source"] == "memory":
         raise BadInput(
-            f"The model {model['name']} was in memory when {noted}. Name it with --model, or pass model= "
-            "in Python."
+            f"The model {model['name']} was in memory when {noted}. Pass it with `model`."
         )
     return str(model["source"])

@@ -140,11 +140,11 @@ def own_corpus(
 
 def _stored_corpus(folder: Folder, tokens: int | None) -> Corpus:
     if folder.corpus is None:
-        raise BadInput("The atlas has no text yet; name one with --text.")
+        raise BadInput("The atlas has no text yet; name one with `text`.")
     if tokens not in (None, folder.corpus.get("tokens_asked")):
         raise Mismatch(
-            "--tokens applies to a new text, but this atlas already has its corpus. Omit --tokens, or "
-            "create another atlas with --atlas."
+            "`tokens` applies to a new text, but this atlas already has its corpus. Omit `tokens`, or "
+            "create another atlas with `atlas`."
         )
     corpus = Corpus.open(folder.corpus_file)
     if corpus.info.id != folder.corpus["id"]:

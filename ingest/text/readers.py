@@ -168,7 +168,7 @@ def _document(value: object, location: str) -> str:
     if not isinstance(value, str):
         raise BadInput(
             f"{location} holds a value of type {type(value).__name__}, and a text is expected. Name the field "
-            "that holds the text with --field (in Python, field=)."
+            "that holds the text with `field`."
         )
     if len(value) > LONGEST:
         raise BadInput(

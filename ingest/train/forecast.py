@@ -137,6 +137,6 @@ def report(
         plan.out,
         disk,
         what=f"{counted(len(jobs), 'SAE')} and their checkpoints",
-        todo="free some space, train fewer SAEs at once, or name a folder on another disk with --out",
+        todo="free some space, train fewer SAEs at once, or name a folder on another disk with `out`",
     )
     return seconds

@@ -175,7 +175,7 @@ class Job:
         if not (finite and bool(total.isfinite())):
             raise BadActivations(
                 f"The training of {self.spec.name} reached NaN or Inf between steps {first:,} and {self.done:,} of "
-                f"{self.steps:,}. Pass a lower --learning-rate (now {self.plan.settings.learning_rate:g})."
+                f"{self.steps:,}. Pass a lower `learning_rate` (now {self.plan.settings.learning_rate:g})."
             )
         scale = trainer.activation_scaler.scaling_factor or 1.0
         spread = float(x.var(0, correction=0).sum(dtype=torch.float64)) * scale**2

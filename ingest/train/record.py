@@ -154,7 +154,7 @@ def is_finished(folder: Path, origin: dict[str, Any], *, replace: bool) -> bool:
         if replace and (folder / "cfg.json").exists():
             return False
         raise RequestError(
-            f"{folder} exists and has no {NOTE}, so it is no SAE of `atlas train`. Name another folder with --out."
+            f"{folder} exists and has no {NOTE}, so it is no SAE of `atlas train`. Name another folder with `out`."
         )
     try:
         stored = json.loads(path.read_text("utf-8"))
@@ -168,8 +168,8 @@ def is_finished(folder: Path, origin: dict[str, Any], *, replace: bool) -> bool:
     if replace:
         return False
     raise RequestError(
-        f"{folder} has an SAE that was trained otherwise ({_changes(found, origin)}). To replace it, pass --replace; "
-        "to keep it, name another folder with --out."
+        f"{folder} has an SAE that was trained otherwise ({_changes(found, origin)}). To replace it, pass `replace=True`; "
+        "to keep it, name another folder with `out`."
     )
 
 

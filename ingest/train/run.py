@@ -169,7 +169,7 @@ def _ingest(
         progress.report(
             f"The corpus of {atlas} is the held-out text: {counted(len(documents), 'document')} with "
             f"{text.held_out_tokens:,} tokens, one document in {text.held_out} of the text that was read. For another "
-            "corpus, run `atlas ingest --text` on the folders of the SAEs instead of --ingest."
+            "corpus, run `atlas ingest --text` on the folders of the SAEs instead of `ingest`."
         )
     ingest(
         atlas,
@@ -272,7 +272,7 @@ def _contexts(model: LanguageModel, settings: TrainSettings) -> ContextSettings:
     if longest is not None and context > longest:
         raise Mismatch(
             f"Contexts have {context} tokens; expected at most {longest}, the limit of {model.name}. Pass a "
-            "smaller --context."
+            "smaller `context`."
         )
     contexts = ContextSettings(context, prepend_bos=model.tokenizer.bos_token_id is not None)
     check_tokenizer(model.tokenizer, settings=contexts)
@@ -294,11 +294,11 @@ def _check_name(model: LanguageModel) -> None:
 
 def _check_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
-        raise BadInput(f"{folder} is a file; name a folder for the SAEs with --out.")
+        raise BadInput(f"{folder} is a file; name a folder for the SAEs with `out`.")
     for name, what in (("cfg.json", "an SAE"), ("atlas.json", "an atlas")):
         if (folder / name).exists():
             raise BadInput(
-                f"{folder} is the folder of {what}; name another folder for the SAEs with --out."
+                f"{folder} is the folder of {what}; name another folder for the SAEs with `out`."
             )
 
 
@@ -314,7 +314,7 @@ def _writing(folder: Path) -> Iterator[Path]:
     except Timeout:
         raise Locked(
             f"Another process trains SAEs in {folder}; wait until it has finished, or name another folder with "
-            "--out."
+            "`out`."
         ) from None
     text = folder / ".text.parquet"
     for leftover in (

@@ -104,12 +104,12 @@ def _check(width: int, k: int, d_in: int, *, site: str) -> None:
     if width < d_in:
         raise BadInput(
             f"The width is {width}, but {site} has {d_in} dimensions; expected at least as many "
-            f"features. Pass --width {EXPANSION * d_in}, for example."
+            f"features. Pass `widths={EXPANSION * d_in}`, for example."
         )
     if k > width:
         raise BadInput(
             f"k is {k}, but the width is {width}; expected at most one active feature for each. Pass a "
-            "smaller --k or a larger --width."
+            "smaller `k` or a larger `widths`."
         )
 
 

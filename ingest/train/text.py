@@ -186,5 +186,5 @@ def _check_tokens(text: TrainingText, wanted: int | None, settings: "TrainSettin
     raise BadInput(
         f"{text.corpus.info.source} has {text.epoch_tokens:,} training tokens (one document in "
         f"{settings.held_out} is held out), and {steps:,} steps of {settings.batch:,} tokens need "
-        f"{steps * settings.batch:,}.{repeated} Pass fewer --steps or --tokens, more --epochs, or a longer text."
+        f"{steps * settings.batch:,}.{repeated} Pass fewer `steps` or `tokens`, more `epochs`, or a longer text."
     )

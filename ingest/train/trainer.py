@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Step", "new_trainer", "restore", "state_of", "take_steps"]
 
 #: What to do if memory does not suffice for a training step.
-_TODO = "use a smaller --batch, narrower or fewer SAEs, or another device"
+_TODO = "use a smaller `batch`, narrower or fewer SAEs, or another device"
 
 
 @dataclass(frozen=True)

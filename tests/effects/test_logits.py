@@ -340,7 +340,7 @@ def test_without_ablation_no_codes_are_needed_and_no_agreement_is_reported(tmp_p
 def test_the_model_must_be_available_and_have_a_head(subject):
     path, causal, tokenizer, saes = subject
     other = LogitSettings(seed=5)
-    with pytest.raises(BadInput, match="Name it with --model"):
+    with pytest.raises(BadInput, match="Pass it with `model`"):
         measure_logits(path, "all", settings=other, opened=saes)
     with pytest.raises(Mismatch, match="has no head"):
         measure_logits(

@@ -481,7 +481,7 @@ def test_a_forecast_counts_states_neighbours_and_the_search(atlas, tmp_path, mon
         (10, "no more features than a random direction does"),
         (12, "number of moved features is no evidence; single features may be"),
         (20, "not more than every random direction"),
-        (21, r"more features than each of 9 random directions \(p <= 0.1; more --draws"),
+        (21, r"more features than each of 9 random directions \(p <= 0.1; more `draws`"),
     ],
 )
 def test_the_number_of_moved_features_has_a_conclusion(moved_features, conclusion):

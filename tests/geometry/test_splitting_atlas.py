@@ -264,7 +264,7 @@ def test_too_few_draws_are_reported(path, opened):
         opened=opened,
         progress=progress,
     )
-    (message,) = {m for m in progress.messages if "--draws" in m and "seed and wider" in m}
+    (message,) = {m for m in progress.messages if "`draws=" in m and "seed and wider" in m}
     assert "With 3 draws" in message
 
 

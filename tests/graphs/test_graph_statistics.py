@@ -379,7 +379,7 @@ def test_without_codes_token_nulls_report_what_to_do(tmp_path, capsys):
     for words in (["--nulls", "documents"], ["--nulls", "all"], ["--curves"], ["--tokens", "9"]):
         code, _, messages = run_command(made, capsys, "top", *words)
         assert code == 1
-        assert "--keep-codes --replace" in messages
+        assert "--keep-codes and --replace" in messages
     assert run_command(made, capsys, "tap")[0] == 2
     assert run_command(made, capsys, "top", "--tokens", "99999")[0] == 2
 
@@ -413,7 +413,7 @@ def test_a_second_run_reads_the_part(own):
     shutil.rmtree(own / "codes" / "one")
     assert graph_statistics(own, ["one"], settings=FEW)[0] == first[0]
     assert manifest.stat().st_mtime_ns == written
-    with pytest.raises(Missing, match="--keep-codes --replace"):
+    with pytest.raises(Missing, match="`keep_codes=True` and `replace=True`"):
         graph_statistics(own, ["one"], settings=replace(FEW, tokens=50))
 
 
@@ -580,7 +580,7 @@ def test_plots_of_graphs(path, tmp_path, capsys):
         dead, one = (read_graph(atlas, name, codes=False) for name in ("dead", "one"))
     with pytest.raises(BadInput, match="No feature of dead is ever active"):
         draw_graphs([one, dead])
-    with pytest.raises(BadInput, match="--keep-codes"):
+    with pytest.raises(BadInput, match="`keep_codes=True`"):
         draw_graphs([one], kind="growth")
     without_edges = replace(one, pairs=one.pairs[:0])
     assert save(draw_graphs([without_edges]), tmp_path / "none.svg").exists()

@@ -234,7 +234,7 @@ def test_all_targets_in_one_pass_one_by_one_or_in_files_are_equal(path, lm, monk
 
 
 def test_too_little_memory_is_reported(path, lm):
-    with pytest.raises(OutOfSpace, match=r"Moments of hook_embed and .* Increase --memory"):
+    with pytest.raises(OutOfSpace, match=r"Moments of hook_embed and .* Increase `memory`"):
         one(path, lm, memory=1000)
 
 
@@ -422,7 +422,7 @@ def test_adam_converges_to_least_squares_and_stops(tmp_path):
 
 
 def test_too_high_a_rate_is_refused(tmp_path):
-    with pytest.raises(BadActivations, match="Pass a lower --rate"):
+    with pytest.raises(BadActivations, match="Pass lower `rates`"):
         trained(rows_of(np.random.default_rng(0)), tmp_path, rate=1e30)
 
 
@@ -812,7 +812,7 @@ def test_models_of_one_name_and_different_weights_are_distinguished(path, lm, tm
         tmp_path / "small", model(seed=1)
     )  # for example a finetuned model in a folder of the same name
     with pytest.raises(
-        Mismatch, match=r"weights, .* differ\). Pass another name, as in --model other="
+        Mismatch, match=r"weights, .* differ\). Pass another name, as in `model=other="
     ):
         one(path, str(tuned))
     row = one(path, f"tuned={tuned}")
@@ -822,7 +822,7 @@ def test_models_of_one_name_and_different_weights_are_distinguished(path, lm, tm
     copied = saved(tmp_path / "copy", lm)
     assert one(path, str(copied))["target"] == f"small/{HOOK}"  # the same model in another folder
     assert one(path, f"copy={copied}")["target"] == f"copy/{HOOK}"  # unless renamed
-    with pytest.raises(BadInput, match="Two --model options have the name tuned"):
+    with pytest.raises(BadInput, match="Two of `model` have the name tuned"):
         map_sites(path, targets=[HOOK], settings=PLAIN, model=[f"tuned={tuned}", str(tuned)])
     with pytest.raises(BadInput, match="has the name 'a b'; expected NAME=FOLDER"):
         one(path, f"a b={tuned}")
@@ -1014,7 +1014,7 @@ def test_the_tokenizer_of_the_first_model_counts_the_tokens(tmp_path, lm):
     assert row["tokens"] == counted[last]
     assert one(tmp_path / "cut.atlas", lm, text=documents, tokens=200)["tokens"] == 200
     assert Folder.open(tmp_path / "cut.atlas").corpus["documents"] == last + 1
-    with pytest.raises(Mismatch, match="--tokens applies to a new text"):
+    with pytest.raises(Mismatch, match="`tokens` applies to a new text"):
         one(tmp_path / "a.atlas", lm, tokens=100)
 
 

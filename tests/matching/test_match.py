@@ -387,10 +387,10 @@ def test_the_command_warns_where_draws_are_too_few_for_any_match(copied):
     assert row["matches_needed"] > 10
     sentence = (
         f"With 3 draws no match can reach q <= 0.05 unless at least {row['matches_needed']} features "
-        f"match; use --draws {needed}."
+        "match; use"
     )
-    assert f"one and two: {sentence}" in recorded.messages
-    assert f"one and two: {sentence}" in output(3)
+    assert f"one and two: {sentence} `draws={needed}`." in recorded.messages
+    assert f"one and two: {sentence} --draws {needed}." in output(3)
     assert "no match can reach" not in output(needed)
     assert "no match can reach" not in output(0)
 

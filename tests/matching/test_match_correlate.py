@@ -249,7 +249,7 @@ def test_errors_report_what_to_do() -> None:
     a = rows_of(np.ones((10, 2)) * np.arange(1, 11)[:, None])
     with pytest.raises(
         OutOfSpace,
-        match=r"needs at least .* MiB in addition to the codes.* Allow more with --memory",
+        match=r"needs at least .* MiB in addition to the codes.* Allow more with `memory`",
     ):
         Correlator(a, a, best=1, min_joint=1, memory=100).pairs()
     with pytest.raises(Mismatch, match="10 and 9 rows"):

@@ -183,6 +183,6 @@ def test_maps_and_training_translate(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with monkeypatch.context() as patch:
         patch.setattr(sae_lens.SAETrainer, "step", fail)
         with pytest.raises(
-            OutOfSpace, match=r"training .* tokens at a time: use a smaller --batch"
+            OutOfSpace, match=r"training .* tokens at a time: use a smaller `batch`"
         ):
             trained(tmp_path / "saes", documents=texts(100), sites=(HOOK,), steps=4)

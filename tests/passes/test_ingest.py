@@ -289,7 +289,7 @@ def test_too_little_memory_is_reported_before_the_work(tmp_path, lm, documents):
 
 
 def test_a_missing_text_or_sae_is_refused(tmp_path, lm):
-    with pytest.raises(BadInput, match="has no text yet; name one with --text"):
+    with pytest.raises(BadInput, match="has no text yet; name one with `text`"):
         run(tmp_path / "a.atlas", lm, [named(topk(), "one")], None)
     with pytest.raises(BadInput, match="No SAE was named"):
         run(tmp_path / "a.atlas", lm, [], ["text"])

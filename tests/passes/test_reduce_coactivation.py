@@ -311,7 +311,7 @@ def test_the_plan_by_width_tokens_and_stored_codes() -> None:
     wide = replace(BIG, d_sae=131_072)
     assert reduction.plan(wide, memory=4 << 30).passes == 2
     assert reduction.plan(replace(BIG, d_sae=4096, codes_stored=False), memory=4 << 30).passes == 1
-    with pytest.raises(OutOfSpace, match="Use --keep-codes"):
+    with pytest.raises(OutOfSpace, match="Use `keep_codes=True`"):
         reduction.plan(replace(wide, codes_stored=False), memory=4 << 30)
     with pytest.raises(OutOfSpace, match="at least"):
         reduction.plan(BIG, memory=1 << 20)
@@ -321,7 +321,7 @@ def test_too_many_edges_for_memory_are_rejected_with_advice() -> None:
     blocks = random_blocks(np.random.default_rng(2), [[200]] * 9, d_sae=80, l0=20)
     sizes = sizes_of(blocks, 80)
     edges = edges_of(in_passes(Coactivation(k=12), blocks, 80, 2)).num_rows
-    with pytest.raises(OutOfSpace, match="Use a higher --min-count or a lower --k"):
+    with pytest.raises(OutOfSpace, match="Use a higher `min_count` or a lower `k`"):
         reduce(Coactivation(k=12), blocks, sizes=sizes, memory=56 * edges)
     fewer = Coactivation(k=12, min_count=30)
     assert fewer.plan(sizes, memory=56 * edges).passes > 2

@@ -172,7 +172,7 @@ def test_a_plan_that_does_not_fit_takes_more_passes_or_is_rejected() -> None:
     half = reduction.plan(BIG, memory=full.bytes // 2)
     assert half.passes >= 2
     assert half.bytes <= full.bytes // 2
-    with pytest.raises(OutOfSpace, match="or use --keep-codes"):
+    with pytest.raises(OutOfSpace, match="or use `keep_codes=True`"):
         reduction.plan(replace(BIG, codes_stored=False), memory=full.bytes // 2)
     assert reduction.plan(replace(BIG, codes_stored=False), memory=full.bytes).passes == 1
     with pytest.raises(OutOfSpace, match="a single feature"):

@@ -305,7 +305,7 @@ def test_a_local_data_set_is_read_by_split(offline):
         read(f"hf:{folder}", split="nope")
     with pytest.raises(BadInput, match=r"has no field 'body'\. Its fields: 'n', 'text'"):
         texts_of(f"hf:{folder}", field="body")
-    with pytest.raises(BadInput, match=r"row 0, holds a value of type int.* with --field \("):
+    with pytest.raises(BadInput, match=r"row 0, holds a value of type int.* with `field`"):
         texts_of(f"hf:{folder}", field="n")
 
 

@@ -301,7 +301,7 @@ def test_scores_do_not_depend_on_the_memory(toy, kinds):
 
 def test_too_little_memory_is_an_error(toy):
     data, *_, vectors = toy
-    with pytest.raises(OutOfSpace, match=r"raise --memory, or use fewer --tokens"):
+    with pytest.raises(OutOfSpace, match=r"raise `memory`, or use fewer `tokens`"):
         probed(data, [at_embedding(data, vectors)], memory=1000)
 
 
@@ -461,7 +461,7 @@ def test_one_unit_cannot_be_split(tmp_path):
     data = probe_data_of(tmp_path, [np.zeros(30, dtype=int)], np.ones((30, 2)))
     for split, other in (("document", "sample"), ("type", "document")):
         with pytest.raises(
-            BadInput, match=rf"has 1 .* by {split} needs at least 2: choose --split {other}"
+            BadInput, match=rf"has 1 .* by {split} needs at least 2: choose `splits={other}`"
         ):
             training(data, split, share=0.8, seed=0)
     assert training(data, "sample", share=0.8, seed=0).sum() == 24

@@ -211,7 +211,7 @@ def test_missing_or_wrong_inputs_are_reported(path, lm, tmp_path):
         probe_saes(path, ["tops"], settings=SETTINGS, model=lm)
     with pytest.raises(UnknownName, match=r"blocks\.99\.hook_resid_post"):
         probe_saes(path, ["top"], sites=["blocks.99.hook_resid_post"], settings=SETTINGS, model=lm)
-    with pytest.raises(BadInput, match=r"was in memory when .* --model"):
+    with pytest.raises(BadInput, match=r"was in memory when .* `model`"):
         probe_saes(path, ["top"], settings=SETTINGS)
     with pytest.raises(Mismatch, match="not the model with which top was ingested"):
         probe_saes(path, ["top"], settings=SETTINGS, model=model(seed=3))
@@ -237,7 +237,7 @@ def replace_settings(**more):
 
 def test_a_text_of_one_document_is_reported(lm, tmp_path):
     run(tmp_path / "d.atlas", lm, [named(topk(), "top")], [" ".join(texts())], match=None)
-    with pytest.raises(BadInput, match=r"has 1 document, .* --split sample"):
+    with pytest.raises(BadInput, match=r"has 1 document, .* `splits=sample`"):
         probe_saes(tmp_path / "d.atlas", "all", settings=SETTINGS, model=lm)
     (row,) = probe_saes(
         tmp_path / "d.atlas", "all", settings=replace(SETTINGS, splits=("sample",)), model=lm

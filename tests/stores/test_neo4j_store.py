@@ -187,7 +187,7 @@ def test_different_models_of_one_name_are_refused(
         assert set(store.contents()) == {"a1", "a2"}
         put(store, first)
         return
-    with pytest.raises(Mismatch, match=f"'model a'.*its {refused} differ.*--database"):
+    with pytest.raises(Mismatch, match=f"'model a'.*its {refused} differ.*`database`"):
         store.plan(second)
     assert_shows(store, first)
     put(store, make_graph(()))  # removes the first atlas and frees the name
@@ -645,7 +645,7 @@ def test_the_environment_sets_the_url_and_the_login(
 
 
 def test_an_unknown_database_is_reported(empty_neo4j: Server) -> None:
-    with pytest.raises(BadInput, match=r"has no database 'nope'.*--database"):
+    with pytest.raises(BadInput, match=r"has no database 'nope'.*`database`"):
         open_server(
             empty_neo4j.url,
             username=empty_neo4j.username,

@@ -307,7 +307,7 @@ def test_a_name_of_another_atlas_is_refused(store: Store) -> None:
     put(store, mine)
     with pytest.raises(Mismatch, match=r"a1.*another atlas|another atlas.*a1") as refusal:
         store.plan(make_graph({"a1": "v2", "b1": "v1"}, atlas=OTHER, name="second"))
-    assert "--as" in str(refusal.value)
+    assert "`names`" in str(refusal.value)
     assert store.contents()["a1"].atlas == ATLAS
     assert_shows(store, mine)
 

@@ -72,7 +72,7 @@ def test_only_trimmed_saes_have_a_new_fingerprint():
 
 
 def test_a_negative_number_is_refused():
-    with pytest.raises(BadInput, match="--edges-per-feature is -1; expected 0 or more"):
+    with pytest.raises(BadInput, match="`edges_per_feature` is -1; expected 0 or more"):
         trimmed(edge_graph({"a1": "v1"}), -1)
 
 

@@ -314,7 +314,7 @@ def test_a_full_disk_preserves_the_last_checkpoint(tmp_path, monkeypatch):
 
 def test_nan_stops_the_training_with_a_message(tmp_path):
     with pytest.raises(
-        BadActivations, match=r"NaN or Inf between steps 0 and 8 of 40.*--learning-rate"
+        BadActivations, match=r"NaN or Inf between steps 0 and 8 of 40.*`learning_rate`"
     ):
         trained(tmp_path, learning_rate=1e30)
 
@@ -365,7 +365,7 @@ def test_a_folder_of_other_saes_is_refused_and_replaced_on_request(tmp_path):
 
 def test_epochs_repeat_the_text_in_another_order(tmp_path):
     few = texts(60)
-    with pytest.raises(BadInput, match="more --epochs"):
+    with pytest.raises(BadInput, match="more `epochs`"):
         trained(tmp_path, documents=few)
     trained(tmp_path, documents=few, epochs=10)
 
@@ -487,5 +487,5 @@ def test_a_disk_that_is_too_small_is_reported_before_the_training(tmp_path, monk
     monkeypatch.setattr(
         atlas.disk.temp_storage.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000)
     )
-    with pytest.raises(OutOfSpace, match=r"4 SAEs and their checkpoints need .* --out"):
+    with pytest.raises(OutOfSpace, match=r"4 SAEs and their checkpoints need .* `out`"):
         trained(tmp_path, seeds=(0, 1))

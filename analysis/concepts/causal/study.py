@@ -297,7 +297,7 @@ def _contexts(
     if len(found) > MOST:
         raise BadInput(
             f"The sets of words have {len(found):,} words and contexts; expected at most {MOST:,} to ablate features. "
-            "Use fewer carriers, a lower --in-corpus, or fewer --others."
+            "Use fewer carriers, a lower `in_corpus`, or fewer `others`."
         )
     return found, np.array([number for number, _ in found], dtype=np.int64)
 

@@ -314,7 +314,7 @@ def concept_rows(
     """
     spaces_shown = ("decoder", "activations") if settings.activations else ("decoder",)
     if spaces.decoders is None:
-        note = "the weights of an SAE are not available; --activations compares activations instead"
+        note = "the weights of an SAE are not available; `activations=True` compares activations instead"
         for name in members:
             yield {"concept": name, "space": "decoder", "note": note}
     for view in views(spaces, spaces.directions.one_to_one, settings.similarity):

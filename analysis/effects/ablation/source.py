@@ -114,7 +114,7 @@ def source_of(
     if not len(features):
         raise BadInput(
             f"No feature of {sae.info.name} is active at {settings.min_occurrences} or more tokens of the "
-            f"sample of {len(contexts)} contexts. Use more --contexts, or a lower --min-occurrences."
+            f"sample of {len(contexts)} contexts. Use more `contexts`, or a lower `min_occurrences`."
         )
     vectors = sae.rows(torch.arange(sae.info.d_sae))
     if vectors is None:

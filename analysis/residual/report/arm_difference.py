@@ -297,7 +297,7 @@ def _pair(a: Sample, b: Sample, ends: Floats) -> _Pair | None:
         if len(a.draws) != len(b.draws):
             raise BadInput(
                 f"One SAE has {len(a.draws)} draws of documents and another {len(b.draws)}; expected equal "
-                "numbers. Probe both with the same --draws and --replace."
+                "numbers. Probe both with the same `draws` and `replace=True`."
             )
         over = [_means(s.draws, s, ends) for s in (a, b) if s.draws is not None]
         documents = _weighted(over[0] - over[1], weights)

@@ -380,7 +380,7 @@ def _unfit(study: ResidualStudy, arm: str) -> str:
     if arm == EXTREME and study.old_means:
         return (
             "its token means were computed by an earlier version; recompute them with `atlas residual` and "
-            "--replace"
+            "`replace=True`"
         )
     if arm == EXTREME and study.all_prior:
         at_embedding = study.read_from == EMBEDDING

@@ -225,7 +225,7 @@ def _setting(found: Findings, where: str) -> list[Markup]:
     if study.others:
         parts.append(
             report_page.paragraphs(
-                f"This report is on the study {study.name}. To report on another study of this atlas, pass --study: "
+                f"This report is on the study {study.name}. To report on another study of this atlas, pass `study`: "
                 f"{', '.join(study.others)}.",
                 kind="missing",
             )

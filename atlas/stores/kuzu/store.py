@@ -223,7 +223,7 @@ class KuzuStore:
         if foreign := sorted(n for n, loaded in current.items() if loaded.atlas != graph.atlas):
             raise Mismatch(
                 f"{self.url} is the view of another atlas, which owns {', '.join(foreign)}; a file stores "
-                f"one atlas. Use another file for {graph.name!r}, or push to a server with --as."
+                f"one atlas. Use another file for {graph.name!r}, or push to a server with other `names`."
             )
         plan = replace(compare(graph, current), shared=self._shared_edges_differ(graph))
         if not plan.changes:

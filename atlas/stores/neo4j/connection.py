@@ -391,7 +391,7 @@ class Bolt:
             )
         if code.endswith("DatabaseNotFound"):
             return BadInput(
-                f"{self.url} has no database {self.database!r}; select another one with --database, or "
+                f"{self.url} has no database {self.database!r}; select another one with `database`, or "
                 "omit the option to use the default database."
             )
         if code.endswith(("AccessMode", "ForbiddenOnReadOnlyDatabase")):

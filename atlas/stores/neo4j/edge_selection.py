@@ -161,7 +161,7 @@ def trimmed(graph: Graph, edges_per_feature: int) -> Graph:
         If ``edges_per_feature`` is negative.
     """
     if edges_per_feature < 0:
-        raise BadInput(f"--edges-per-feature is {edges_per_feature}; expected 0 or more.")
+        raise BadInput(f"`edges_per_feature` is {edges_per_feature}; expected 0 or more.")
     spec = schema.edge("CO_ACTIVATES")
     retained = _edge_levels(spec, graph) < edges_per_feature
     selected = replace(

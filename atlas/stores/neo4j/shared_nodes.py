@@ -88,7 +88,7 @@ class Shared:
                 raise Mismatch(
                     f"{self._bolt.url} shows a model named {name!r} of another atlas, and the model of that name "
                     f"in {self._graph.name!r} is another one: its {' and '.join(what)} differ. Push to another "
-                    "database with --database, or ingest with the model under another name."
+                    "database with `database`, or ingest with the model under another name."
                 )
 
     def record_models(self) -> None:

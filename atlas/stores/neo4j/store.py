@@ -71,7 +71,7 @@ class Neo4jStore:
         if taken := sorted(set(others) & set(graph.fingerprints)):
             raise Mismatch(
                 f"{self.url} shows {', '.join(taken)} of another atlas ({others[taken[0]] or 'unknown'}), "
-                f"and {graph.name!r} has an SAE of the same name; push it under another name with --as."
+                f"and {graph.name!r} has an SAE of the same name; push it under another name with `names`."
             )
         plan = compare(graph, {n: loaded for n, loaded in current.items() if n not in others})
         shared = Shared(self._bolt, graph)

@@ -1,0 +1,87 @@
+"""Options instead of the names of settings, in messages of the library.
+
+A message names a setting as Python does, in backticks: "Increase `memory`" or "use `draws=20`". The
+command line writes the option of the running command instead: "Increase --memory", "use --draws 20".
+"""
+
+import re
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import click
+
+from atlas.errors import AtlasError
+
+__all__ = ["as_options", "name_options"]
+
+_SETTING = re.compile(r"`([a-z][a-z0-9_]*)(?:=([\"']?)([^`\"']+)\2)?`")
+_MARK = "names_options"
+
+
+def as_options(text: str) -> str:
+    """Return a message with the options of the running command for the settings that it names.
+
+    A setting that the running command does not have is unchanged. Only ``name=True`` and
+    ``name=False`` are also sought in the other commands: these are advice for another command.
+
+    Parameters
+    ----------
+    text
+        A message of the library. Outside a command, it is returned unchanged.
+    """
+    context = click.get_current_context(silent=True)
+    if context is None or "`" not in text:
+        return text
+    own, root = context.command, context.find_root().command
+
+    def option(found: re.Match[str]) -> str:
+        name, _, value = found.groups()
+        switch = {"True": True, "False": False}.get(value)
+        words = _option(own, name, switch)
+        if words is None and switch is not None:
+            words = next(filter(None, (_option(c, name, switch) for c in _commands(root))), None)
+        if words is None:
+            return found[0]
+        return words if value is None or switch is not None else f"{words} {value}"
+
+    return _SETTING.sub(option, text)
+
+
+def name_options(command: click.Command) -> None:
+    """Let a command, and its subcommands, name options in the errors of the library."""
+    for each in _commands(command):
+        if each.callback is not None and not hasattr(each.callback, _MARK):
+            each.callback = _translated(each.callback)
+
+
+def _translated(callback: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(callback)
+    def translated(*args: Any, **options: Any) -> Any:
+        try:
+            return callback(*args, **options)
+        except AtlasError as error:
+            error.args = (as_options(str(error)), *error.args[1:])
+            raise
+
+    setattr(translated, _MARK, True)
+    return translated
+
+
+def _commands(command: click.Command) -> list[click.Command]:
+    """Return a command and its subcommands, without groups."""
+    if not isinstance(command, click.Group):
+        return [command]
+    return [one for each in command.commands.values() for one in _commands(each)]
+
+
+def _option(command: click.Command, name: str, switch: bool | None) -> str | None:
+    """Return the option of a command for a setting; None if it has none."""
+    for parameter in command.params:
+        if not isinstance(parameter, click.Option):
+            continue
+        long = [each for each in parameter.opts if each.startswith("--")]
+        if long and name in (parameter.name, long[0].removeprefix("--").replace("-", "_")):
+            off = [each for each in parameter.secondary_opts if each.startswith("--")]
+            return off[0] if switch is False and off else long[0]
+    return None
