@@ -826,7 +826,7 @@ def test_codes_are_needed(planted_saes, tmp_path):
     planted_saes.write(tmp_path / "p.atlas").close()
     folder = Folder.open(tmp_path / "p.atlas")
     rmtree(folder.codes("two"))
-    with pytest.raises(Missing, match="`keep_codes=True`"):
+    with pytest.raises(Missing, match="--keep-codes"):
         subject_of(folder, "one", "two")
 
 
