@@ -113,7 +113,8 @@ class ConceptStudy(Study):
         records = [open_sae_record(at.sound, task.saes[0]) for task in tasks]
         # The libraries that read an SAE load for seconds.
         reopen_sae(records[0].row, self.opened)
-        costs, sites = [], set()
+        costs: list[Cost] = []
+        sites: set[str] = set()
         for record in records:
             with one_thread_if_small(len(self.words.items), most=FEW_CONTEXTS):
                 cost = arm_costs(self.words, self.settings, record.row)
