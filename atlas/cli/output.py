@@ -202,6 +202,7 @@ def print_table(
     columns: Sequence[str] | None = None,
     unbroken: Sequence[str] = (),
     turned: bool = False,
+    spaced: bool = False,
 ) -> None:
     """Print rows as a table on stdout; print nothing without rows.
 
@@ -210,7 +211,8 @@ def print_table(
     at most 40 rows are printed; ``--wide`` and ``--full`` print all. Words of the first column and of
     the columns ``unbroken`` are not broken, so that ids can be copied. With ``turned``, up to three
     rows whose columns do not fit are printed side by side instead, as lines of a name and the value of
-    each row. Output to a pipe has all columns and rows, and no colour.
+    each row. With ``spaced``, headers on a terminal have spaces for underscores, at which they are broken.
+    Output to a pipe has all columns and rows, and no colour.
     """
     if not rows:
         return
@@ -231,7 +233,10 @@ def print_table(
     listed = rows if complete or requested("full") else rows[:_SCREEN]
     # Each cell is formatted once: a pipe may have many rows.
     texts = {
-        name: [cell_text(name), *(cell_text(row.get(name), name) for row in listed)]
+        name: [
+            cell_text(name).replace("_", " ") if spaced and not complete else cell_text(name),
+            *(cell_text(row.get(name), name) for row in listed),
+        ]
         for name in names
     }
     words = _least_widths(listed, texts, width=console.width, unbroken=(names[0], *unbroken))

@@ -9,6 +9,7 @@ import queries
 from atlas.errors import BadInput, QueryFailed, RequestError, UnknownName
 from atlas.features.numbers import FeatureNumber, feature_numbers
 from atlas.features.remarks import about_few_tokens, about_fvu
+from atlas.features.sections import IN_GRAPH, SECTIONS, Score, Section
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -17,153 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CardTable", "Example", "FeatureCard", "feature_card"]
 
-
-@dataclass(frozen=True)
-class _Section:
-    """One table of a card: a named query of a feature, and the columns to show."""
-
-    title: str
-    query: str
-    columns: tuple[str, ...]
-    note: str = ""
-    kind: str = ""
-    """Kind of the part with the rows; empty if every ingest writes it, or it is of another SAE."""
-    command: str = ""
-    """Command that computes the rows, with {sae} for the name of the SAE."""
-    largest: str = ""
-    """Column by which the rows are sorted, largest first; the order of the query if empty."""
-
-
-#: The tables of a card, in order. A query of a feature becomes a table by one entry here.
-_SECTIONS = (
-    _Section(
-        "Tokens",
-        "tokens_of_feature",
-        ("token", "count", "share", "rate", "mean_activation"),
-        "share: of the tokens on which the feature is active. rate: of the occurrences of the token.",
-    ),
-    _Section(
-        "Counterparts in other SAEs",
-        "counterparts_of_feature",
-        (
-            "counterpart",
-            "top_token",
-            "pearson",
-            "by_token_in_document",
-            "q",
-            "token_q",
-            "token_document_q",
-            "one_to_one",
-            "decoder_cosine",
-        ),
-        "q: null of shifted documents. token_q, token_document_q: nulls that shuffle occurrences of "
-        "the same token, everywhere or within documents. If one is large, shared tokens explain the match. "
-        "by_token_in_document: the part of pearson that shared tokens within documents explain.",
-        kind="match",
-        command="atlas match {sae} OTHER_SAE",
-        largest="pearson",
-    ),
-    _Section(
-        "Features active on the same tokens",
-        "neighbours_of_feature",
-        ("feature", "top_token", "count", "expected", "weight", "lift"),
-        "expected: count under independence. A count near it is no evidence.",
-    ),
-    _Section(
-        "Community",
-        "community_of_feature",
-        ("tokens", "community", "size", "inner_share", "stability_halves", "stability_null"),
-        "tokens: those that distinguish the community. inner_share: weight of the feature's edges "
-        "within it. stability_halves: overlap with the best community of half of the documents; "
-        "stability_null: the same in a null graph.",
-        kind="graph",
-        command="atlas communities {sae}",
-    ),
-    _Section(
-        "Predicted from sites of the model",
-        "probes_of_feature",
-        ("site", "run", "verdict", "balanced_accuracy", "token_table", "token_ceiling", "control"),
-        "token_table, token_ceiling: scores from the token id alone. control: random labels of "
-        "token ids. Chance is 0.5.",
-        kind="probe",
-        command="atlas probe {sae}",
-    ),
-    _Section(
-        "Promoted tokens",
-        "promoted_tokens",
-        ("token", "value", "ablated_change"),
-        "value: direct logit of one unit of activation. ablated_change: measured change of the "
-        "log-probability.",
-        kind="logits",
-        command="atlas logits {sae}",
-    ),
-    _Section(
-        "Suppressed tokens",
-        "suppressed_tokens",
-        ("token", "value", "ablated_change"),
-        kind="logits",
-        command="atlas logits {sae}",
-    ),
-    _Section(
-        "What its ablation changes in later features",
-        "effects_of_feature",
-        ("target", "top_token", "mean", "low", "high", "random", "q"),
-        "mean: change of the activation, with its interval over documents. random: size of the "
-        "effect of random directions of equal norm.",
-        kind="effects",
-        command="atlas effects {sae}",
-    ),
-    _Section(
-        "Features whose ablation changes it",
-        "drivers_of_feature",
-        ("source", "top_token", "mean", "low", "high", "q"),
-    ),
-    _Section(
-        "Concepts that it separates",
-        "concepts_of_feature",
-        ("concept", "direction", "auroc_held_out", "effect", "p_max", "q"),
-        "auroc_held_out: on held-out words; features are selected on all words, so above 0.5 also "
-        "under the null. p_max: over all features.",
-        kind="concepts",
-        command="atlas concepts gender {sae}",
-    ),
-    _Section(
-        "Nearest decoder directions",
-        "nearest_directions",
-        ("feature", "top_token", "cosine", "q"),
-        "q: null of random directions.",
-        kind="near_direction",
-        command="atlas directions {sae}",
-    ),
-    _Section(
-        "Parents in narrower SAEs",
-        "parents_of_feature",
-        ("parent", "top_token", "parent_given_child", "child_given_parent", "decoder_cosine", "q"),
-        "q: null of shifted documents.",
-        kind="splitting",
-        command="atlas splitting {sae} OTHER_SAE",
-    ),
-    _Section(
-        "Children in wider SAEs",
-        "children_of_feature",
-        ("child", "top_token", "child_given_parent", "parent_given_child", "decoder_cosine", "q"),
-        "q: null of shifted documents.",
-        kind="splitting",
-        command="atlas splitting {sae} OTHER_SAE",
-    ),
-)
-
-#: What the graph stores of an SAE if a kind of part was computed, as a pattern that begins at the SAE.
-_IN_GRAPH = {
-    "match": "(s)-[:COMPARED_WITH]-(:SAE)",
-    "graph": "(s)<-[:IN_SAE]-(:Feature)-[:IN_COMMUNITY]->(:Community)",
-    "probe": "(s)<-[:IN_SAE]-(:Feature)-[:PREDICTED_FROM]->(:Site)",
-    "logits": "(s)<-[:IN_SAE]-(:Feature)-[:PROMOTES]->(:Token)",
-    "effects": "(s)<-[:IN_SAE]-(:Feature)-[:AFFECTS]->(:Feature)",
-    "concepts": "(s)<-[:IN_SAE]-(:Feature)-[:SEPARATES]->(:Concept)",
-    "near_direction": "(s)<-[:IN_SAE]-(:Feature)-[:NEAR_DIRECTION]->(:Feature)",
-    "splitting": "(s)<-[:IN_SAE]-(:Feature)-[:SPLITS_INTO]-(:Feature)",
-}
 
 # Above the number of rows of any section.
 _ALL = 100_000
@@ -186,12 +40,18 @@ class CardTable:
         How to read the columns; empty if their names suffice.
     total
         Number of rows that the atlas has, if ``rows`` is only their beginning.
+    label
+        The title in one or two words.
+    scores
+        Scores of a row, each with its controls.
     """
 
     title: str
     rows: Sequence[Mapping[str, Any]]
     note: str = ""
     total: int | None = None
+    label: str = ""
+    scores: Sequence[Score] = ()
 
     @property
     def row_count(self) -> int:
@@ -199,7 +59,9 @@ class CardTable:
         return len(self.rows) if self.total is None else self.total
 
     def shown_rows(self) -> Sequence[Mapping[str, Any]]:
-        """Return the rows for a screen: names of probe runs are cut as long as they stay distinct.
+        """Return the rows for a screen: without columns that are null in all rows.
+
+        Names of probe runs are cut as long as they stay distinct.
 
         Examples
         --------
@@ -207,12 +69,17 @@ class CardTable:
         >>> [row["run"] for row in CardTable("Probes", [{"run": run} for run in runs]).shown_rows()]
         ['document', 'type']
         """
-        names = {row["run"] for row in self.rows if "run" in row}
+        filled = [name for name in next(iter(self.rows), {}) if self._has(name)]
+        rows = [{name: row[name] for name in filled} for row in self.rows]
+        names = {row["run"] for row in rows if "run" in row}
         for parts in range(1, max((name.count("/") for name in names), default=0) + 1):
             short = {name: "/".join(name.split("/")[:parts]) for name in names}
             if len(set(short.values())) == len(names):
-                return [{**row, "run": short[row["run"]]} for row in self.rows]
-        return self.rows
+                return [{**row, "run": short[row["run"]]} for row in rows]
+        return rows
+
+    def _has(self, column: str) -> bool:
+        return any(row[column] is not None for row in self.rows)
 
 
 @dataclass(frozen=True)
@@ -391,7 +258,7 @@ def feature_card(
     timed = _Timed.of(atlas, timeout)
     timed.ask("feature_card", feature=id)  # raises for an unknown name
     properties = _properties(timed, id)
-    found = {section: _rows(timed, id, section) for section in _SECTIONS}
+    found = {section: _rows(timed, id, section) for section in SECTIONS}
     sae = id.rpartition("/")[0]
     about = next(row for row in atlas.table("SAE").to_pylist() if row["name"] == sae)
     missing = [one for one, rows in found.items() if one.command and not rows]
@@ -407,7 +274,14 @@ def feature_card(
         histogram=_histogram(atlas, id),
         examples=top[:limit] + sampled,
         tables=[
-            CardTable(section.title, rows[:limit], section.note, len(rows))
+            CardTable(
+                section.title,
+                rows[:limit],
+                section.note,
+                len(rows),
+                section.label,
+                section.scores,
+            )
             for section, rows in found.items()
             if rows
         ],
@@ -424,7 +298,7 @@ def feature_card(
     )
 
 
-def _command(section: _Section, sae: str, url: str, *, alone: bool) -> str:
+def _command(section: Section, sae: str, url: str, *, alone: bool) -> str:
     """Return the command that computes a section, for an atlas with one SAE alone or with more."""
     from atlas.cli.output import option_of
 
@@ -445,7 +319,7 @@ def _properties(atlas: _Timed, id: str) -> dict[str, Any]:
     return row
 
 
-def _rows(atlas: _Timed, id: str, section: _Section) -> list[dict[str, Any]]:
+def _rows(atlas: _Timed, id: str, section: Section) -> list[dict[str, Any]]:
     """Return all rows of a section, so that the verdict does not depend on how many are shown."""
     limited = any(p.name == "limit" for p in queries.get(section.query).parameters)
     try:
@@ -479,7 +353,7 @@ def _computed(timed: _Timed, sae: str, kinds: set[str]) -> set[str]:
         kind
         for kind in kinds
         if timed.query(
-            f"MATCH (s:SAE {{name: $sae}}) MATCH {_IN_GRAPH[kind]} RETURN s.name AS name LIMIT 1",
+            f"MATCH (s:SAE {{name: $sae}}) MATCH {IN_GRAPH[kind]} RETURN s.name AS name LIMIT 1",
             {"sae": sae},
         ).num_rows
     }

@@ -111,7 +111,7 @@ def _print(card: "FeatureCard", limit: int) -> None:
     for table in card.tables:
         echo()
         more = f" ({limit:,} of {table.row_count:,})" if table.row_count > limit else ""
-        print_table(table.shown_rows()[:limit], title=f"{table.title}{more}")
+        print_table(table.shown_rows()[:limit], title=f"{table.title}{more}", spaced=True)
     if card.none:
         echo(f"\nStored, without a row of this feature: {'; '.join(card.none)}.")
     if card.empty:

@@ -411,11 +411,11 @@ def test_remarks_on_few_tokens_and_on_a_reconstruction_worse_than_the_mean() -> 
 
 @pytest.mark.parametrize("alone", [True, False])
 def test_a_comparison_is_offered_for_two_saes(alone: bool) -> None:
-    section = next(one for one in card_module._SECTIONS if one.kind == "match")
+    section = next(one for one in card_module.SECTIONS if one.kind == "match")
     command = card_module._command(section, "mine", "x.atlas", alone=alone)
     assert command.endswith("atlas match mine OTHER_SAE -a x.atlas")
     assert command.startswith("needs a second SAE: atlas ingest ") == alone
-    other = next(one for one in card_module._SECTIONS if one.kind == "logits")
+    other = next(one for one in card_module.SECTIONS if one.kind == "logits")
     assert (
         card_module._command(other, "mine", "x.atlas", alone=alone)
         == "atlas logits mine -a x.atlas"
