@@ -193,9 +193,14 @@ if TYPE_CHECKING:
     from analysis.spectra.spectrum import spectrum_distance as spectrum_distance
     from analysis.spectra.spectrum import spectrum_of as spectrum_of
     from analysis.steering.texts import steer_text as steer_text
+    from ingest.fire.text_features import FireSettings as FireSettings
+    from ingest.fire.text_features import TextFeatures as TextFeatures
+    from ingest.fire.text_features import fire as fire
 
 __all__ += [
+    "FireSettings",
     "StateMap",
+    "TextFeatures",
     "cca",
     "cka",
     "compare_counterpart_effects",
@@ -203,6 +208,7 @@ __all__ += [
     "describe_graph",
     "dip_test",
     "find_communities",
+    "fire",
     "intervene",
     "measure_feature_logits",
     "node_statistics",
@@ -219,6 +225,9 @@ __all__ += [
 
 _MODULES |= {
     # Of atlases and features.
+    "FireSettings": "ingest.fire.text_features",
+    "TextFeatures": "ingest.fire.text_features",
+    "fire": "ingest.fire.text_features",
     "StateMap": "analysis.feature_map.embedding",
     "compare_counterpart_effects": "analysis.effects.counterparts",
     "intervene": "analysis.effects.intervene",

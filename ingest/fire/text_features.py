@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,7 +81,11 @@ class TextFeatures:
 
 
 def fire(
-    atlas: Atlas, text: str, settings: FireSettings | None = None, *, model: Any = None
+    atlas: str | Path | Atlas,
+    text: str,
+    settings: FireSettings | None = None,
+    *,
+    model: Any = None,
 ) -> TextFeatures:
     """Run the model and SAEs of an atlas on a text, and return the strongest features by token.
 
@@ -91,7 +96,7 @@ def fire(
     Parameters
     ----------
     atlas
-        An open atlas in a folder.
+        The folder of an atlas, or an open atlas in a folder.
     text
         The text.
     settings
@@ -110,11 +115,18 @@ def fire(
 
     Examples
     --------
-    >>> from atlas import Atlas                                    # doctest: +SKIP
-    >>> fire(Atlas.open("demo.atlas"), "Once upon a time").to_pandas()
+    >>> settings = FireSettings(saes=("tiny-a-l1-s0",), top=1)
+    >>> found = fire("demo.atlas", "Once upon a time", settings)
+    >>> found.tokens["tiny-a-l1-s0"]
+    ['Once', ' upon', ' a', ' time']
+    >>> found.to_pandas()[["token", "feature", "activation", "quantile"]].shape[1]
+    4
     """
     settings = settings or FireSettings()
     check_text(text)
+    if not isinstance(atlas, Atlas):
+        with Atlas.open(atlas) as opened:
+            return fire(opened, text, settings, model=model)
     if atlas.folder is None:
         raise RequestError(
             f"{atlas.url} is a server, which stores no SAEs; open the folder of the atlas instead."

@@ -9,6 +9,7 @@ import pytest
 from random_models import random_model, small_tokenizer
 from small_ingest import texts, topk
 
+import analysis
 from atlas import Atlas
 from atlas.cli.main import main
 from atlas.errors import BadInput, UnknownName
@@ -90,6 +91,12 @@ def test_each_token_has_its_strongest_features_in_order(opened):
         assert [r["feature"] for r in few if r["position"] == position] == [
             r["feature"] for r in ranked[:2]
         ]
+
+
+def test_a_folder_is_opened_and_the_public_name_is_the_function(folder, opened):
+    settings = FireSettings(top=2)
+    assert analysis.fire is fire
+    assert analysis.fire(opened.url, TEXT, settings) == fire(opened, TEXT, settings)
 
 
 def test_requests_without_an_answer_are_messages(opened):
