@@ -1,5 +1,8 @@
 """Precision of float32 products: IEEE float32 everywhere, whatever the environment sets.
 
+Studies compute inside ``ieee_float32``, which their runner enters (``ingest.torch_study``).
+``ingest`` and ``train_saes`` enter it themselves.
+
 TF32 rounds the factors of a float32 product to 10 bits. It changes the codes of an SAE, and
 solvers no longer converge. It can be switched on by a script, or by the environment variable
 ``TORCH_ALLOW_TF32_CUBLAS_OVERRIDE``, which containers of NVIDIA set. On a CPU the same setting
@@ -13,10 +16,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["PRODUCTS", "arithmetic", "ieee_float32"]
+__all__ = ["arithmetic", "float32_products", "ieee_float32"]
 
-#: Precision of float32 products, as recorded in the manifest of an SAE.
-PRODUCTS = "ieee"
+#: Names of the older settings of torch in its newer interface.
+_NAMES = {"highest": "ieee", "high": "tf32", "medium": "bf16"}
 
 
 @contextmanager
@@ -52,15 +55,39 @@ def ieee_float32() -> Iterator[None]:
             matmul.fp32_precision = newer
 
 
+def float32_products() -> str:
+    """Return the precision of float32 products that torch uses at this moment.
+
+    Returns
+    -------
+    str
+        ``"ieee"``, ``"tf32"`` or ``"bf16"``.
+
+    Examples
+    --------
+    >>> with ieee_float32():
+    ...     float32_products()
+    'ieee'
+    """
+    import torch
+
+    try:
+        return _NAMES[torch.get_float32_matmul_precision()]
+    except RuntimeError:  # set by the newer interface of torch only
+        return str(torch.backends.cuda.matmul.fp32_precision)
+
+
 def arithmetic(device: "torch.device") -> dict[str, str]:
     """Return how numbers are computed on a device, as recorded in a manifest outside its hash.
+
+    Call it where the numbers are computed, because the precision is read from torch.
 
     Returns
     -------
     dict
         ``float32 products``; on a GPU also ``gpu`` and ``cuda``.
     """
-    found = {"float32 products": PRODUCTS}
+    found = {"float32 products": float32_products()}
     if device.type == "cuda":
         import torch
 

@@ -23,10 +23,11 @@ from atlas.studies.floors import role_shown
 from atlas.studies.forecast import Cost
 from atlas.studies.results import Result, Results
 from atlas.studies.runner import run_study
-from atlas.studies.study import Found, Study, Task, TaskContext, selected_saes
+from atlas.studies.study import Found, Task, TaskContext, selected_saes
 from ingest.forward.site_vectors import EMBEDDING
 from ingest.sae.record import SaeRecord, open_sae_record, reopen_model, reopen_sae
 from ingest.text.corpus import Corpus, Document
+from ingest.torch_study import TorchStudy
 
 if TYPE_CHECKING:
     from ingest.model.language_model import LanguageModel
@@ -39,7 +40,7 @@ MOST = 4000
 
 
 @dataclass(frozen=True)
-class ConceptStudy(Study):
+class ConceptStudy(TorchStudy):
     """Compare the features of SAEs with the layer they read, on labelled words.
 
     Parameters

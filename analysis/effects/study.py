@@ -25,9 +25,10 @@ from atlas.studies.forecast import Cost, timed
 from atlas.studies.results import Result, Results
 from atlas.studies.runner import run_study
 from atlas.studies.steps import Steps
-from atlas.studies.study import Found, Study, Task, TaskContext, selected_saes
+from atlas.studies.study import Found, Task, TaskContext, selected_saes
 from ingest.sae.autoencoder import Autoencoder
 from ingest.sae.record import open_sae_record
+from ingest.torch_study import TorchStudy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -45,7 +46,7 @@ _LEAST_EDGES = 10
 
 
 @dataclass(frozen=True)
-class EffectStudy(Study):
+class EffectStudy(TorchStudy):
     """Measure what the features of an SAE change as they are ablated.
 
     Parameters

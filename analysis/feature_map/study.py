@@ -31,12 +31,13 @@ from atlas.schema import arrow_schema
 from atlas.studies.forecast import Cost
 from atlas.studies.results import Result, Results
 from atlas.studies.runner import run_study
-from atlas.studies.study import Found, Study, Task, TaskContext, check_saes, selected_saes
+from atlas.studies.study import Found, Task, TaskContext, check_saes, selected_saes
 from ingest.codes.store import count_rows, stored_shards
 from ingest.match.cosines import one_space
 from ingest.match.study import match_name
 from ingest.sae.autoencoder import Autoencoder
 from ingest.sae.record import open_sae_record
+from ingest.torch_study import TorchStudy
 
 __all__ = ["MapStudy", "map_features", "matched_pairs"]
 
@@ -88,7 +89,7 @@ _SUMMARY = pa.schema(
 
 
 @dataclass(frozen=True)
-class MapStudy(Study):
+class MapStudy(TorchStudy):
     """Compute maps of features: properties of Feature, and tables with the neighbours.
 
     Parameters

@@ -34,11 +34,12 @@ from atlas.graphs import edge_ends
 from atlas.progress import SILENT, Progress
 from atlas.studies.results import Result, Results
 from atlas.studies.runner import run_study
-from atlas.studies.study import Found, Study, Task, TaskContext, check_saes
+from atlas.studies.study import Found, Task, TaskContext, check_saes
 from ingest.codes.store import read_shard, stored_shards
 from ingest.model.synthetic_features import FEATURES_HOOK, SUM_HOOK, SyntheticFeatures
 from ingest.sae.autoencoder import Autoencoder
 from ingest.sae.record import open_sae_record, reopen_model, reopen_sae, written_hook
+from ingest.torch_study import TorchStudy
 
 __all__ = ["GroundTruthStudy", "compare_with_truth"]
 
@@ -52,7 +53,7 @@ WHAT = "A comparison with the true features"
 
 
 @dataclass(frozen=True)
-class GroundTruthStudy(Study):
+class GroundTruthStudy(TorchStudy):
     """Compare SAEs of a synthetic model with its true features."""
 
     kind: ClassVar[str] = "ground_truth"

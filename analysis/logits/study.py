@@ -24,10 +24,11 @@ from atlas.progress import SILENT, Progress
 from atlas.studies.forecast import Cost, timed
 from atlas.studies.results import Result, Results
 from atlas.studies.runner import run_study
-from atlas.studies.study import Found, Study, Task, TaskContext, selected_saes
+from atlas.studies.study import Found, Task, TaskContext, selected_saes
 from ingest.reduce.arrays import graph_table, keys, nullable
 from ingest.sae.autoencoder import Autoencoder
 from ingest.text.tokenization import token_texts
+from ingest.torch_study import TorchStudy
 
 __all__ = ["LogitStudy", "measure_logits"]
 
@@ -41,7 +42,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class LogitStudy(Study):
+class LogitStudy(TorchStudy):
     """Find the tokens that features promote, for one SAE at a time.
 
     Parameters

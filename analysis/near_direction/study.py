@@ -24,10 +24,11 @@ from atlas.schema import arrow_schema
 from atlas.studies.forecast import Cost, timed
 from atlas.studies.results import Result, Results
 from atlas.studies.runner import run_study
-from atlas.studies.study import Found, Study, Task, TaskContext, selected_saes
+from atlas.studies.study import Found, Task, TaskContext, selected_saes
 from ingest.match.cosines import one_space
 from ingest.sae.autoencoder import Autoencoder
 from ingest.sae.record import open_sae_record
+from ingest.torch_study import TorchStudy
 
 __all__ = ["SIGNIFICANT", "DirectionStudy", "nearest_directions"]
 
@@ -58,7 +59,7 @@ _SUMMARY = pa.schema(
 
 
 @dataclass(frozen=True)
-class DirectionStudy(Study):
+class DirectionStudy(TorchStudy):
     """Find the nearest directions of the features of SAEs, within an SAE and across SAEs.
 
     The results are edges NEAR_DIRECTION, and the decoder cosine of edges CO_ACTIVATES.

@@ -27,7 +27,7 @@ from atlas.errors import BadInput, Mismatch
 from atlas.progress import SILENT, Progress
 from atlas.studies.results import Result
 from atlas.studies.runner import run_study
-from atlas.studies.study import Found, Study, Task, TaskContext
+from atlas.studies.study import Found, Task, TaskContext
 from ingest.forward.part_writer import check_model
 from ingest.match.settings import MatchSettings
 from ingest.model.language_model import LanguageModel, open_model
@@ -37,6 +37,7 @@ from ingest.sae.info import slug
 from ingest.text.atlas_corpus import Text, beginning
 from ingest.text.corpus import Corpus
 from ingest.text.tokenization import ContextSettings, check_tokenizer, token_counts
+from ingest.torch_study import TorchStudy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -109,7 +110,7 @@ def residual_study(
 
 
 @dataclass(eq=False)
-class ResidualStudy(Study):
+class ResidualStudy(TorchStudy):
     """Train SAEs on a site, on the residual of a map from another site, and on controls.
 
     The study has one task. Its SAEs are trained, ingested, probed from the source and matched;

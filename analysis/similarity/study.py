@@ -23,7 +23,7 @@ from atlas.schema import arrow_schema
 from atlas.studies.forecast import Cost
 from atlas.studies.results import Result, Results
 from atlas.studies.runner import run_study
-from atlas.studies.study import Found, Study, Task, TaskContext, check_saes
+from atlas.studies.study import Found, Task, TaskContext, check_saes
 from ingest.codes.store import count_rows, read_shard
 from ingest.match.align import align, last_tokens
 from ingest.match.aligned_codes import CodeRows
@@ -33,6 +33,7 @@ from ingest.match.study import match_name
 from ingest.model.language_model import LanguageModel
 from ingest.sae.autoencoder import Autoencoder
 from ingest.text.corpus import Corpus
+from ingest.torch_study import TorchStudy
 
 __all__ = ["SPACES", "OpenSpaces", "SimilarityStudy", "compare_spaces", "open_spaces"]
 
@@ -58,7 +59,7 @@ _SMALL = 2**30  # bytes of codes that are aligned in memory
 
 
 @dataclass(frozen=True)
-class SimilarityStudy(Study):
+class SimilarityStudy(TorchStudy):
     """Compare the spaces of pairs of SAEs.
 
     Parameters

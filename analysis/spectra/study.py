@@ -34,10 +34,11 @@ from atlas.progress import SILENT, Progress
 from atlas.studies.forecast import Cost, timed
 from atlas.studies.results import Result, Results
 from atlas.studies.runner import run_study
-from atlas.studies.study import Found, Study, Task, TaskContext, selected_saes
+from atlas.studies.study import Found, Task, TaskContext, selected_saes
 from ingest.model.own_matrix import own_matrix
 from ingest.sae.autoencoder import Autoencoder
 from ingest.sae.record import open_sae_record, reopen_model, written_hook
+from ingest.torch_study import TorchStudy
 
 __all__ = ["MATRICES", "SpectrumStudy", "measure_spectra"]
 
@@ -53,7 +54,7 @@ _SAMPLE = 2
 
 
 @dataclass(frozen=True)
-class SpectrumStudy(Study):
+class SpectrumStudy(TorchStudy):
     """Measure the spectra of the weights of one SAE at a time."""
 
     kind: ClassVar[str] = "spectra"

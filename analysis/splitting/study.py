@@ -32,11 +32,12 @@ from atlas.progress import SILENT, Progress
 from atlas.studies.forecast import Cost, timed
 from atlas.studies.results import Result, Results
 from atlas.studies.runner import run_study
-from atlas.studies.study import Found, Study, Task, TaskContext, check_saes
+from atlas.studies.study import Found, Task, TaskContext, check_saes
 from ingest.reduce.arrays import graph_table, keys, nullable
 from ingest.sae.autoencoder import Autoencoder
 from ingest.sae.record import written_hook
 from ingest.text.corpus import Corpus
+from ingest.torch_study import TorchStudy
 
 __all__ = ["SplittingStudy", "edges_of", "find_splits"]
 
@@ -51,7 +52,7 @@ _BYTES = 3
 
 
 @dataclass(frozen=True)
-class SplittingStudy(Study):
+class SplittingStudy(TorchStudy):
     """Find the features of a wider SAE that split those of a narrow one.
 
     Parameters

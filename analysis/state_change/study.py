@@ -38,7 +38,7 @@ from atlas.studies.floors import is_floor
 from atlas.studies.forecast import Cost, timed
 from atlas.studies.results import Result, Results
 from atlas.studies.runner import run_study
-from atlas.studies.study import Found, Study, Task, TaskContext, check_saes
+from atlas.studies.study import Found, Task, TaskContext, check_saes
 from ingest.model.feature_edits import (
     FeatureEdit,
     FeatureEdits,
@@ -51,6 +51,7 @@ from ingest.model.feature_edits import (
 from ingest.model.sites import depth
 from ingest.sae.autoencoder import Autoencoder
 from ingest.sae.record import open_sae_record, reopen_sae
+from ingest.torch_study import TorchStudy
 
 __all__ = ["StateStudy", "compare_states"]
 
@@ -68,7 +69,7 @@ _OF_ACTIVE = ("ablate", "scale")
 
 
 @dataclass(frozen=True)
-class StateStudy(Study):
+class StateStudy(TorchStudy):
     """Compare the states before and after an edit of features of one SAE.
 
     Parameters

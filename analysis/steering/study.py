@@ -22,15 +22,16 @@ from atlas.progress import SILENT, Progress
 from atlas.studies.forecast import Cost, timed
 from atlas.studies.results import Result, Results
 from atlas.studies.runner import run_study
-from atlas.studies.study import Found, Study, Task, TaskContext, check_saes
+from atlas.studies.study import Found, Task, TaskContext, check_saes
 from ingest.sae.autoencoder import Autoencoder
 from ingest.sae.record import open_sae_record
+from ingest.torch_study import TorchStudy
 
 __all__ = ["SteeringStudy", "features_by_sae", "steer_task"]
 
 
 @dataclass(frozen=True)
-class SteeringStudy(Study):
+class SteeringStudy(TorchStudy):
     """Steer one SAE at a time on a task.
 
     Parameters

@@ -38,9 +38,10 @@ from atlas.progress import SILENT, Progress
 from atlas.studies.forecast import Cost, timed
 from atlas.studies.results import Result, Results
 from atlas.studies.runner import run_study
-from atlas.studies.study import Found, Study, Task, TaskContext, selected_saes
+from atlas.studies.study import Found, Task, TaskContext, selected_saes
 from ingest.sae.autoencoder import Autoencoder
 from ingest.sae.record import open_sae_record
+from ingest.torch_study import TorchStudy
 
 __all__ = ["FEWEST", "TopologyStudy", "measure_topology"]
 
@@ -56,7 +57,7 @@ _MOST_LOST = 0.5  # largest share of directions that the shown Mapper graph excl
 
 
 @dataclass(frozen=True)
-class TopologyStudy(Study):
+class TopologyStudy(TorchStudy):
     """Measure the topology of the decoder directions of one SAE at a time."""
 
     kind: ClassVar[str] = "topology"

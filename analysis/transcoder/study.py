@@ -22,13 +22,14 @@ from atlas.progress import SILENT, Progress
 from atlas.studies.forecast import Cost, timed
 from atlas.studies.results import Result, Results
 from atlas.studies.runner import run_study
-from atlas.studies.study import Found, Study, Task, TaskContext
+from atlas.studies.study import Found, Task, TaskContext
 from ingest.forward.site_vectors import EMBEDDING
 from ingest.model.identity import unchecked
 from ingest.model.language_model import LanguageModel
 from ingest.model.sites import parse_hook
 from ingest.text.atlas_corpus import beginning, own_corpus
 from ingest.text.corpus import Corpus
+from ingest.torch_study import TorchStudy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -133,7 +134,7 @@ def map_sites(
 
 
 @dataclass(eq=False)
-class TranscoderStudy(Study):
+class TranscoderStudy(TorchStudy):
     """Fit affine maps from one site of a model to others.
 
     Parameters

@@ -4,7 +4,7 @@ import multiprocessing
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -149,9 +149,10 @@ def _run(
     todo = study.groups(missing)
     if todo and at.obstacle is not None:
         at.progress.report(f"{at.obstacle}, so the results are not stored.")
-    forecast = _forecast(study, todo, at, processes=workers if ray is None else 1)
-    for task, found in computed(study, todo, at, workers=workers, ray=ray, forecast=forecast):
-        parts[task.name] = _part(study, task, found, at)
+    with study.computing() if todo else nullcontext():
+        forecast = _forecast(study, todo, at, processes=workers if ray is None else 1)
+        for task, found in computed(study, todo, at, workers=workers, ray=ray, forecast=forecast):
+            parts[task.name] = _part(study, task, found, at)
     return [part for part in parts.values() if part is not None]
 
 
@@ -204,7 +205,7 @@ def computed(
             study, groups, at, workers=workers, ray=ray
         )
     else:
-        done = (study.run_group(group, at) for group in groups)
+        done = (_group_computed(study, group, at) for group in groups)
     for number, group in enumerate(done):
         for task, result in enumerate(group):
             forecast.task_done(number, task)
@@ -266,12 +267,20 @@ def _on_ray(work: Sequence[Any], address: str, stage: Stage) -> Iterator[list[tu
 def _compute(work: tuple[Study, list[Task], Path]) -> list[tuple[Task, Found]]:
     study, tasks, path = work
     folder = Folder.open(path)
-    with TemporaryDirectory(prefix=f"atlas-{study.kind}-") as room:
+    with TemporaryDirectory(prefix=f"atlas-{study.kind}-") as room, study.computing():
         at = TaskContext(folder, folder.sound(), Path(room), SILENT)
         return [
             (task, replace(found, tables=list(found.tables)))
-            for task, found in study.run_group(tasks, at)
+            for task, found in _group_computed(study, tasks, at)
         ]
+
+
+def _group_computed(
+    study: Study, tasks: Sequence[Task], at: TaskContext
+) -> Iterator[tuple[Task, Found]]:
+    """Yield the tasks of a group with their results, which record the arithmetic."""
+    for task, found in study.run_group(tasks, at):
+        yield task, replace(found, versions={**study.arithmetic(), **found.versions})
 
 
 @contextmanager
@@ -406,6 +415,7 @@ def _part(study: Study, task: Task, found: Found, at: TaskContext) -> Part:
         seed=found.seed if found.seed is not None else getattr(task.settings, "seed", None),
         sources=found.sources,
         dtypes=found.dtypes,
+        versions=found.versions,
         made_from={key: inputs[key].manifest.hash for key in (*task.made_from, *found.made_from)},
     )
     if at.obstacle is not None:

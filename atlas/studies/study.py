@@ -101,6 +101,8 @@ class Found:
     seed: int | None = None
     made_from: tuple[str, ...] = ()
     """Keys of parts that the task itself wrote; the result is stale once one changes."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """How the numbers were computed, such as the precision of products; not part of the hash."""
 
 
 class TaskContext:
@@ -277,6 +279,18 @@ class Study(ABC):
         at
             The atlas.
         """
+        return {}
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Set the environment in which the forecast and the tasks are computed.
+
+        ``ingest.torch_study.TorchStudy`` fixes the precision of products.
+        """
+        yield
+
+    def arithmetic(self) -> Mapping[str, str]:
+        """Return how numbers are computed, read inside ``computing``; parts record it."""
         return {}
 
     def run(self, task: Task, at: TaskContext) -> Found:

@@ -26,6 +26,7 @@ from ingest.forward.shard_runner import ShardRunner, recompute_reductions
 from ingest.forward.shards import Group
 from ingest.match.settings import MatchSettings
 from ingest.model.language_model import LanguageModel
+from ingest.precision import ieee_float32
 from ingest.probe.settings import ALL
 from ingest.reduce import on_activations, on_codes
 from ingest.sae.autoencoder import Autoencoder
@@ -148,6 +149,7 @@ def ingest_locked(
     _report_stale(folder, progress)
 
 
+@ieee_float32()
 def _ingest_groups(
     folder: Folder,
     groups: Sequence[Group],

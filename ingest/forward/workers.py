@@ -30,6 +30,7 @@ from atlas.progress import SILENT, Progress, Stage
 from atlas.ray_connection import connected, last_line
 from ingest.error_translation import memory_errors
 from ingest.forward.shards import Compute, Group, Results, Shard, compute_shard
+from ingest.precision import ieee_float32
 
 if TYPE_CHECKING:
     from ingest.settings import Settings
@@ -104,6 +105,7 @@ class _Worker:
             _move(copy, device)
         self._group = replace(copy, model=replace(copy.model, device=device))
 
+    @ieee_float32()
     def compute(
         self, shard: Shard, blocks: "list[tuple[int, Sequence[Document]]]"
     ) -> dict[str, Any]:

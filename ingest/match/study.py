@@ -19,12 +19,13 @@ from atlas.studies.forecast import Cost, timed
 from atlas.studies.results import Result, Results
 from atlas.studies.runner import run_study
 from atlas.studies.settings import read_settings
-from atlas.studies.study import Found, Study, Task, TaskContext, check_saes
+from atlas.studies.study import Found, Task, TaskContext, check_saes
 from ingest.match.inputs import open_side
 from ingest.match.pipeline import VERSION, alignment, compare
 from ingest.match.settings import MatchSettings
 from ingest.sae.autoencoder import Autoencoder
 from ingest.text.corpus import Corpus
+from ingest.torch_study import TorchStudy
 
 __all__ = ["MatchStudy", "match_documents", "match_name", "match_saes"]
 
@@ -39,7 +40,7 @@ def match_name(a: str, b: str) -> str:
 
 
 @dataclass(frozen=True)
-class MatchStudy(Study):
+class MatchStudy(TorchStudy):
     """Match every pair of some SAEs from their stored codes.
 
     Parameters

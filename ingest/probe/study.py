@@ -19,7 +19,7 @@ from atlas.studies.results import Result as StudyResult
 from atlas.studies.results import Results
 from atlas.studies.runner import run_study
 from atlas.studies.settings import read_settings
-from atlas.studies.study import Found, Study, Task, TaskContext, selected_saes
+from atlas.studies.study import Found, Task, TaskContext, selected_saes
 from ingest.codes.store import count_rows, stored_shards
 from ingest.forward.site_vectors import EMBEDDING, by_id, by_token
 from ingest.model.identity import unchecked
@@ -34,6 +34,7 @@ from ingest.probe.site_design import SiteDesign, root_mean_square
 from ingest.probe.solver.design import Design
 from ingest.sae.record import SaeRecord, open_sae_record, reopen_model
 from ingest.text.corpus import Corpus
+from ingest.torch_study import TorchStudy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -192,7 +193,7 @@ def probe_saes(
 
 
 @dataclass(frozen=True, eq=False)
-class ProbeStudy(Study):
+class ProbeStudy(TorchStudy):
     """Probe sites of a model for the features of SAEs.
 
     Parameters

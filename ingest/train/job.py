@@ -12,6 +12,7 @@ from torch import Tensor
 from atlas.disk.atomic_files import atomic_file, atomic_folder, write_json
 from atlas.errors import BadActivations, BadInput
 from ingest.folder_checks import read_json_object
+from ingest.precision import arithmetic
 from ingest.train.buffer import batches
 from ingest.train.record import NOTE, Last, training_record
 from ingest.train.saes import CALIBRATION, centre, freeze, limit_activity, new_sae
@@ -205,7 +206,12 @@ class Job:
             _, config = trainer.sae.save_inference_model(unfinished)
             write_json(config, read_json_object(config))  # sorted, since its order is random
             record = training_record(
-                self.spec, self.origin, self.plan.sources, steps=self.steps, last=self.last
+                self.spec,
+                self.origin,
+                self.plan.sources,
+                steps=self.steps,
+                last=self.last,
+                arithmetic=arithmetic(self.plan.device),
             )
             write_json(unfinished / NOTE, record)
         self.checkpoint.unlink(missing_ok=True)

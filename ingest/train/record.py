@@ -112,9 +112,11 @@ def training_record(
     *,
     steps: int,
     last: Last | None,
+    arithmetic: Mapping[str, str],
 ) -> dict[str, Any]:
     """Return the content of ``training.json``.
 
+    ``arithmetic`` is how numbers were computed (see ``ingest.precision.arithmetic``).
     ``tokens`` counts the tokens of all steps. ``last_buffer`` has FVU, L0 and dead share of the
     last buffer in training; it is null for an untrained SAE.
     """
@@ -125,6 +127,7 @@ def training_record(
         "tokens": steps * origin["settings"]["batch"],
         "steps": steps,
         "last_buffer": last and asdict(last),
+        "arithmetic": dict(arithmetic),
     }
 
 

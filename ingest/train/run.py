@@ -14,6 +14,7 @@ from ingest.folder_checks import is_one_line, read_json_object
 from ingest.forward.run import ingest
 from ingest.model.language_model import LanguageModel, open_model
 from ingest.model.next_token import NextTokenModel, check_head, open_next_token_model
+from ingest.precision import ieee_float32
 from ingest.sae.autoencoder import open_sae
 from ingest.settings import Settings
 from ingest.text.atlas_corpus import Text
@@ -105,7 +106,7 @@ def train_saes(
     complete = head if isinstance(model, LanguageModel) else model
     if settings.quality_tokens:
         complete = _with_head(opened, complete, progress)
-    with _writing(folder) as scratch:
+    with _writing(folder) as scratch, ieee_float32():
         read = read_text(
             request, scratch, settings=settings, tokenizer=opened.tokenizer, progress=progress
         )

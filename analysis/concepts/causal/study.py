@@ -34,12 +34,13 @@ from atlas.studies.floors import role_shown
 from atlas.studies.forecast import Cost, timed
 from atlas.studies.results import Result, Results
 from atlas.studies.runner import run_study
-from atlas.studies.study import Found, Study, Task, TaskContext, selected_saes
+from atlas.studies.study import Found, Task, TaskContext, selected_saes
 from ingest.model.sites import depth
 from ingest.model.upper_blocks import UpperBlocks
 from ingest.sae.complete_model import reopen_complete_model
 from ingest.sae.record import SaeRecord, open_sae_record, reopen_sae
 from ingest.text.corpus import Corpus, Document
+from ingest.torch_study import TorchStudy
 
 if TYPE_CHECKING:
     from ingest.sae.autoencoder import Autoencoder
@@ -51,7 +52,7 @@ MOST = 8000
 
 
 @dataclass(frozen=True)
-class ConceptAblation(Study):
+class ConceptAblation(TorchStudy):
     """Ablate the best features of concepts, and compare what later probes lose.
 
     Parameters

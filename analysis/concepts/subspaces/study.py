@@ -27,10 +27,11 @@ from atlas.progress import SILENT, Progress
 from atlas.studies.forecast import Cost, timed
 from atlas.studies.results import Result, Results
 from atlas.studies.runner import run_study
-from atlas.studies.study import Found, Study, Task, TaskContext
+from atlas.studies.study import Found, Task, TaskContext
 from ingest.codes.store import count_rows, read_shard
 from ingest.sae.autoencoder import Autoencoder
 from ingest.text.corpus import Corpus
+from ingest.torch_study import TorchStudy
 
 __all__ = ["NULLS", "SubspaceStudy", "compare_concepts", "concept_rows"]
 
@@ -74,7 +75,7 @@ _MEMBERS = pa.schema(
 
 
 @dataclass(frozen=True)
-class SubspaceStudy(Study):
+class SubspaceStudy(TorchStudy):
     """Compare the subspaces of concepts, for one pair of SAEs at a time.
 
     Parameters

@@ -248,6 +248,7 @@ class Design:
         tensor = tensor if self.scale == 1 else tensor / self.scale
         return tensor if self._map is None else self._map(tensor)
 
+    @ieee_float32()
     def _read_all(self, store_bytes: int | None) -> None:
         """Check every number, and copy the array to the device if it fits."""
         nbytes = self.rows * self.width * self.dtype.itemsize
