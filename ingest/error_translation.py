@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from atlas.errors import AtlasError, BadInput, Missing, OutOfSpace
+from ingest.device_memory import release_cache
 
 __all__ = ["FEWER", "SMALLER", "memory_errors", "reached"]
 
@@ -126,12 +127,9 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 def _release(error: BaseException) -> None:
     """Free the tensors of the failed functions, which the error would retain."""
-    import torch
-
     for cause in _causes(error):
         traceback.clear_frames(cause.__traceback__)
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    release_cache()
 
 
 def _hub_message(error: BaseException, subject: str, repo: str | None) -> str:

@@ -28,6 +28,7 @@ from atlas.amounts import counted
 from atlas.errors import AtlasError, BadInput, Mismatch, OutOfSpace
 from atlas.progress import SILENT, Progress, Stage
 from atlas.ray_connection import connected, last_line
+from ingest.device_memory import release_cache
 from ingest.error_translation import memory_errors
 from ingest.forward.shards import Compute, Group, Results, Shard, compute_shard
 from ingest.precision import ieee_float32
@@ -232,9 +233,8 @@ def _move(group: Group, device: torch.device) -> None:
     group.model.base.to(device)  # type: ignore[arg-type]  # transformers' wrapper hides the types
     for sae in group.saes:
         sae.to(device)
-    if device.type == "cpu" and torch.cuda.is_available():
-        # Otherwise this process reserves the memory that the workers need.
-        torch.cuda.empty_cache()
+    if device.type == "cpu":
+        release_cache()  # otherwise this process reserves the memory that the workers need
 
 
 def _put(ray: Any, group: Group) -> Any:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from atlas.errors import BadActivations, BadInput, Mismatch
 from ingest.error_translation import FEWER, memory_errors
+from ingest.device_memory import free_bytes
 from ingest.precision import ieee_float32
 from ingest.sae.activation_transforms import Subtraction
 from ingest.sae.info import SaeInfo, describe, neuronpedia_url
@@ -400,9 +401,7 @@ class Autoencoder:
         """
         if self.device.type != "cuda":
             return CHUNK_BYTES
-        free, total = torch.cuda.mem_get_info(self.device)
-        # torch reuses what it holds of earlier chunks.
-        free += torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+        free, total = free_bytes(self.device), torch.cuda.mem_get_info(self.device)[1]
         size = min(GPU_CHUNK_BYTES, int(total * GPU_SHARE))
         while size > max(free // 2, CHUNK_BYTES):
             size //= 2

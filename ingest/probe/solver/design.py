@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from atlas.errors import BadActivations, BadInput
+from ingest.device_memory import free_bytes
 from ingest.precision import ieee_float32
 
 __all__ = ["Design", "RowMap", "Spectrum", "spectrum"]
@@ -123,7 +124,7 @@ class Design:
         if self.device.type != "cuda":
             return at_most
         chunk = self._per_chunk * self.width * self.dtype.itemsize
-        free = WORK_SHARE * torch.cuda.mem_get_info(self.device)[0] - chunk
+        free = WORK_SHARE * free_bytes(self.device) - chunk
         return max(0, min(at_most, int(free)))
 
     def chunks(self, at_most: int | None = None) -> Iterator[tuple[slice, torch.Tensor]]:
@@ -283,7 +284,7 @@ class Design:
         if store_bytes is not None:
             return store_bytes
         if self.device.type == "cuda":
-            return int(STORED_SHARE * torch.cuda.mem_get_info(self.device)[0])
+            return int(STORED_SHARE * free_bytes(self.device))
         return STORED_BYTES
 
 
