@@ -1,10 +1,11 @@
-"""Studies that compute with torch: the precision of their products and their device."""
+"""Studies that compute with torch: their device, the precision of products, and errors of memory."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from atlas.studies.study import Study
+from ingest.error_translation import SMALLER, memory_errors
 from ingest.precision import arithmetic, ieee_float32
 
 if TYPE_CHECKING:
@@ -17,16 +18,27 @@ class TorchStudy(Study):
     """Base class of studies that compute with torch.
 
     Their forecast and their tasks run with IEEE float32 products, in this process and in
-    workers, and their parts record the precision that torch reports.
+    workers, and their parts record the precision that torch reports. An error of memory that
+    no step has translated becomes ``OutOfSpace``.
     """
+
+    smaller: ClassVar[str] = SMALLER
+    """What to do if memory does not suffice, as a clause."""
 
     device: str = "auto"
     """Name of the device; a study with a field ``device`` replaces it."""
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """Compute float32 products in IEEE float32."""
-        with ieee_float32():
+        """Compute float32 products in IEEE float32, and translate errors of memory.
+
+        Raises
+        ------
+        OutOfSpace
+            If memory does not suffice.
+        """
+        needed = f"`atlas {self.command or self.kind}`"
+        with memory_errors(needed, todo=self.smaller), ieee_float32():
             yield
 
     def arithmetic(self) -> Mapping[str, str]:

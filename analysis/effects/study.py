@@ -11,6 +11,7 @@ import numpy as np
 
 from analysis.effects.ablation.attribution import attribution_bytes, attribution_seconds
 from analysis.effects.ablation.rows import Edits, measured
+from analysis.effects.ablation.sample import SHORTER
 from analysis.effects.ablation.source import ablation_delta
 from analysis.effects.measure import BATCH, draws_of, measure
 from analysis.effects.questions import pair_measures
@@ -71,6 +72,7 @@ class EffectStudy(TorchStudy):
     }
     forecasts: ClassVar[int] = 12
     names_floors: ClassVar[bool] = True
+    smaller: ClassVar[str] = SHORTER
 
     settings: EffectSettings
     on: tuple[str, ...] | None = None

@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from atlas.errors import Mismatch
+from ingest.error_translation import memory_errors
 from ingest.model.identity import FINAL_NORMS
 from ingest.model.own_matrix import own_matrix
 from ingest.model.sites import parse_hook
@@ -36,6 +37,9 @@ __all__ = ["Unembedding", "stream_rows", "unembedding"]
 #: Largest difference of log-probabilities from the model's own: relative to their range.
 _TOLERANCE = {"float32": 1e-3}
 _HALF = 3e-2
+
+#: What to do if memory does not suffice.
+_FEWER = "use a model with a smaller vocabulary, or another device"
 
 #: Families that normalise the output of attention and MLP before they add it to the stream.
 _NORMALISED_OUTPUT = ("gemma2", "gemma3_text")
@@ -74,7 +78,8 @@ class Unembedding:
         >>> one.direct_logits(np.array([[2.0, 7.0]])).tolist()
         [[1.0, -1.0]]
         """
-        with torch.inference_mode(), ieee_float32():
+        needed = f"the direct logits of {len(rows):,} vectors"
+        with memory_errors(needed, todo=_FEWER), torch.inference_mode(), ieee_float32():
             vectors = torch.from_numpy(np.ascontiguousarray(rows, dtype=np.float32))
             logits = vectors.to(self.matrix.device) @ self.matrix.T
             found: NDArray[np.float32] = logits.cpu().numpy()
@@ -97,7 +102,8 @@ def unembedding(model: "NextTokenModel") -> Unembedding:
         raise Mismatch(_unknown(model, "its final norm or its head was not found"))
     config = causal.config.get_text_config()
     softcap = getattr(config, "final_logit_softcapping", None)
-    with torch.inference_mode():
+    needed = f"the unembedding of {model.name} in float32"
+    with memory_errors(needed, todo=_FEWER), torch.inference_mode(), ieee_float32():
         folded = head.weight.float() * _gain(norm)
         if _centres(norm):
             folded = folded - folded.mean(dim=1, keepdim=True)
@@ -183,8 +189,7 @@ def _check(
         constant += head.weight.float() @ norm.bias.float()
     if head.bias is not None:
         constant += head.bias.float()
-    with ieee_float32():
-        mine = _scaled(norm, seen[0].float()) @ folded.T + constant
+    mine = _scaled(norm, seen[0].float()) @ folded.T + constant
     if softcap is not None:
         mine = softcap * torch.tanh(mine / softcap)
     difference = float((mine.log_softmax(-1) - own).abs().max())

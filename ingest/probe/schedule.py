@@ -21,7 +21,7 @@ from ingest.probe.ridge_probe import ActivationProbe
 from ingest.probe.settings import Kind, ProbeSettings
 from ingest.probe.site_design import SiteDesign
 
-__all__ = ["CHUNK", "ProbeResult", "probe_all", "probe_blocks"]
+__all__ = ["CHUNK", "TODO", "ProbeResult", "probe_all", "probe_blocks"]
 
 #: Largest number of features fitted at once: more would not use the cache better.
 CHUNK = 512
@@ -134,7 +134,8 @@ def probe_blocks(
     measuring the cost: results are not returned. Parameters are those of ``probe_all``.
     """
     requested = _requested(data.d_sae, settings)
-    jobs = list(_jobs(data, sites, settings, requested=requested, validated_on=validated_on))
+    with memory_errors(f"the mean and covariance at {counted(len(sites), 'site')}", todo=TODO):
+        jobs = list(_jobs(data, sites, settings, requested=requested, validated_on=validated_on))
     probed = np.flatnonzero(np.logical_or.reduce([job.probed for job in jobs]))
 
     def block(number: int) -> None:

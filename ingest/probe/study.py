@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import torch
 
+from atlas.amounts import counted
 from atlas.disk.folder import Folder, Sound
 from atlas.disk.parts import Part, differ
 from atlas.errors import BadInput, Mismatch
@@ -21,6 +22,7 @@ from atlas.studies.runner import run_study
 from atlas.studies.settings import read_settings
 from atlas.studies.study import Found, Task, TaskContext, selected_saes
 from ingest.codes.store import count_rows, stored_shards
+from ingest.error_translation import memory_errors
 from ingest.forward.site_vectors import EMBEDDING, by_id, by_token
 from ingest.model.identity import unchecked
 from ingest.model.language_model import LanguageModel
@@ -28,7 +30,7 @@ from ingest.model.site_tables import site_tables
 from ingest.probe.part_tables import ProbeRun
 from ingest.probe.probe_data import ProbeData
 from ingest.probe.sample import Sampled, probed_features, sampled, sampled_tokens
-from ingest.probe.schedule import CHUNK, ProbeResult, probe_all, probe_blocks
+from ingest.probe.schedule import CHUNK, TODO, ProbeResult, probe_all, probe_blocks
 from ingest.probe.settings import ALL, ProbeSettings
 from ingest.probe.site_design import SiteDesign, root_mean_square
 from ingest.probe.solver.design import Design
@@ -223,6 +225,8 @@ class ProbeStudy(TorchStudy):
         "OF_MODEL": "the model of this site",
         "draws": "the balanced accuracy of each feature in each bootstrap draw; for one text and seed, draw b has the same documents for all SAEs",
     }
+
+    smaller: ClassVar[str] = TODO
 
     settings: ProbeSettings
     sites: tuple[str, ...] = (EMBEDDING,)
@@ -551,14 +555,15 @@ class _ProbeWork:
                 into=self.at.scratch,
                 progress=self.at.progress,
             )
-        return {
-            hook: Design(
-                x,
-                device=self.model.device,
-                scale=root_mean_square(x) if self.settings.scale else 1.0,
-            )
-            for hook, x in vectors.items()
-        }
+        with memory_errors(f"the vectors of {counted(len(vectors), 'site')}", todo=TODO):
+            return {
+                hook: Design(
+                    x,
+                    device=self.model.device,
+                    scale=root_mean_square(x) if self.settings.scale else 1.0,
+                )
+                for hook, x in vectors.items()
+            }
 
     def _site(self, hook: str, design: Design, data: ProbeData) -> SiteDesign:
         if hook == EMBEDDING:

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from atlas.errors import BadActivations, BadInput, Mismatch
-from ingest.error_translation import FEWER, memory_errors
 from ingest.device_memory import free_bytes
+from ingest.error_translation import FEWER, memory_errors
 from ingest.precision import ieee_float32
 from ingest.sae.activation_transforms import Subtraction
 from ingest.sae.info import SaeInfo, describe, neuronpedia_url

@@ -18,9 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from analysis.effects.ablation.sample import Contexts, Occurrences
+from analysis.effects.ablation.sample import SHORTER, Contexts, Occurrences
 from atlas.studies.forecast import timed
 from atlas.studies.steps import NOT_STORED, Steps
+from ingest.error_translation import memory_errors
 from ingest.precision import ieee_float32
 from ingest.sae.autoencoder import PEAK
 
@@ -109,10 +110,10 @@ def attribute(
         def compute(
             start: int = start, inside: NDArray[np.bool_] = inside, own: Contexts = own
         ) -> dict[str, NDArray[Any]]:
-            graph = _Graph(
-                upper, own, occurrences.take(inside), start=start, vectors=vectors, targets=targets
-            )
-            return _sums(graph, row_of[inside], sources=len(sources), targets=targets)
+            some = occurrences.take(inside)
+            with memory_errors(f"the attributions of {len(own)} contexts", todo=SHORTER):
+                graph = _Graph(upper, own, some, start=start, vectors=vectors, targets=targets)
+                return _sums(graph, row_of[inside], sources=len(sources), targets=targets)
 
         if inside.any():
             found = steps.get(f"attribution-{start}", compute, shapes=shapes)

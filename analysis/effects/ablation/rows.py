@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from analysis.effects.ablation.sample import Contexts
+from analysis.effects.ablation.sample import SHORTER, Contexts
+from ingest.error_translation import memory_errors
 from ingest.precision import ieee_float32
 
 if TYPE_CHECKING:
@@ -212,6 +213,7 @@ def _batches(some: Ints, clean: _Clean) -> Iterator[Ints]:
         yield some[start : start + size]
 
 
+@memory_errors("the contexts without an edit", todo=SHORTER)
 def _clean(
     upper: "UpperBlocks",
     contexts: Contexts,
@@ -264,6 +266,7 @@ class _Edited:
         return torch.zeros_like(self.own) if self.start is None else self.position - self.start
 
 
+@memory_errors("contexts with an edit", todo=SHORTER)
 def _edited(
     upper: "UpperBlocks",
     clean: _Clean,
@@ -302,6 +305,7 @@ def _edited_tokens(
     return _Edited(own, position, None, logits, read)
 
 
+@memory_errors("changes of predictions", todo=SHORTER)
 def _moved(clean: _Clean, edited: _Edited) -> torch.Tensor:
     """Return the changes of the log-probabilities at the edited tokens, (rows, vocabulary)."""
     device = edited.logits.device
@@ -312,6 +316,7 @@ def _moved(clean: _Clean, edited: _Edited) -> torch.Tensor:
         return (after.log_softmax(-1) - before).cpu()
 
 
+@memory_errors("changes of later features", todo=SHORTER)
 def _changes(
     clean: _Clean,
     edited: _Edited,

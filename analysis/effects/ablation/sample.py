@@ -13,10 +13,20 @@ from ingest.text.tokenization import ContextSettings, tokenize
 if TYPE_CHECKING:
     from ingest.sae.autoencoder import Autoencoder
 
-__all__ = ["Contexts", "Occurrences", "nearest_other", "occurrences_of", "sample_contexts"]
+__all__ = [
+    "SHORTER",
+    "Contexts",
+    "Occurrences",
+    "nearest_other",
+    "occurrences_of",
+    "sample_contexts",
+]
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+
+#: What to do if memory does not suffice.
+SHORTER = "use a shorter --context-size, targets with fewer features (--on), or another device"
 
 
 @dataclass(frozen=True, eq=False)
