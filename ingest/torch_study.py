@@ -1,10 +1,12 @@
 """Studies that compute with torch: their device, the precision of products, and errors of memory."""
 
+import gc
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar
 
 from atlas.studies.study import Study
+from ingest.device_memory import release_cache
 from ingest.error_translation import SMALLER, memory_errors
 from ingest.precision import arithmetic, ieee_float32
 
@@ -25,8 +27,8 @@ class TorchStudy(Study):
     smaller: ClassVar[str] = SMALLER
     """What to do if memory does not suffice, as a clause."""
 
-    device: str = "auto"
-    """Name of the device; a study with a field ``device`` replaces it."""
+    device: str = "cpu"
+    """Name of the device; a study that runs a model replaces it."""
 
     @contextmanager
     def computing(self) -> Iterator[None]:
@@ -45,11 +47,26 @@ class TorchStudy(Study):
         """Return the precision of products, and the GPU if the study uses one."""
         return arithmetic(self.torch_device())
 
+    def release(self) -> None:
+        """Return the memory that torch has cached; a study that stores opened models drops them first."""
+        gc.collect()  # models have cycles of references
+        release_cache()
+
+    def needs_gpu(self, *, available: bool) -> bool:
+        """Return whether the device is a GPU; ``auto`` uses one where it is available."""
+        if self._placed is not None:
+            return self._placed.type == "cuda"
+        return available if self.device == "auto" else self.device.startswith("cuda")
+
     def torch_device(self) -> "torch.device":
         """Return the device of the computation: that of a model in memory, or the named one."""
         from ingest.model.loading import choose_device
 
-        placed: torch.device | None = getattr(getattr(self, "model", None), "device", None)
-        return (
-            placed if placed is not None and self.device == "auto" else choose_device(self.device)
-        )
+        return self._placed or choose_device(self.device)
+
+    @property
+    def _placed(self) -> "torch.device | None":
+        """The device of a model in memory, which ``auto`` does not move."""
+        model = getattr(self, "model", None)
+        found: torch.device | None = getattr(model, "device", None)
+        return found if self.device == "auto" else None

@@ -67,6 +67,8 @@ class ConceptStudy(TorchStudy):
         "skipped": "concepts that could not be tested",
     }
 
+    device = "auto"
+
     settings: ConceptSettings
     words: WordSet
     opened: "tuple[Autoencoder, ...]" = ()

@@ -285,6 +285,11 @@ class TranscoderStudy(TorchStudy):
         """Return the state for a worker, which opens the models itself."""
         return {**vars(self), "_opened": {}}
 
+    def release(self) -> None:
+        """Drop the models that the forecast opened."""
+        self._opened.clear()
+        super().release()
+
     def run_group(self, tasks: Sequence[Task], at: TaskContext) -> Iterator[tuple[Task, Found]]:
         """Fit and score the maps of one model."""
         name = tasks[0].group

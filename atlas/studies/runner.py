@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from atlas.disk.folder import Folder, Sound
 from atlas.disk.parts import Manifest, Part, unwritten_part, write_part
 from atlas.disk.temp_storage import scratch
-from atlas.errors import BadInput, Locked, RequestError
+from atlas.errors import BadInput, Locked, Mismatch, RequestError
 from atlas.progress import SILENT, Progress, Stage, report_remark
 from atlas.ray_connection import connected
 from atlas.studies.floor_values import add_floor_values
@@ -242,12 +242,13 @@ def _computed_by_workers(
     A worker opens the folder itself and returns tables. Only the process that holds the lock
     writes parts, so they do not depend on the worker. The study must be picklable.
     """
+    study.release()
     work = [(study, list(group), at.folder.path) for group in groups]
     with at.progress.stage(
         f"{study.command or study.kind} on workers", total=len(work), unit="groups"
     ) as stage:
         if ray is not None:
-            yield from _on_ray(work, ray, stage)
+            yield from _on_ray(study, work, ray, stage)
             return
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(min(workers, len(work)), mp_context=spawn) as pool:
@@ -256,9 +257,18 @@ def _computed_by_workers(
                 stage.advance()
 
 
-def _on_ray(work: Sequence[Any], address: str, stage: Stage) -> Iterator[list[tuple[Task, Found]]]:
+def _on_ray(
+    study: Study, work: Sequence[Any], address: str, stage: Stage
+) -> Iterator[list[tuple[Task, Found]]]:
     with connected(address) as (ray, _):
-        remote = ray.remote(_compute)
+        available = ray.cluster_resources().get("GPU", 0) >= 1
+        needed = study.needs_gpu(available=available)
+        if needed and not available:
+            raise Mismatch(
+                f"`atlas {study.command or study.kind}` must run on a GPU, and the machines of this Ray "
+                "cluster have none. Choose another --device, or omit --ray."
+            )
+        remote = ray.remote(num_cpus=1, num_gpus=int(needed))(_compute)
         for answer in [remote.remote(item) for item in work]:
             yield ray.get(answer)
             stage.advance()

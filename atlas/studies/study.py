@@ -293,6 +293,19 @@ class Study(ABC):
         """Return how numbers are computed, read inside ``computing``; parts record it."""
         return {}
 
+    def release(self) -> None:  # noqa: B027 - optional
+        """Release what the forecast opened, since workers open it themselves."""
+
+    def needs_gpu(self, *, available: bool) -> bool:
+        """Return whether a worker needs a GPU of its own.
+
+        Parameters
+        ----------
+        available
+            Whether the machines of the workers have one.
+        """
+        return False
+
     def run(self, task: Task, at: TaskContext) -> Found:
         """Compute one task."""
         raise NotImplementedError(f"The study {self.kind} has neither run nor run_group.")

@@ -241,6 +241,11 @@ class ProbeStudy(TorchStudy):
         """Return the state for a worker, which opens the model itself."""
         return {**vars(self), "_models": {}}
 
+    def release(self) -> None:
+        """Drop the models that the forecast opened."""
+        self._models.clear()
+        super().release()
+
     @cached_property
     def other(self) -> _ValidationAtlas | None:
         """The atlas used for validation, if there is one."""
