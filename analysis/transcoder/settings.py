@@ -50,7 +50,7 @@ class TranscoderSettings:
         above=0,
         metavar="R",
     )
-    batch: int = setting(256, "TokenBlock of a step of Adam.", least=1, metavar="N")
+    batch: int = setting(256, "Tokens of a step of Adam.", least=1, metavar="N")
     epochs: int = setting(20, "Largest number of epochs of Adam.", least=1, metavar="N")
     patience: int = setting(
         3,

@@ -86,12 +86,32 @@ def both(work: Any) -> tuple[Any, Any]:
         lambda x, y: torch.add(x, x, out=y),
         lambda x, y: y[x.long()],
         lambda x, y: x.__setitem__(torch.tensor([0, 1]), y[:2]),
+        lambda x, y: y.__setitem__(torch.tensor([0, 1]), x[:2]),
+        lambda x, y: y.__setitem__(y > 0, x),
+        lambda x, y: y.__setitem__(x.long(), y),
+        lambda x, y: x.index_put_((torch.tensor([0, 1]),), y[:2]),
         lambda x, y: torch.where(x > 0, y, x),
     ],
 )
 def test_mixed_devices_raise(wrong: Any) -> None:
     with pretend_gpu(), pytest.raises(RuntimeError, match="device"):
         wrong(torch.ones(3, device="cuda"), torch.ones(3))
+
+
+def test_slices_and_single_numbers_are_copied_between_devices() -> None:
+    with pretend_gpu():
+        x, y = torch.zeros(3, device="cuda"), torch.ones(3)
+        y[:2] = x[:2]
+        x[torch.tensor([2])] = torch.tensor(5.0)
+        assert (x.tolist(), y.tolist()) == ([0, 0, 5], [0, 0, 1])
+        assert (x.device.type, y.device.type) == ("cuda", "cpu")
+
+
+def test_shapes_and_forked_generators() -> None:
+    with pretend_gpu():
+        assert isinstance(torch.ones(2, 3, device="cuda").shape, torch.Size)
+        with torch.random.fork_rng():
+            pass
 
 
 def test_numbers_leave_the_device_by_a_copy_only() -> None:

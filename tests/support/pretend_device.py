@@ -77,6 +77,9 @@ def pretend_gpu() -> Iterator[None]:
         "mem_get_info": lambda device=None: (FREE_BYTES, 2 * FREE_BYTES),
         "is_bf16_supported": lambda *_, **__: True,
         "get_device_name": lambda device=None: "pretend",
+        # ``torch.random.fork_rng`` stores and restores the generator of each GPU.
+        "get_rng_state": lambda device="cuda": torch.zeros(16, dtype=torch.uint8),
+        "set_rng_state": lambda state, device="cuda": None,
     }
     with ExitStack() as stack:
         for name, value in pretend.items():
@@ -120,6 +123,8 @@ def _call(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any
         moved = bool(args) and out is args[0] and _is_pretend(out) != target
         if func in (_T.to, _T.cuda, _T.cpu) and (moved or _is_pretend(args[0]) != target):
             out = out.clone() if out is args[0] else out
+        if isinstance(out, torch.Size):  # a tree would return it as a tuple
+            return out
         return _pytree.tree_map(lambda leaf: _placed(leaf, target), out)
 
 
@@ -166,13 +171,14 @@ def _check(func: Callable[..., Any], args: tuple[Any, ...], tensors: list[torch.
     if func in _INDEXING:
         # Indices on the CPU are copied, and so is a value that is assigned to a slice.
         indices = [i for i in _pytree.tree_leaves(args[1]) if isinstance(i, torch.Tensor)]
-        by_tensor = bool(indices)
-        if not _is_pretend(args[0]):
-            if any(_is_pretend(i) for i in indices):
-                raise RuntimeError("indices should be either on cpu or on the same device (cpu)")
-            return
+        on_gpu = _is_pretend(args[0])
+        if not on_gpu and any(_is_pretend(i) for i in indices):
+            raise RuntimeError("indices should be either on cpu or on the same device (cpu)")
         values = [t for t in _pytree.tree_leaves(args[2:]) if isinstance(t, torch.Tensor)]
-        tensors = [t for t in values if t.numel() > 1] if by_tensor else []
+        others = [t for t in values if t.numel() > 1 and _is_pretend(t) != on_gpu]
+        if indices and others:
+            raise RuntimeError(f"{_MIXED}! (in {getattr(func, '__name__', func)})")
+        return
     if any(not _is_pretend(t) and t.dim() > 0 for t in tensors):
         raise RuntimeError(f"{_MIXED}! (in {getattr(func, '__name__', func)})")
 
