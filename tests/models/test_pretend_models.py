@@ -1,4 +1,4 @@
-"""Effects, edits, concepts and ``fire`` are equal with model and SAEs on the pretend GPU."""
+"""Effects, edits, concepts, their ablation and ``fire`` are equal with model and SAEs on the pretend GPU."""
 
 from typing import Any
 
@@ -11,6 +11,8 @@ from random_models import WORDS, random_model, small_tokenizer
 
 import analysis
 from analysis.effects.settings import EffectSettings
+from analysis.transcoder.settings import TranscoderSettings
+from analysis.transcoder.study import map_sites
 from atlas import Atlas
 from ingest import ingest
 from ingest.fire.text_features import FireSettings, fire
@@ -134,3 +136,48 @@ def test_concepts(made: Any, tmp_path: Any) -> None:
         return result.to_pandas("units")
 
     equal_tables(*both(work))
+
+
+def test_ablated_concepts(made: Any, tmp_path: Any) -> None:
+    for name, endings in (("words", ("cat", "dog")), ("more", ("sun", "day"))):
+        rows = [f"{word} {end},{end},{word}" for word in WORDS[:16] for end in endings]
+        (tmp_path / f"{name}.csv").write_text("text,label,group\n" + "\n".join(rows) + "\n")
+    others = (str(tmp_path / "more.csv"),)
+    settings = analysis.AblationSettings(
+        ablated=(1,), random_sets=3, direction_sets=2, others=others
+    )
+
+    def work(device: str) -> Any:
+        (result,) = analysis.ablate_concepts(
+            made,
+            tmp_path / "words.csv",
+            ["a"],
+            settings=settings,
+            how=analysis.ConceptSettings(repeats=1, draws=19, probe_draws=0, subsets=0),
+            opened=saes(),
+            model=random_model("llama"),
+            tokenizer=small_tokenizer(),
+            device=device,
+            replace=True,
+        )
+        return result.to_pandas("summary"), result.to_pandas("measured")
+
+    for expected, found in zip(*both(work), strict=True):
+        equal_tables(expected, found)
+
+
+def test_maps_by_adam(made: Any) -> None:
+    settings = TranscoderSettings(method="adam", draws=3, folds=3, rates=(1e-2,), epochs=2)
+
+    def work(device: str) -> Any:
+        model = open_model(
+            random_model("llama"), tokenizer=small_tokenizer(), hooks=[LATE], device=device
+        )
+        (row,) = map_sites(
+            made, targets=[LATE], settings=settings, model=model, device=device, replace=True
+        )
+        return {name: value for name, value in row.items() if isinstance(value, float)}
+
+    expected, found = both(work)
+    assert expected
+    assert found == pytest.approx(expected, rel=1e-4, abs=1e-5)

@@ -7,10 +7,15 @@ import numpy as np
 import pytest
 import torch
 from pretend_device import pretend_gpu
+from random_models import WORDS
 from small_ingest import model, texts, topk
 
+from analysis.concepts.subspaces.settings import SubspaceSettings
+from analysis.concepts.subspaces.study import compare_concepts
 from analysis.feature_map.settings import MapSettings
 from analysis.feature_map.study import map_features
+from analysis.ground_truth.settings import GroundTruthSettings
+from analysis.ground_truth.study import compare_with_truth
 from analysis.near_direction.settings import DirectionSettings
 from analysis.near_direction.study import nearest_directions
 from analysis.similarity.settings import SimilaritySettings
@@ -21,9 +26,11 @@ from analysis.splitting.settings import SplittingSettings
 from analysis.splitting.study import find_splits
 from analysis.topology.settings import TopologySettings
 from analysis.topology.study import measure_topology
+from ingest import SyntheticSettings, save_synthetic
 from ingest.forward.run import ingest
 from ingest.match.settings import MatchSettings
 from ingest.match.study import match_saes
+from ingest.model.synthetic_features import SUM_HOOK
 from ingest.sae.autoencoder import open_sae
 
 WIDTHS = {"narrow": 40, "wide": 80}
@@ -101,6 +108,64 @@ def test_a_study_reads_saes_on_a_gpu(atlas: Any, name: str) -> None:
     study, settings, names = CASES[name]
     expected = with_saes(atlas, study, settings, gpu=False, names=names)
     found = with_saes(atlas, study, settings, gpu=True, names=names)
+    assert_equal(expected, found)
+
+
+def test_subspaces_of_concepts(atlas: Any, tmp_path: Any) -> None:
+    words = sorted(set(WORDS))
+    rows = [f"{word},{'first' if 2 * i < len(words) else 'second'}" for i, word in enumerate(words)]
+    (tmp_path / "halves.csv").write_text("text,label\n" + "\n".join(rows))
+
+    def study(*args: Any, **named: Any) -> Any:
+        return compare_concepts(*args, words=[tmp_path / "halves.csv"], **named)
+
+    settings = SubspaceSettings(draws=9, pairs=4, lift=1, q=1.0, neighbours=2, activations=True)
+    names = ["narrow", "wide"]
+    expected, found = (
+        with_saes(atlas, study, settings, gpu=gpu, names=names) for gpu in (False, True)
+    )
+    assert_equal(expected, found)
+    compared = {row["space"] for row in dict(expected)["rows"] if row["measure"]}
+    assert compared == {"decoder", "activations"}
+
+
+def test_recovery_of_known_features(tmp_path: Any) -> None:
+    settings = SyntheticSettings(
+        features=24,
+        width=32,
+        trees=4,
+        children=2,
+        depth=2,
+        factors=3,
+        context=16,
+        vocabulary=50,
+        tokens=2000,
+        training_tokens=100,
+    )
+    synthetic = save_synthetic(tmp_path / "synth", settings)
+
+    def work(device: str) -> Any:
+        with torch.device("cpu"):
+            theirs = topk(d_in=32, d_sae=24, hook=SUM_HOOK)
+            theirs.cfg.metadata.model_name = "synth"
+        sae = open_sae(theirs, name="learned").to(device)
+        path = tmp_path / f"{device}.atlas"
+        own = {"text": synthetic / "text.jsonl", "model": synthetic, "match": None}
+        ingest(path, saes=[str(synthetic / "truth"), sae], **own).close()
+        settings = GroundTruthSettings(draws=3)
+        (one,) = compare_with_truth(path, ["learned"], opened=[sae], settings=settings)
+        return [(name, one.table(name).to_pylist()) for name in one.tables]
+
+    torch.manual_seed(1)
+    expected = work("cpu")
+    torch.manual_seed(1)
+    with pretend_gpu():
+        found = work("cuda")
+    assert_equal(expected, found)
+
+
+def assert_equal(expected: Any, found: Any) -> None:
+    """Assert that two lists of tables are equal."""
     assert [table for table, _ in found] == [table for table, _ in expected]
     assert sum(len(rows) for _, rows in expected) > 0
     for (table, rows), (_, others) in zip(expected, found, strict=True):

@@ -7,15 +7,9 @@ import pytest
 import sae_lens
 import torch
 from random_models import random_ids, random_model, small_tokenizer
-from random_saes import dense, random_sae, vectors
+from random_saes import READS, TRANSCODERS, WRITES, dense, metadata, random_sae, vectors
+from random_saes import random_transcoder as transcoder
 from recording_progress import RecordingProgress
-from sae_lens.saes.sae import SAEMetadata
-from sae_lens.saes.transcoder import (
-    JumpReLUSkipTranscoder,
-    JumpReLUSkipTranscoderConfig,
-    JumpReLUTranscoder,
-    JumpReLUTranscoderConfig,
-)
 from small_ingest import texts
 
 from analysis.concepts.settings import ConceptSettings
@@ -41,29 +35,7 @@ from ingest.sae import autoencoder
 from ingest.sae.autoencoder import check_fit, open_sae
 from ingest.settings import Settings
 
-KINDS = {
-    "transcoder": (sae_lens.Transcoder, sae_lens.TranscoderConfig),
-    "skip_transcoder": (sae_lens.SkipTranscoder, sae_lens.SkipTranscoderConfig),
-    "jumprelu_transcoder": (JumpReLUTranscoder, JumpReLUTranscoderConfig),
-    "jumprelu_skip_transcoder": (JumpReLUSkipTranscoder, JumpReLUSkipTranscoderConfig),
-}
-READS, WRITES, HIDDEN = "blocks.1.mlp.hook_in", "blocks.1.hook_mlp_out", "blocks.1.mlp.hook_post"
-
-
-def transcoder(kind, *, d_in=24, d_out=24, reads=READS, writes=WRITES, seed=0, d_sae=40, **more):
-    """Return a transcoder with random parameters and thresholds above 0."""
-    torch.manual_seed(seed)
-    cls, config = KINDS[kind]
-    metadata = SAEMetadata(model_name="small", hook_name=reads, hook_name_out=writes, **more)
-    one = cls(
-        config(d_in=d_in, d_out=d_out, d_sae=d_sae, apply_b_dec_to_input=False, metadata=metadata)
-    )
-    with torch.no_grad():
-        for name, parameter in one.named_parameters():
-            parameter.copy_(torch.randn_like(parameter) * 0.3)
-            if name == "threshold":
-                parameter.abs_()
-    return one
+HIDDEN = "blocks.1.mlp.hook_post"
 
 
 def by_hand(one, x):
@@ -78,7 +50,7 @@ def by_hand(one, x):
 
 @pytest.mark.parametrize("sparse", [0, 10**9], ids=["sparse", "dense"])
 @pytest.mark.parametrize("chunk", [1, 7, 10_000])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", TRANSCODERS)
 def test_codes_and_output_equal_those_of_sae_lens(kind, chunk, sparse, monkeypatch):
     monkeypatch.setattr(autoencoder, "CHUNK_BYTES", 16 * 40 * chunk)
     monkeypatch.setattr(autoencoder, "SPARSE", sparse)
@@ -102,7 +74,7 @@ def test_codes_and_output_equal_those_of_sae_lens(kind, chunk, sparse, monkeypat
     assert mine.info.ingested_hooks == [READS, HIDDEN]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", TRANSCODERS)
 def test_a_folder_is_read_as_the_object_in_memory(kind, tmp_path):
     theirs = transcoder(kind, d_out=32, writes=HIDDEN)
     theirs.save_model(tmp_path / "t")
@@ -148,10 +120,8 @@ def atlas_path(tmp_path_factory):
         "t": transcoder("skip_transcoder"),
         "hidden": transcoder("jumprelu_transcoder", d_out=40, writes=HIDDEN, seed=1),
         "exact": exact,
-        "in": random_sae("topk", metadata=SAEMetadata(model_name="small", hook_name=READS)),
-        "out": random_sae(
-            "topk", seed=5, metadata=SAEMetadata(model_name="small", hook_name=WRITES)
-        ),
+        "in": random_sae("topk", metadata=metadata(hook_name=READS)),
+        "out": random_sae("topk", seed=5, metadata=metadata(hook_name=WRITES)),
     }
     for name, one in made.items():
         one.save_model(folder / name)

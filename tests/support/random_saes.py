@@ -7,8 +7,17 @@ import numpy as np
 import sae_lens
 import torch
 from sae_lens.saes.sae import SAEMetadata
+from sae_lens.saes.transcoder import (
+    JumpReLUSkipTranscoder,
+    JumpReLUSkipTranscoderConfig,
+    JumpReLUTranscoder,
+    JumpReLUTranscoderConfig,
+)
 
 HOOK = "blocks.1.hook_resid_post"
+
+#: Sites that transcoders read, and that their output approximates.
+READS, WRITES = "blocks.1.mlp.hook_in", "blocks.1.hook_mlp_out"
 
 
 KINDS = {
@@ -16,6 +25,13 @@ KINDS = {
     "gated": (sae_lens.GatedSAE, sae_lens.GatedSAEConfig, {}),
     "topk": (sae_lens.TopKSAE, sae_lens.TopKSAEConfig, {"k": 5}),
     "jumprelu": (sae_lens.JumpReLUSAE, sae_lens.JumpReLUSAEConfig, {}),
+}
+
+TRANSCODERS = {
+    "transcoder": (sae_lens.Transcoder, sae_lens.TranscoderConfig),
+    "skip_transcoder": (sae_lens.SkipTranscoder, sae_lens.SkipTranscoderConfig),
+    "jumprelu_transcoder": (JumpReLUTranscoder, JumpReLUTranscoderConfig),
+    "jumprelu_skip_transcoder": (JumpReLUSkipTranscoder, JumpReLUSkipTranscoderConfig),
 }
 
 
@@ -27,7 +43,30 @@ def random_sae(kind: str, *, d_in: int = 24, d_sae: int = 40, seed: int = 0, **m
     """Return an SAE with random parameters and thresholds above 0."""
     torch.manual_seed(seed)
     cls, config, own = KINDS[kind]
-    sae = cls(config(d_in=d_in, d_sae=d_sae, **(own | {"metadata": metadata()} | more)))
+    return _filled(cls(config(d_in=d_in, d_sae=d_sae, **(own | {"metadata": metadata()} | more))))
+
+
+def random_transcoder(
+    kind: str,
+    *,
+    d_in: int = 24,
+    d_out: int = 24,
+    reads: str = READS,
+    writes: str = WRITES,
+    seed: int = 0,
+    d_sae: int = 40,
+    **more: Any,
+) -> Any:
+    """Return a transcoder with random parameters and thresholds above 0."""
+    torch.manual_seed(seed)
+    cls, config = TRANSCODERS[kind]
+    at = metadata(hook_name=reads, hook_name_out=writes, **more)
+    return _filled(
+        cls(config(d_in=d_in, d_out=d_out, d_sae=d_sae, apply_b_dec_to_input=False, metadata=at))
+    )
+
+
+def _filled(sae: Any) -> Any:
     with torch.no_grad():
         for name, parameter in sae.named_parameters():
             parameter.copy_(torch.randn_like(parameter) * 0.3)
