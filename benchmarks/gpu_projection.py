@@ -16,10 +16,23 @@ from ingest import LogisticProbes, ProbeSettings
 from ingest.model.language_model import LanguageModel
 from ingest.sae.autoencoder import Autoencoder
 
-__all__ = ["CORPUS", "FEATURES", "GOAL", "IDS", "Line", "ProbeTimes", "measure_ingest", "probe_ids"]
+__all__ = [
+    "CORPUS",
+    "FEATURES",
+    "FITS",
+    "GOAL",
+    "IDS",
+    "Line",
+    "ProbeTimes",
+    "measure_ingest",
+    "probe_ids",
+]
 
 #: Tokens of the corpus to which times are projected, its distinct token ids, and features probed.
 CORPUS, IDS, FEATURES = 2_551_843, 60_000, 16_384
+
+#: Fits of each feature in a study with default settings: the label and its controls, on each split.
+FITS = len(ProbeSettings().splits) * (1 + ProbeSettings().controls)
 
 #: Seconds in which an ingest of the corpus and the probes of all features should end.
 GOAL = 600.0
@@ -88,7 +101,7 @@ class ProbeTimes:
     seconds
         Seconds to fit the measured labels.
     projected
-        Seconds to fit all features.
+        Seconds for ``FITS`` fits of each of ``FEATURES`` features.
     converged
         Share of labels that converged.
     """
@@ -116,7 +129,7 @@ def probe_ids(*, rows: int, width: int, labels: int, device: str) -> ProbeTimes:
 
     Frequencies follow Zipf's law. Whether a label is active depends on the embedding of the id by
     a logistic model. The time includes counts on the processor and their copies; data that are
-    drawn, baselines and scores are excluded.
+    drawn, baselines and scores are excluded. A fit of a control is assumed to take as long.
     """
     rng = np.random.default_rng(0)
     x = rng.standard_normal((rows, width), dtype=np.float32)
@@ -137,4 +150,4 @@ def probe_ids(*, rows: int, width: int, labels: int, device: str) -> ProbeTimes:
     began = time.perf_counter()
     probes.fit_counts(x, positives, totals)
     seconds = time.perf_counter() - began
-    return ProbeTimes(seconds, seconds * FEATURES / labels, float(probes.converged_.mean()))
+    return ProbeTimes(seconds, seconds * FITS * FEATURES / labels, float(probes.converged_.mean()))

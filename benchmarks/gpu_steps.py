@@ -22,6 +22,7 @@ from benchmarks.gpu_inputs import ReservedBytes, index_out_of_range, training_sa
 from benchmarks.gpu_projection import (
     CORPUS,
     FEATURES,
+    FITS,
     GOAL,
     IDS,
     Line,
@@ -216,7 +217,8 @@ class Steps:
             found.converged >= 0.999,
             "converged ≥ .999",
             f"converged {found.converged:.4f}, {found.seconds:.1f} s for {size.ids:,} ids × {self._width:,}, "
-            f"{size.id_labels:,} labels; projected: {found.projected:.0f} s for {FEATURES:,} labels",
+            f"{size.id_labels:,} labels; projected: {found.projected:.0f} s for {FEATURES:,} labels, "
+            f"{FITS} fits each (splits and controls)",
         )
 
     def _id_probes(self) -> ProbeTimes:
@@ -379,7 +381,8 @@ class Steps:
             "total",
             self._judged(max(seconds.values()) < GOAL),
             criterion,
-            f"projected: {each}, of which probes {probes:.0f} s; {CORPUS:,} tokens, {FEATURES:,} probes",
+            f"projected: {each}, of which probes {probes:.0f} s; {CORPUS:,} tokens, {FEATURES:,} features, {FITS} "
+            "fits each",
         )
 
     def _judged(self, passed: bool) -> bool | None:
