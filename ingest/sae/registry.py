@@ -37,6 +37,8 @@ _WIDTH = re.compile(r"(?:^|[_/-])(?:width_|w)?(\d+(?:\.\d+)?[km])(?:[_/-]|$)")
 #: SAEs that are refused, by a word of their name or of the function that converts their files, and
 #: the reason.
 _REFUSED = {
+    "clt": "a cross-layer transcoder writes to several layers, and sae-lens adds up its decoders, so that "
+    "its output is that of no layer",
     "crosscoder": "a crosscoder reads several sites or models at once",
     "temporal": "a temporal SAE encodes a complete context at once",
 }

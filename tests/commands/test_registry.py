@@ -154,6 +154,29 @@ def test_releases_that_cannot_be_read_are_refused_with_the_reason():
     assert search_saes("gpt2-small-res-jb:blocks.8", short={})[0]["refused"] is None
 
 
+def test_cross_layer_transcoders_are_refused_by_name_and_by_page():
+    registry = get_pretrained_saes_directory()
+    clts = {
+        (release, sae_id)
+        for release, about in registry.items()
+        if about.conversion_func == "mntss_clt_layer_transcoder"
+        for sae_id in about.saes_map
+    }
+    assert clts
+    refused = {(k.release, k.sae_id) for k in known_saes() if "cross-layer" in k.refused}
+    assert refused == clts
+    for name in (
+        ":".join(min(clts)),
+        "gemma-2-2b/0-clt-hp",
+        "neuronpedia.org/gemma-2-2b/0-clt-hp/7",
+    ):
+        with pytest.raises(Mismatch, match="writes to several layers"):
+            loading._by_name(name)
+    assert all(row["refused"] for row in search_saes("clt-as-per-layer", short={}))
+    transcoders = search_saes("mwhanna-qwen3-4b-transcoders", short={})
+    assert transcoders and not any(row["refused"] for row in transcoders)
+
+
 def test_kinds_are_refused_by_name_or_by_the_conversion_of_their_files():
     one = {"id": "layer_3"}
     for release, about in (
