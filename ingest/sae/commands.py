@@ -31,8 +31,9 @@ def saes_command(search: tuple[str, ...], cached: bool, as_json: bool, quiet: bo
       atlas saes gemma-2-2b canonical 16k
       atlas saes --cached
     """
-    from ingest.sae.loading import PATTERNS, search_demo, short_names
-    from ingest.sae.registry import near_words, releases, search_saes
+    from ingest.sae.registry.known import known_saes, releases, search_saes
+    from ingest.sae.registry.names import PATTERNS, models_by_name, search_demo, short_names
+    from ingest.sae.registry.suggestions import near_words
 
     if not search and not cached:
         found = releases(short={pattern.release: pattern.name for pattern in reversed(PATTERNS)})
@@ -51,7 +52,11 @@ def saes_command(search: tuple[str, ...], cached: bool, as_json: bool, quiet: bo
         if not quiet:
             echo(f"{len(rows):,} SAE{'' if len(rows) == 1 else 's'}", err=True)
             if not rows and not cached:
-                near = near_words(" ".join(search), short=short_names())
+                texts = {
+                    text for one in known_saes() for text in (one.name, one.model, one.neuronpedia)
+                }
+                models = models_by_name() | {one.release: one.model for one in known_saes()}
+                near = near_words(" ".join(search), names=texts | models.keys(), models=models)
                 nearest = f" Nearest: {', '.join(near)}." if near else ""
                 remark = f"No name has all these words.{nearest} `atlas saes` lists the releases."
                 echo(wrap(remark), err=True)

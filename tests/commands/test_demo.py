@@ -14,7 +14,7 @@ from scipy.special import gammaln
 from ingest.demo import __file__ as package
 from ingest.demo.build import DEMO_MATCHES, DEMO_PROBED, DEMO_SAES
 from ingest.sae.autoencoder import open_sae
-from ingest.sae.loading import demo_names
+from ingest.sae.registry.names import demo_names
 
 DEMO = Path(package).parent
 FACTS = json.loads((DEMO / "facts.json").read_text("utf-8"))["saes"]

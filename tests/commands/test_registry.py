@@ -1,6 +1,7 @@
 """The list of known SAEs equals the registry of sae-lens, and is searched without importing it."""
 
 import json
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -12,18 +13,17 @@ from atlas.cli.main import main
 from atlas.errors import BadInput, Mismatch, Missing, UnknownName
 from ingest.sae import loading
 from ingest.sae.autoencoder import open_sae
-from ingest.sae.loading import demo_names, short_names
-from ingest.sae.registry import (
+from ingest.sae.registry.known import (
     _known,
     by_neuronpedia,
     by_release,
     check_in_reach,
     known_saes,
-    near_words,
     releases,
-    same_family,
     search_saes,
 )
+from ingest.sae.registry.names import PATTERNS, demo_names, short_names
+from ingest.sae.registry.suggestions import near_names, near_words
 
 
 def test_the_list_equals_the_registry_of_sae_lens():
@@ -53,9 +53,10 @@ def test_search_equals_a_loop_and_requires_all_words():
     assert {row["name"] for row in rows} == expected
     assert {row["short"] for row in rows} >= {"gpt2-res-l0", "gpt2-res-l11"}
     assert search_saes("no such sae", short={}) == []
-    assert near_words("gtp2 resid_pre", short={}) == ["gpt2"]
-    assert near_words("gpt2", short={}) == []
-    assert near_words("qqqqqqqq \x1b[2J", short={}) == []
+    names = [one.name for one in known_saes()]
+    assert near_words("gtp2 resid_pre", names=names, models={}) == ["gpt2"]
+    assert near_words("gpt2", names=names, models={}) == []
+    assert near_words("qqqqqqqq \x1b[2J", names=names, models={}) == []
     assert len(search_saes(short={})) == len(known_saes())
 
 
@@ -94,14 +95,124 @@ def test_an_unknown_address_is_one_message():
         by_neuronpedia("https://www.neuronpedia.org/no-model/1-none")
 
 
-def test_a_suggestion_is_never_of_another_model():
-    assert "gemmascope-l12" in same_family("gemmascope-l112", list(short_names()))
+def _models() -> dict[str, str]:
+    """Return the model by release and by short name; instruction-tuned ones are distinguished."""
+    by_release = {one.release: one.model.rpartition("/")[2].lower() for one in known_saes()}
+    # sae-lens' registry has the base model here; its repository is that of gemma-2-9b-it.
+    by_release["gemma-scope-9b-it-res"] = "gemma-2-9b-it"
+    short = {name: by_release[release] for name, (release, _) in short_names().items()}
+    return by_release | short
+
+
+def test_a_suggestion_is_of_the_same_model_for_every_name_without_one_of_its_other_words():
+    models = _models()
+    releases_only = [name for name in models if name not in short_names()]
+    other = re.compile(
+        r"^(res|mlp|att|canonical|transcoders?|all|jb|sm|dc|w\d+k|l\d+|v\d+|\d+k|\d+x|lx[rma])$"
+    )
+    tried = 0
+    for name in [*releases_only, *[pattern.name.format(L=1) for pattern in PATTERNS]]:
+        words = re.split(r"([-_])", name)
+        known = releases_only if name in releases_only else list(short_names())
+        for n, word in enumerate(words):
+            if not other.match(word):
+                continue
+            typed = "".join([*words[:n], "zzz", *words[n + 1 :]])
+            near = near_names(typed, known, models=models)
+            assert {models[each] for each in near} <= {models[name]}, typed
+            tried += len(near) > 0
+    assert tried > 200
+
+
+def test_nothing_is_suggested_for_a_model_without_saes():
+    models = _models()
+    for name in models:
+        known = list(short_names()) if name in short_names() else models.keys() - short_names()
+        sizes = re.findall(r"(?<![\da-z.])\d+(?:\.\d+)?[bm](?![a-z\d])", name)
+        for size in sizes:  # no model of the registry has this size
+            assert near_names(name.replace(size, "77b", 1), known, models=models) == []
+    for name in (
+        "gemma-scope-2b-pt-res",
+        "gemma-scope-2-4b-pt-res",
+        "qwen-scope-3-8b-base-w64k-l50",
+    ):
+        near = near_names(name.replace("-scope", "-scope-9", 1), models, models=models)
+        assert near == []
+
+
+def test_pt_and_it_are_not_exchanged():
+    models = _models()
+    releases_only = models.keys() - short_names()
+    swapped = {
+        name: re.sub(r"-(pt|it)-", lambda m: "-it-" if m[1] == "pt" else "-pt-", name)
+        for name in releases_only
+    }
+    for name, typed in swapped.items():
+        if typed != name:
+            near = near_names(f"{typed}-x", releases_only, models=models)
+            tuned = {models[each].endswith(("-it", "-instruct")) for each in near}
+            assert tuned <= {"-it-" in typed}, typed
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gemmascope3-l12",
+        "gpt2-medium-res-l3",
+        "gpt2-xl-res-l3",
+        "llamascope-3.2-l3",
+        "qwenscope-3.5-9b-l3",
+        "gemma-scope-2-9b-pt-res:x",
+        "gemma-scope-2-2b-pt-res:x",
+        "opt-res-l3",
+    ],
+)
+def test_names_that_were_answered_with_another_model_have_no_suggestion(name):
     with pytest.raises(UnknownName) as raised:
-        loading._by_name("gemmascope3-l12")
+        loading._by_name(name)
     assert raised.value.nearest == []
+    assert "Nearest" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("gemmascope-l112", "gemmascope-l12"),
+        ("gemascope-l12", "gemmascope-l12"),
+        ("gpt2-small-res-l3", "gpt2-res-l3"),
+        ("tinyb-l1-s0", "tiny-b-l1-s0"),
+        ("llama-3-8b-instruct-andyrdt:x", "llama-3-8b-it-res-jh"),
+        ("llama_scope_r1_lxr:x", "llama_scope_r1_distill"),
+    ],
+)
+def test_a_typing_error_is_answered_with_the_name(name, near):
     with pytest.raises(UnknownName) as raised:
-        loading._by_name("gemascope-l12")
-    assert "gemmascope-l12" in raised.value.nearest
+        loading._by_name(name)
+    assert near in raised.value.nearest
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("gemmascope2-l12", {"270m", "1b", "4b", "12b", "27b"}),
+        ("qwenscope-l3", {"1.7b", "8b"}),
+        ("gemma-scope-pt-rez:x", {"2b", "9b", "27b"}),
+    ],
+)
+def test_a_name_without_a_size_is_answered_with_every_size(name, sizes, capsys):
+    with pytest.raises(UnknownName) as raised:
+        loading._by_name(name)
+    layer = name.rpartition("-")[2]
+    assert len(raised.value.nearest) == len(sizes)
+    for size in sizes:
+        (found,) = [each for each in raised.value.nearest if f"-{size}-" in each]
+        assert ":" in name or found.endswith(f"-{layer}")
+    if ":" not in name:
+        with pytest.raises(SystemExit):
+            main(["saes", name])
+        shown = capsys.readouterr().err
+        assert all(each in shown for each in raised.value.nearest)
+        assert not re.search(r"gemmascope[,. ]", shown)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +285,8 @@ def test_cross_layer_transcoders_are_refused_by_name_and_by_page():
             loading._by_name(name)
     assert all(row["refused"] for row in search_saes("clt-as-per-layer", short={}))
     transcoders = search_saes("mwhanna-qwen3-4b-transcoders", short={})
-    assert transcoders and not any(row["refused"] for row in transcoders)
+    assert transcoders
+    assert not any(row["refused"] for row in transcoders)
 
 
 def test_kinds_are_refused_by_name_or_by_the_conversion_of_their_files():

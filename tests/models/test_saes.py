@@ -22,7 +22,7 @@ from ingest.model.language_model import open_model
 from ingest.sae import autoencoder
 from ingest.sae.autoencoder import Autoencoder, check_fit, neuronpedia_url, open_sae
 from ingest.sae.info import slug
-from ingest.sae.loading import PATTERNS, demo_names, short_names
+from ingest.sae.registry.names import PATTERNS, demo_names, short_names
 
 
 def by_hand(sae: Any, x: torch.Tensor) -> np.ndarray:

@@ -1,11 +1,10 @@
 """The SAEs that the installed sae-lens knows, read from its registry file without importing it."""
 
-import difflib
 import os
 import re
 import socket
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -14,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from atlas.errors import BadInput, Mismatch, Missing, UnknownName
+from ingest.sae.registry.suggestions import unknown
 
 __all__ = [
     "KnownSae",
@@ -22,15 +22,11 @@ __all__ = [
     "check_in_reach",
     "check_known",
     "known_saes",
-    "near_words",
     "releases",
-    "same_family",
     "search_saes",
-    "unknown",
 ]
 
 _PAGE = re.compile(r"^(?:https?://)?(?:www\.)?neuronpedia\.org/")
-_SIZE = re.compile(r"(?<![\d.a-z])\d+(?:\.\d+)?[bm](?![a-z\d])")
 _WIDTH = re.compile(r"(?:^|[_/-])(?:width_|w)?(\d+(?:\.\d+)?[km])(?:[_/-]|$)")
 
 
@@ -163,29 +159,6 @@ def search_saes(
     return rows
 
 
-def near_words(words: str, *, short: Iterable[str]) -> list[str]:
-    """Return the words of names of SAEs that are nearest to the words that no name has.
-
-    Parameters
-    ----------
-    words
-        Words separated by spaces.
-    short
-        The short names.
-    """
-    names = {
-        text.lower() for one in known_saes() for text in (one.name, one.model, one.neuronpedia)
-    }
-    names |= {name.lower() for name in short}
-    known = sorted({part for name in names for part in re.split(r"[-_/:.]", name) if part})
-    return [
-        near
-        for word in words.lower().split()
-        if not any(word in name for name in names)
-        for near in difflib.get_close_matches(word, known, n=3, cutoff=0.6)
-    ]
-
-
 def releases(*, short: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return the releases: those in the cache first, then those with a short name, then by name.
 
@@ -235,7 +208,8 @@ def check_known(release: str, sae_id: str) -> KnownSae | None:
         registry.setdefault(one.release, {})[one.sae_id] = one
     if release not in registry and "/" not in release:
         hint = "`atlas saes` lists the releases, and `atlas saes WORD` searches them."
-        raise unknown("release of sae-lens", release, list(registry), hint=hint)
+        models = {name: next(iter(saes.values())).model for name, saes in registry.items()}
+        raise unknown("release of sae-lens", release, registry, models=models, hint=hint)
     if release not in registry:
         return None
     if sae_id not in registry[release]:
@@ -301,12 +275,6 @@ def _unreachable() -> str:
     return found[0] if found else ""
 
 
-def unknown(what: str, requested: str, known: Sequence[str], *, hint: str) -> UnknownName:
-    """Return the error for an unknown name; it suggests near names of the same model only."""
-    near = difflib.get_close_matches(requested, same_family(requested, known), n=5, cutoff=0.5)
-    return UnknownName(what, requested, known=near, hint=hint)
-
-
 def _cached_repositories() -> frozenset[str]:
     """Return the repositories of models in the cache of the hub."""
     from huggingface_hub.constants import HF_HUB_CACHE
@@ -353,23 +321,3 @@ def _by_name() -> Mapping[str, KnownSae]:
 @cache
 def _by_id() -> Mapping[str, KnownSae]:
     return {one.neuronpedia: one for one in known_saes() if one.neuronpedia}
-
-
-def same_family(name: str, known: Sequence[str]) -> list[str]:
-    """Return the names whose digits of family and model size equal those of a name.
-
-    A suggestion must not be an SAE of another model: ``gemmascope2-l12`` is not ``gemmascope-l12``,
-    and ``gemma-scope-2b-pt-res`` is not ``gemma-scope-9b-pt-res``.
-
-    Examples
-    --------
-    >>> same_family("gemma-scope-2b-res", ["gemma-scope-2b-pt-res", "gemma-scope-9b-pt-res"])
-    ['gemma-scope-2b-pt-res']
-    """
-    wanted = _model(name)
-    return [other for other in known if _model(other) == wanted]
-
-
-def _model(name: str) -> tuple[list[str], list[str]]:
-    """Return the digits of the first word of a name, and the sizes of models in it."""
-    return re.findall(r"\d+", re.split(r"[-_]", name)[0]), sorted(_SIZE.findall(name.lower()))

@@ -1,0 +1,1 @@
+"""The SAEs that sae-lens knows: their list, short names, suggestions, and the cache of the hub."""
