@@ -115,7 +115,7 @@ SECTIONS = (
     ),
     Section(
         "Predicted from sites of the model",
-        "Predicted from",
+        "Probes",
         "probes_of_feature",
         (
             "site",

@@ -2,13 +2,15 @@
 
 import contextlib
 import re
+from dataclasses import replace
 
 import pytest
 from small_graph import small_graph
 
 from atlas import Atlas
 from atlas.cli.output import print_table
-from atlas.features.card import CardTable, feature_card
+from atlas.features.card import CardTable, Example, feature_card
+from atlas.features.screen import print_card
 from atlas.features.sections import SECTIONS
 from atlas.stores.kuzu.store import KuzuStore
 
@@ -114,3 +116,100 @@ def test_a_probe_of_an_amount_has_its_r2_and_its_ceiling(atlas):
     (shown, *_) = amounts.shown_rows()
     assert "balanced_accuracy" not in shown
     assert {"r2", "r2_token_ceiling"} <= set(shown)
+
+
+def demo_like(section):
+    """Return a table of 20 rows with the widths of the demo."""
+    rows = [row_of_all_columns(section, amount=False)] * 20
+    return CardTable(section.title, rows, section.note, 240, section.label, section.scores)
+
+
+def test_a_card_with_all_tables_is_one_screen(atlas, terminal):
+    """With as many rows, examples and sentences as features of the demo have."""
+    passage = Example("top", [" and", " then", " she", " said"] * 8, [0.5, 0.0, 1.0, 0.0] * 8, 14)
+    card = replace(
+        feature_card(atlas, FULL),
+        verdict=["A sentence on a feature with some numbers and names, such as 0.123. " * 2] * 3,
+        examples=[passage] * 10
+        + [replace(passage, kind=f"fifth {n}") for n in (5, 4, 3, 2, 1)] * 2,
+        histogram=[{"lower": 0.5, "upper": 1.0, "count": 3}],
+        tables=[demo_like(section) for section in SECTIONS],
+        none=[],
+        empty={},
+    )
+    lines = terminal(print_card, card)
+    assert max(map(len, lines)) <= 80
+    assert len(lines) <= 46, "\n".join(lines)
+    for section in SECTIONS:
+        assert any(section.label in line or section.title in line for line in lines)
+    assert sum("[" in line for line in lines) == 2 + 5
+    assert len(terminal(print_card, card, rows=20)) > 13 * 20
+    stored = feature_card(atlas, FULL)
+    assert len(terminal(print_card, stored)) <= 45
+
+
+def test_a_line_has_the_first_score_with_its_controls(atlas, terminal):
+    card = feature_card(atlas, FULL)
+    text = " ".join(terminal(print_card, card))
+    text = re.sub(r" +", " ", text)
+    (probes,) = [t for t in card.tables if t.title == "Predicted from sites of the model"]
+    row = probes.rows[0]
+    assert row["balanced_accuracy"] is None  # a probe of an amount
+    assert f"r2 {row['r2']:.3g} (r2 token ceiling {row['r2_token_ceiling']:.3g})" in text
+    assert f"Probes {probes.row_count} {row['site']} document/activation r2 " in text
+    (near,) = [t for t in card.tables if t.title == "Features active on the same tokens"]
+    row = near.rows[0]
+    assert (
+        f"{row['feature']} {row['top_token']!r} count {row['count']} (expected {row['expected']:.3g})"
+        in text
+    )
+
+
+def cells(line):
+    """Return the characters of a line, each with whether its style has a background or is bold."""
+    found, styled = [], False
+    for part in re.split(r"(\x1b\[[0-9;]*m)", line):
+        if part.startswith("\x1b"):
+            codes = part[2:-1].split(";")
+            styled = "48" in codes or codes == ["1"]
+        else:
+            found += [(c, styled) for c in part]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("term", "code"), [("xterm-256color", "48;5;"), ("xterm-16color", "\x1b[1m"), ("pipe", None)]
+)
+def test_active_tokens_are_shaded_on_a_terminal_with_colours(
+    term, code, monkeypatch, capsys, atlas
+):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.delenv("COLORTERM", raising=False)
+    if term == "pipe":
+        monkeypatch.delenv("FORCE_COLOR", raising=False)
+    else:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        monkeypatch.setenv("TERM", term)
+    tokens = ["Once", " \x1b[31m", " a", "\n", " time"]
+    activations = [0.5, 0.0, 2.0, 1.0, 0.0]
+    card = feature_card(atlas, FULL)
+    card = replace(card, examples=[Example("top", tokens, activations, 2)], tables=[], empty={})
+    print_card(card)
+    out = capsys.readouterr().out
+    (line,) = [line for line in out.splitlines() if line.startswith("  top")]
+    assert "\x1b[31m" not in line
+    shaded = "".join(c for c, on in cells(line) if on)
+    plain = "".join(c for c, on in cells(line) if not on)
+    if code is None:
+        assert "\x1b" not in out
+        assert plain.endswith("Once ␛[31m[ a]⏎ time")
+        return
+    assert code in line
+    assert shaded == "Once[ a]⏎"
+    assert plain.endswith(" ␛[31m time")
+    if "256" in term:
+        # Darker backgrounds for higher activations: 0.5, 2 and 1 of at most 2.
+        backgrounds = re.findall(r"48;5;(\d+)m([^\x1b]+)", line)
+        assert [text for _, text in backgrounds] == ["Once", "[ a]", "⏎"]
+        assert len({number for number, _ in backgrounds}) == 3

@@ -88,6 +88,11 @@ def test_a_card_equals_the_tables_of_the_atlas(opened):
         assert sum(bin["count"] for bin in card.histogram) == row["active_tokens"]
 
 
+def card_rows(atlas, feature, title):
+    tables = feature_card(atlas, feature, limit=None).tables
+    return next(table.rows for table in tables if table.title == title)
+
+
 def test_totals_are_the_numbers_of_edges_whatever_the_limit(opened, run):
     row = live(opened)[0]
     edges = {
@@ -114,7 +119,22 @@ def test_totals_are_the_numbers_of_edges_whatever_the_limit(opened, run):
     _, out, _ = run("show", row["id"])
     for title, count in stored.items():
         assert (f'>{title} <span class="note">1 of {count}</span>' in page) == (count > 1)
-        assert (f"{title} (3 of {count})" in out) == (count > 3)
+    lines = [line.split() for line in out.splitlines()]
+    for label, title in (
+        ("Tokens", "Tokens"),
+        ("Neighbours", "Features active on the same tokens"),
+    ):
+        assert [label, str(stored[title])] in [line[:2] for line in lines]
+    count = stored["Counterparts in other SAEs"]
+    assert (f"Counterparts in other SAEs (3 of {count})" in out) == (count > 3)
+    _, out, _ = run("show", row["id"], "--full")
+    found = [
+        t["feature"] for t in card_rows(opened, row["id"], "Features active on the same tokens")
+    ]
+    lines = out.splitlines()
+    first = lines.index("Features active on the same tokens") + 2
+    assert [line.split()[0] for line in lines[first : first + len(found)]] == found
+    assert len(found) == stored["Features active on the same tokens"] > 3
 
 
 def test_the_verdict_states_frequency_and_most_frequent_token(opened):
@@ -226,6 +246,8 @@ def test_missing_parts_are_named_with_their_command(opened, run):
     assert card.empty["Promoted tokens"] == named
     assert named in card.to_html()
     _, out, _ = run("show", feature)
+    assert "Promoted tokens; " in out
+    _, out, _ = run("show", feature, "--full")
     assert f"Promoted tokens ({named})" in out
 
 

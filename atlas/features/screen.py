@@ -1,0 +1,196 @@
+"""The card of a feature on a terminal: one screen, or complete tables."""
+
+import itertools
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from atlas.amounts import cell_text
+from atlas.cli.output import echo, on_terminal, print_table, print_verdict, wrap
+from atlas.features.card import CardTable, Example, FeatureCard
+from atlas.features.numbers import FeatureNumber
+from atlas.safe_text import shown
+
+__all__ = ["print_card"]
+
+# Characters of an example before its sampled token; half as many follow it.
+_AROUND = 32
+# Numbers that the first sentence of the verdict states.
+_IN_VERDICT = ("active_tokens", "frequency")
+_BLOCKS = "▁▂▃▄▅▆▇█"
+# Backgrounds of active tokens, from the lowest to the highest activation, of the 256 colours, and
+# black for the text.
+_SHADES, _INK = (230, 223, 216, 209, 208), 16
+
+# On one screen: rows of each table, top examples, and the tables that are not a line.
+_ROWS, _TOP = 3, 2
+_TABLES = frozenset({"Counterparts in other SAEs"})
+# Numbers on one screen, in addition to those that have controls.
+_NUMBERS = frozenset({"mean_activation", "max_activation"})
+# Widths of the label and of the count of a line, and the largest number of rows on it.
+_LABEL, _COUNT, _ON_LINE = 10, 3, 5
+
+
+def print_card(card: FeatureCard, *, rows: int | None = None) -> None:
+    """Print a card.
+
+    Parameters
+    ----------
+    card
+        The card.
+    rows
+        Rows of each table and top examples; by default one screen: most tables are a line with
+        their first rows.
+    """
+    print_verdict(card.verdict)
+    if card.neuronpedia:
+        echo(card.neuronpedia)
+    _print_numbers(card.numbers, complete=rows is not None)
+    if card.histogram:
+        first, last = card.histogram[0], card.histogram[-1]
+        most = max(row["count"] for row in card.histogram)
+        bars = "".join(_BLOCKS[(len(_BLOCKS) - 1) * row["count"] // most] for row in card.histogram)
+        echo(f"\nActivations, in bins from {first['lower']:.3g} to {last['upper']:.3g}:  {bars}")
+    _print_examples(card.examples, top=rows or _TOP, of_a_kind=rows or 1)
+    lines = []
+    for table in card.tables:
+        if rows is None and table.title not in _TABLES:
+            lines.append(_line(table))
+            continue
+        few = table.shown_rows()[: rows or _ROWS]
+        more = f" ({len(few):,} of {table.row_count:,})" if table.row_count > len(few) else ""
+        echo()
+        columns = _few_columns(table, few[0]) if rows is None else None
+        print_table(few, title=f"{table.title}{more}", columns=columns, spaced=True)
+    if lines:
+        echo("\nOther tables: number of rows, and the first:")
+        for line in lines:
+            echo(line)
+    if card.none:
+        echo("\n" + wrap(f"Stored, without a row of this feature: {'; '.join(card.none)}."))
+    _print_missing(card, complete=rows is not None)
+
+
+def _few_columns(table: CardTable, row: Mapping[str, Any]) -> list[str]:
+    """Return the columns of names, of scores, and of their controls."""
+    scores = {name for score in table.scores for name in (score.column, *score.controls)}
+    return [name for name, value in row.items() if name in scores or isinstance(value, str)]
+
+
+def _print_missing(card: FeatureCard, *, complete: bool) -> None:
+    """Print the tables that are not stored; if complete, with the commands that compute them."""
+    if card.empty and complete:
+        echo("\nNot stored:")
+        for title, command in card.empty.items():
+            echo(f"  {title} ({command})")
+    elif card.empty:
+        echo("\n" + wrap(f"Not stored (--full lists the commands): {'; '.join(card.empty)}."))
+
+
+def _print_numbers(numbers: Sequence[FeatureNumber], *, complete: bool) -> None:
+    """Print the numbers on a few lines, each with its controls and its rank."""
+    parts = []
+    for one in numbers:
+        if one.name in _IN_VERDICT or not (complete or one.controls or one.name in _NUMBERS):
+            continue
+        controls = [f"{what} {cell_text(value)}" for what, value in one.controls.items()]
+        if one.share_below is not None:
+            controls.append(f"above {one.share_below:.0%}")
+        notes = f" ({'; '.join(controls)})" if controls else ""
+        parts.append(f"{one.name.replace('_', ' ')} {cell_text(one.value, one.name)}{notes}")
+    if parts:
+        echo(
+            f"\n{wrap('Numbers (above N%: of the live features of the SAE): ' + ', '.join(parts))}"
+        )
+
+
+def _line(table: CardTable) -> str:
+    """Return the first rows of a table as one line: how many it has, names, scores with controls."""
+    start = f"{table.label:{_LABEL}} {table.row_count:>{_COUNT},}  "
+    text = _entry(table, 0, named=True)
+    for index in range(1, min(len(table.rows), _ON_LINE)):
+        longer = f"{text}; {_entry(table, index, named=False)}"
+        if len(start) + len(longer) > shutil.get_terminal_size().columns:
+            break
+        text = longer
+    return start + wrap(text, indent=" " * len(start))[len(start) :]
+
+
+def _entry(table: CardTable, index: int, *, named: bool) -> str:
+    """Return the names of a row, then its first score that is not null, with its controls."""
+    row, short = table.rows[index], table.shown_rows()[index]
+    score = next((one for one in table.scores if row[one.column] is not None), None)
+    columns = list(row)
+    names = columns[: columns.index(table.scores[0].column)] if table.scores else columns
+    # Tokens begin with a space, so they are quoted.
+    words = [
+        repr(cell_text(short[name])) if name in ("token", "top_token") else cell_text(short[name])
+        for name in names
+        if isinstance(short.get(name), str | list)
+    ]
+    if score is None:
+        return " ".join(words)
+    value = cell_text(row[score.column], score.column)
+    text = " ".join([*words, f"{score.column.replace('_', ' ')} {value}" if named else value])
+    controls = [
+        f"{name.replace('_', ' ')} {cell_text(row[name], name)}"
+        for name in score.controls
+        if row[name] is not None
+    ]
+    return f"{text} ({', '.join(controls)})" if controls else text
+
+
+def _print_examples(examples: Sequence[Example], *, top: int, of_a_kind: int) -> None:
+    """Print the first examples of each kind, with the activation of the sampled token."""
+    if not examples:
+        return
+    colours = _colours()
+    active = {None: "", "256": "; shade: activation", "16": "; bold: active"}[colours]
+    echo("\n" + wrap(f"Examples (in brackets: sampled token, with its activation{active}):"))
+    highest = max(max(one.activations) for one in examples)
+    numbers: dict[str, int] = {}
+    for one in examples:
+        numbers[one.kind] = numbers.get(one.kind, 0) + 1
+        if numbers[one.kind] <= (top if one.kind == "top" else of_a_kind):
+            start = f"  {one.kind:8} {one.activation:8.3g}  "
+            # Styled text has escape codes, so each piece is made safe instead of the line.
+            pieces = [_styled(*piece, colours) for piece in _passage(one, highest)]
+            click.echo(shown(start) + "".join(pieces), color=colours is not None)
+
+
+def _passage(example: Example, highest: float) -> list[tuple[str, int]]:
+    """Return the text around the sampled token in pieces: a text, and its shade (0: not active)."""
+    characters = []
+    for i, (text, value) in enumerate(zip(example.tokens, example.activations, strict=True)):
+        level = min(len(_SHADES), 1 + int(len(_SHADES) * value / highest)) if value > 0 else 0
+        if i == example.peak:
+            first, text = len(characters), f"[{text}]"
+        characters += [(c, level) for c in text.replace("\n", "⏎")]
+        if i == example.peak:
+            last = len(characters)
+    near = characters[max(0, first - _AROUND) : last + _AROUND // 2]
+    return [
+        ("".join(c for c, _ in group), level)
+        for level, group in itertools.groupby(near, key=lambda pair: pair[1])
+    ]
+
+
+def _styled(text: str, level: int, colours: str | None) -> str:
+    if not level or colours is None:
+        return shown(text)
+    if colours == "256":
+        return click.style(shown(text), fg=_INK, bg=_SHADES[level - 1])
+    return click.style(shown(text), bold=True)
+
+
+def _colours() -> str | None:
+    """Return "256" or "16" for a terminal of so many colours; None in a pipe or with NO_COLOR."""
+    from rich.console import Console
+
+    if not on_terminal() or os.environ.get("NO_COLOR"):
+        return None
+    system = Console().color_system
+    return {"256": "256", "truecolor": "256", "standard": "16"}.get(system or "")
