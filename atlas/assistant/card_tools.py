@@ -31,6 +31,7 @@ _LISTED = (
     "fvu",
     "dead_share",
 )
+_OF_A_NUMBER = ("name", "value", "controls", "share_below")
 _TEXT = {"type": "string", "minLength": 1, "maxLength": MAX_TEXT}
 _OPEN_OBJECT = {"type": "object"}
 
@@ -158,16 +159,40 @@ def _show_feature(open_atlas: Open, timeout: float) -> Tool:
                 "verdict": {"type": "array", "items": {"type": "string"}},
                 "properties": _OPEN_OBJECT,
                 "meanings": {**_OPEN_OBJECT, "description": "meaning of each property"},
+                "sae": {**_OPEN_OBJECT, "description": "its SAE: model, site, role, numbers"},
+                "numbers": {
+                    "type": "array",
+                    "items": _OPEN_OBJECT,
+                    "description": "value of each number; controls: the same number under each "
+                    "control; share_below: share of the live features of the SAE with a smaller value",
+                },
                 "examples": {"type": "array", "items": _OPEN_OBJECT},
                 "tables": {"type": "array", "items": _OPEN_OBJECT},
+                "no_rows": {
+                    "type": "array",
+                    "items": {"type": "string"},
+                    "description": "tables that are stored for the SAE, without a row of this feature",
+                },
                 "not_computed": {
                     **_OPEN_OBJECT,
-                    "description": "tables that are not stored, and the command that computes them",
+                    "description": "tables that are not stored for the SAE, and the command that "
+                    "computes them",
                 },
                 "neuronpedia": {"type": ["string", "null"]},
                 "note": {"type": ["string", "null"]},
             },
-            required=["feature", "verdict", "properties", "examples", "tables", "note"],
+            required=[
+                "feature",
+                "verdict",
+                "sae",
+                "properties",
+                "numbers",
+                "examples",
+                "tables",
+                "no_rows",
+                "not_computed",
+                "note",
+            ],
         ),
         call=call,
     )
@@ -179,8 +204,14 @@ def _card(card: FeatureCard) -> dict[str, Any]:
     first = {
         "feature": card.id,
         "verdict": plain(list(card.verdict), budget),
+        "sae": plain({name: card.about[name] for name in _LISTED if name in card.about}, budget),
         "properties": plain(card.properties, budget),
         "meanings": {name: meanings[name] for name in card.properties if name in meanings},
+        "numbers": [
+            plain({name: one.to_dict()[name] for name in _OF_A_NUMBER}, budget)
+            for one in card.numbers
+        ],
+        "no_rows": plain(list(card.none), budget),
         "not_computed": plain(card.empty, budget),
         "neuronpedia": plain(card.neuronpedia, budget),
     }

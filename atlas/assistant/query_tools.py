@@ -25,7 +25,7 @@ _TYPES: Mapping[str, Mapping[str, Any]] = {
 _NAMES = {
     "SAE": "Name of an SAE; list_saes lists them.",
     "feature": "A feature, as sae/index.",
-    "site": "A site of a model, as model:hook.",
+    "site": "A site of a model, as model/hook.",
     "model": "Name of a model.",
     "concept": "Name of a concept.",
 }

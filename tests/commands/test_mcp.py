@@ -4,8 +4,10 @@ import contextlib
 import json
 import math
 import random
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from expected_answers import ANSWERS, World
@@ -28,6 +30,7 @@ from ingest.forward.run import ingest
 from ingest.sae.autoencoder import open_sae
 
 jsonschema = pytest.importorskip("jsonschema")
+ROOT = Path(__file__).parents[2]
 HOSTILE = "\x1b[2J<script>"
 
 
@@ -137,6 +140,13 @@ def test_answers_to_a_client_equal_the_atlas(engine, atlas_path, request):
     assert sae["matched_with"] == ["b"]
     assert card["properties"]["active_tokens"] == busiest["active_tokens"]
     assert all("[[" in example["text"] for example in card["examples"])
+    assert (card["sae"]["name"], card["sae"]["hook"]) == ("a", saes["a"]["hook"])
+    numbers = {one["name"]: one for one in card["numbers"]}
+    assert numbers["max_activation"]["value"] == near(busiest["max_activation"])
+    alive = [f["max_activation"] for f in features if not f["dead"]]
+    below = sum(value < busiest["max_activation"] for value in alive) / len(alive)
+    assert numbers["max_activation"]["share_below"] == near(below)
+    assert "Community" in card["not_computed"]
     assert max(ends.values()) > 2  # rows are missing, and the note states how many
     shown = {"Passages": len(card["examples"])}
     shown |= {table["title"]: len(table["rows"]) for table in card["tables"]}
@@ -153,6 +163,39 @@ def test_answers_to_a_client_equal_the_atlas(engine, atlas_path, request):
     assert "␛[2J<script>" in shown
     described = {c.name: c.meaning for c in queries.get("counterparts_of_feature").columns}
     assert counterparts["columns"] == described
+
+
+def test_a_card_has_the_controls_of_its_numbers_and_its_empty_tables(example):
+    tools, world = example
+    by_id = {row["id"]: row for row in world.Feature}
+    dead = next(r["id"] for r in world.Feature if r["dead"] and r["sae"] == "tiny-a-l1-s0")
+    for feature in ("tiny-a-l1-s0/7", dead):
+        answer, text = answered(tools, "show_feature", {"feature": feature})
+        assert answer, text
+        (tool,) = [t for t in tools if t.name == "show_feature"]
+        jsonschema.validate(answer, tool.output)
+        numbers = {one["name"]: one for one in answer["numbers"]}
+        if feature != dead:
+            row = by_id[feature]
+            assert numbers["degree"]["controls"] == {"null graphs": near(row["partners_expected"])}
+            assert near(row["effect_q"]) in numbers["effect_kl_with_later"]["controls"].values()
+            continue
+        assert {"Promoted tokens", "Community"} <= set(answer["no_rows"])
+        assert not answer["not_computed"]
+
+
+def test_the_size_of_the_definitions_is_that_of_the_page(tools):
+    page = (ROOT / "docs" / "mcp.md").read_text("utf-8")
+    few, all_ = (
+        int(n.replace(",", ""))
+        for n in re.search(
+            r"about ([0-9,]+) characters .*?, and about ([0-9,]+)", page, re.S
+        ).groups()
+    )
+    shown = [(t.name, t.title, t.description, t.input) for t in tools]
+    assert len(json.dumps(shown, ensure_ascii=False)) == pytest.approx(few, rel=0.05)
+    shown = [(t.name, t.title, t.description, t.input, t.output) for t in tools]
+    assert len(json.dumps(shown, ensure_ascii=False)) == pytest.approx(all_, rel=0.1)
 
 
 BAD = [
