@@ -9,12 +9,12 @@
 // column tokens (string[]): tokens that distinguish it from the others, most first
 // column edges (int64): edges between its features
 // column inner_share (double): weight of these / of all edges its features have, both by ends
-// column conductance (double): weight of the edges that leave it / weight of the lesser side
+// column conductance (double): weight of edges that leave it / of the lesser side; null: that is 0
 // column weighted_by (string): edge weight used to find communities
 // column min_count (int64): only edges of at least N tokens were used
 // column stability (double): overlap with the most similar community of Leiden runs of other seeds
 // column stability_halves (double): the same of halves of the documents; null if it has none
-// column stability_null (double): the same of a community of similar size in a null graph
+// column stability_null (double): the same of one of similar size in a null graph; null as there
 MATCH (s:SAE {name: 'tiny-a-l1-s0' /* $sae */})<-[:IN_SAE]-(f:Feature)
 MATCH (f)-[:IN_COMMUNITY]->(c:Community)
 WHERE c.size >= 3 /* $min_size */

@@ -5,21 +5,21 @@
 // column sae_b (string): the other SAE
 // column one_to_one (int64): pairs that are partners in the best one-to-one assignment
 // column beyond_token (int64): one to one, q <= 0.05 in all three nulls; null: no third null
-// column undecided (int64): one to one; clear two nulls, and the third cannot move most activations
+// column undecided (int64): one to one; the third null cannot move most activations; null: no third
 // column best_ab (double): mean, over live features of the one, of the best correlation
-// column token_document_null_best_ab (double): best_ab when shuffled within each document
-// column significant (int64): one to one, with q <= 0.05 when documents are shifted
+// column token_document_null_best_ab (double): best_ab, shuffled within documents; null: not drawn
+// column significant (int64): one to one, q <= 0.05 when documents are shifted; null: not drawn
 // column mutual (int64): pairs of features, each the other's best
 // column matches (int64): pairs of features stored
-// column null_best_ab (double): best_ab when documents are shifted
-// column token_null_best_ab (double): best_ab when occurrences are shuffled
+// column null_best_ab (double): best_ab when documents are shifted; null: not drawn
+// column token_null_best_ab (double): best_ab when occurrences are shuffled; null: not drawn
 // column best_ba (double): mean, over live features of the other, of the best correlation
-// column token_document_null_best_ba (double): best_ba when shuffled within each document
-// column null_best_ba (double): best_ba when documents are shifted
-// column token_null_best_ba (double): best_ba when occurrences are shuffled
-// column null_threshold (double): best correlation that 5% of features pass by chance
-// column token_null_threshold (double): the same when occurrences are shuffled
-// column token_document_null_threshold (double): the same when shuffled within each document
+// column token_document_null_best_ba (double): best_ba, shuffled within documents; null: not drawn
+// column null_best_ba (double): best_ba when documents are shifted; null: not drawn
+// column token_null_best_ba (double): best_ba when occurrences are shuffled; null: not drawn
+// column null_threshold (double): best correlation that 5% pass, documents shifted; null: not drawn
+// column token_null_threshold (double): the same, occurrences shuffled; null: not drawn
+// column token_document_null_threshold (double): the same, within documents; null: not drawn
 // column draws (int64): draws of each null
 // column p_floor (double): lowest p that this number of draws can give
 // column draws_needed (int64): draws with which 10 matches can get q <= 0.05 in each null

@@ -16,7 +16,7 @@
 // column closes (bool): whether `direct` is `feature_c`
 // column pearson_ab (double): correlation of the first step
 // column pearson_bc (double): correlation of the second step
-// column pearson_ac (double): correlation with `direct`
+// column pearson_ac (double): correlation with `direct`; null as there
 MATCH (x:SAE {name: 'tiny-a-l1-s0' /* $sae_a */})<-[:IN_SAE]-(a:Feature)
 MATCH (a)-[ab:MATCHES]-(b:Feature)-[:IN_SAE]->(y:SAE {name: 'tiny-a-l1-s1' /* $sae_b */})
 MATCH (b)-[bc:MATCHES]-(c:Feature)-[:IN_SAE]->(z:SAE {name: 'tiny-a-l1-wide' /* $sae_c */})

@@ -7,11 +7,11 @@
 // matched: feature, sae
 // column counterpart (string): its feature
 // column pearson (double): correlation of both activations
-// column by_token_in_document (double): part of `pearson` that tokens in their documents explain
+// column by_token_in_document (double): part of it explained by token and document; null: not drawn
 // column one_to_one (bool): they are partners in the best assignment of one SAE to the other
 // column q (double): as a false discovery rate: small is a match; null, as below: not tested
-// column token_q (double): counts only where `q` is small too; small: more than a shared token
-// column token_document_q (double): the same; small: more than a shared token in shared documents
+// column token_q (double): small, where `q` is small: more than a shared token; null: not tested
+// column token_document_q (double): the same for tokens within documents; null: not tested
 // column top_token (string): the token the counterpart is active on most often
 // column rank (int64): 0: no feature of its SAE correlates better with this one; null: not stored
 // column rank_back (int64): 0: no feature of this SAE correlates better with it; null: not stored
@@ -20,7 +20,7 @@
 // column joint_count (int64): tokens (or words) on which both are active
 // column shared_tokens (int64): texts among the five commonest tokens of both
 // column decoder_cosine (double): cosine of the decoder vectors; null where spaces differ
-// column p (double): share of shifted-documents draws that match as well
+// column p (double): share of shifted-documents draws that match as well; null: not tested
 // column alignment (string): 'tokens', or 'words' where the tokenizers differ
 // column sae (string): the other SAE
 // column model (string): the model it reads

@@ -16,8 +16,8 @@
 // column shared_tokens (int64): texts among the five commonest tokens of both
 // column decoder_cosine (double): cosine of the decoder vectors; null where spaces differ
 // column q (double): false discovery rate under shifted documents; null, as below: not tested
-// column token_q (double): counts only where `q` is small too; small: more than a shared token
-// column token_document_q (double): the same; small: more than a shared token in shared documents
+// column token_q (double): small, where `q` is small: more than a shared token; null: not tested
+// column token_document_q (double): the same for tokens within documents; null: not tested
 MATCH (one:SAE {name: 'tiny-a-l1-s0' /* $sae_a */})<-[:IN_SAE]-(a:Feature)
 MATCH (a)-[m:MATCHES]-(b:Feature)-[:IN_SAE]->(two:SAE {name: 'tiny-a-l1-s1' /* $sae_b */})
 WHERE m.one_to_one = true AND coalesce(m.q, 1.0) <= 0.05 /* $max_q */

@@ -7,7 +7,7 @@
 // column feature (string): the feature
 // column value (double): logit that one unit of activation adds directly
 // column rank (int64): 0 if the feature promotes no token more
-// column ablated_change (double): measured mean change of its log-probability by ablation
+// column ablated_change (double): mean change of its log-probability by ablation; null: not sampled
 // column frequency (double): share of tokens on which the feature is active
 // column top_token (string): the token the feature is active on most often
 MATCH (t:Token {text: ' girl' /* $token */})<-[r:PROMOTES]-(f:Feature)-[:IN_SAE]->(s:SAE)

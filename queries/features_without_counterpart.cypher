@@ -11,8 +11,8 @@
 // column active_tokens (int64): tokens on which it is active; on few, a match is hard to show
 // column reason (string): 'no match', 'not one to one', 'not tested' (no q) or 'by chance' (q high)
 // column matches (int64): its matches in the other SAE; none if too few tokens or filtered out
-// column best_pearson (double): correlation with the best of them
-// column q (double): q of its one-to-one match, if it has one
+// column best_pearson (double): correlation with the best of them; null: it has none
+// column q (double): q of its one-to-one match; null: it has none, or it was not tested
 MATCH (f:Feature)-[:IN_SAE]->(s:SAE {name: 'tiny-a-l1-s0' /* $sae */})
 MATCH (s)-[:COMPARED_WITH]-(o:SAE {name: 'tiny-a-l1-s1' /* $other */})
 WHERE f.active_tokens > 0

@@ -10,7 +10,7 @@
 // column balanced_accuracy (double): the probe's score on validation; 0.5 is chance
 // column token_table (double): score of a table of training counts by token id
 // column token_ceiling (double): best score of any function of the token id
-// column selectivity (double): the score less that of random tasks on token ids
+// column selectivity (double): score less that of random tasks on token ids; null: none drawn
 // column positives (int64): validation tokens on which the feature is active
 // column verdict (string): 'token', 'beyond token', 'context' or 'undecided'
 MATCH (s:SAE {name: 'tiny-a-l1-s0' /* $sae */})<-[:IN_SAE]-(f:Feature)

@@ -13,11 +13,11 @@
 // column balanced_accuracy (double): score of the probe; 0.5 is chance
 // column token_table (double): score of a table of training counts by token id
 // column counterpart (string): its one-to-one counterpart in the other SAE, if any
-// column pearson (double): correlation of both activations
+// column pearson (double): correlation of both activations; null: no counterpart
 // column reason (string): 'no counterpart', 'not probed' or 'not predictable'
-// column counterpart_balanced_accuracy (double): score of the counterpart's probe
-// column counterpart_token_table (double): score of the counterpart's table
-// column counterpart_verdict (string): 'beyond token', 'context' or 'undecided'
+// column counterpart_balanced_accuracy (double): its probe's score; null: not probed
+// column counterpart_token_table (double): score of its table; null: not probed
+// column counterpart_verdict (string): verdict on its probe; null: not probed
 MATCH (s:SAE {name: 'tiny-a-l1-s0' /* $sae */})-[:COMPARED_WITH]-(o:SAE)
 WHERE o.name = 'tiny-a-l1-s1' /* $other */
 WITH s, o.name AS other

@@ -7,17 +7,17 @@
 // column run (string): which probe, as `split/kind/l2=penalty`
 // column positives (int64): validation tokens on which the feature is active
 // column balanced_accuracy (double): the probe's score, 0.5 is chance; null for an amount
-// column low (double): lower limit of its 95% interval
-// column high (double): upper limit of its 95% interval
-// column token_table (double): score of a table of training counts by token id
-// column token_ceiling (double): best score of any function of the token id
-// column control (double): mean score of probes of random tasks on token ids
-// column selectivity (double): the probe's score on the same tokens - `control`
-// column r2 (double): of an amount: share of the activation's variance predicted
-// column r2_token_ceiling (double): the most that any function of the token id predicts
+// column low (double): lower limit of the 95% interval of the score; null: not computed
+// column high (double): upper limit of that interval; null: not computed
+// column token_table (double): score of a table of training counts by token id; null for an amount
+// column token_ceiling (double): best score of any function of the token id; null for an amount
+// column control (double): mean score of probes of random tasks on token ids; null: none drawn
+// column selectivity (double): score on the same tokens - `control`; null: none drawn
+// column r2 (double): share of the activation's variance predicted; null: not of an amount
+// column r2_token_ceiling (double): most that the token id predicts; null: not of an amount
 // column verdict (string): 'token', 'beyond token', 'context' or 'undecided'; null for an amount
-// column how (string): for 'token': 'linear' or 'lookup'
-// column context_by (string): for 'context': 'position' or 'bigram', if either predicts it
+// column how (string): for 'token': 'linear' or 'lookup'; null: another verdict
+// column context_by (string): for 'context': 'position' or 'bigram' predicts it; null: neither
 // column generalises (bool): also predictable on token ids not trained on; null: not tested
 MATCH (f:Feature {id: 'tiny-a-l1-s0/7' /* $feature */})-[e:PREDICTED_FROM]->(p:Site)
 RETURN p.id AS site, p.layer AS layer, e.run AS run, e.positives AS positives,

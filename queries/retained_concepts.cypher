@@ -12,10 +12,10 @@
 // column permuted_auc (double): the same of the features with permuted labels
 // column retained (double): R of all features; null: the layer does not separate the classes
 // column k90 (int64): features that retain 90%; null: all together do not
-// column effective_features (double): effective number of features
-// column area (double): area under R over log k
-// column area_low (double): lower limit of its 95% interval
-// column area_high (double): upper limit of that interval
+// column effective_features (double): effective number of features; null: no feature matters
+// column area (double): area under R over log k; null: R is null
+// column area_low (double): lower limit of its 95% interval; null: R is null
+// column area_high (double): upper limit of that interval; null: R is null
 // column random_area (double): area of random directions that are active as often
 // column words (string): id of the concept, with the hash of its words
 MATCH (s:SAE)-[e:RETAINS]->(c:Concept)

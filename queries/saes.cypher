@@ -7,11 +7,11 @@
 // column architecture (string): standard, gated, topk, jumprelu, …
 // column d_sae (int64): number of features
 // column role (string): trained, or the kind of floor; null if not recorded
-// column floor_of (string): the trained SAE of which it is a floor
-// column tokens (int64): tokens counted
-// column l0 (double): mean number of active features per token
-// column fvu (double): fraction of variance unexplained
-// column dead_share (double): share of features never active
+// column floor_of (string): the trained SAE of which it is a floor, if any
+// column tokens (int64): tokens counted; null: no statistics
+// column l0 (double): mean number of active features per token; null: no statistics
+// column fvu (double): fraction of variance unexplained; null: not measured
+// column dead_share (double): share of features never active; null: no statistics
 MATCH (s:SAE)
 RETURN s.name AS sae, s.model AS model, s.hook AS hook, s.architecture AS architecture,
        s.d_sae AS d_sae, s.role AS role, s.floor_of AS floor_of, s.tokens AS tokens, s.l0 AS l0,

@@ -29,7 +29,7 @@
 // column activation_knn_jaccard_null (double): mean for shuffled pairs
 // column activation_knn_jaccard_p (double): p under shuffled pairs
 // column unique_ab (double): different best partners in B / features of A with a best partner
-// column unique_ba (double): the same, from B to A
+// column unique_ba (double): the same, from B to A; null: none has a partner
 MATCH (a:SAE)-[r:COMPARED_WITH]->(b:SAE)
 WHERE r.similarity_pairs IS NOT NULL
 RETURN a.name AS sae_a, b.name AS sae_b, r.similarity_pairs AS pairs,

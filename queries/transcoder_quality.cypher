@@ -8,22 +8,22 @@
 // column target (string): that site
 // column run (string): `method/corpus`
 // column tokens (int64): tokens in all
-// column r2_weighted (double): share of variance that the map predicts, held out by document
-// column r2_low (double): lower limit of its 95% interval
-// column r2_high (double): upper limit of its 95% interval
-// column token_r2_weighted (double): what the means of each token id predict, held out
-// column token_r2_low (double): lower limit of its 95% interval
-// column token_r2_high (double): upper limit of its 95% interval
-// column token_difference (double): `r2_weighted` - `token_r2_weighted`; below 0: ids predict more
-// column token_difference_low (double): lower limit of its 95% interval, the same documents in both
-// column token_difference_high (double): upper limit of its 95% interval
-// column r2 (double): mean over dimensions, held out
-// column token_r2 (double): the same of the means of each token id
-// column r2_in_sample_weighted (double): on the tokens it was fitted on
-// column token_eta2_weighted (double): in sample, what no map from the embedding can pass
-// column token_omega2_weighted (double): the same corrected for the number of ids
-// column r2_with_bos_weighted (double): with BOS among the tokens
-// column r2_published (double): as in the original study: BOS, a mean of all dimensions, in sample
+// column r2_weighted (double): variance that the map predicts, held out; null: not scored
+// column r2_low (double): lower limit of its 95% interval; null: not scored
+// column r2_high (double): upper limit of its 95% interval; null: not scored
+// column token_r2_weighted (double): what means of each token id predict; null: not scored
+// column token_r2_low (double): lower limit of its 95% interval; null: not scored
+// column token_r2_high (double): upper limit of its 95% interval; null: not scored
+// column token_difference (double): `r2_weighted` - `token_r2_weighted`; null: one is null
+// column token_difference_low (double): lower limit, paired by documents; null: not scored
+// column token_difference_high (double): upper limit of that interval; null: not scored
+// column r2 (double): mean over dimensions, held out; null: not scored
+// column token_r2 (double): the same of the means of each token id; null: not scored
+// column r2_in_sample_weighted (double): on the tokens it was fitted on; null: not scored
+// column token_eta2_weighted (double): in sample, limit of maps of the embedding; null: not scored
+// column token_omega2_weighted (double): corrected for the number of ids; null: not scored
+// column r2_with_bos_weighted (double): with BOS among the tokens; null: no BOS, or not scored
+// column r2_published (double): as the original study: BOS, one mean, in sample; null: not scored
 // column bos_share (double): share of the error of the map with BOS that is on BOS tokens
 MATCH (m:Model {name: 'tiny-a' /* $model */})<-[:OF_MODEL]-(a:Site)-[e:MAPS_TO]->(b:Site)
 RETURN DISTINCT

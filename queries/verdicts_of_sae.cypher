@@ -6,10 +6,10 @@
 // column layer (int64): the block of the site, from 0; null at the embedding
 // column run (string): which probe, as `split/kind/l2=penalty`
 // column verdict (string): 'token', 'beyond token', 'context' or 'undecided'; null for an amount
-// column how (string): for 'token': 'linear' or 'lookup'
-// column context_by (string): for 'context': 'position' or 'bigram', if either predicts it
+// column how (string): for 'token': 'linear' or 'lookup'; null: another verdict
+// column context_by (string): for 'context': 'position' or 'bigram' predicts it; null: neither
 // column features (int64): number of features
-// column balanced_accuracy (double): mean of their scores
+// column balanced_accuracy (double): mean of their scores; null for an amount
 MATCH (s:SAE {name: 'tiny-a-l1-s0' /* $sae */})<-[:IN_SAE]-(f:Feature)
 MATCH (f)-[e:PREDICTED_FROM]->(p:Site)
 RETURN p.id AS site, p.layer AS layer, e.run AS run, e.verdict AS verdict, e.how AS how,

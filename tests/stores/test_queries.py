@@ -784,6 +784,19 @@ def test_headers_are_complete(query):
         assert p.value(p.example) == p.example
 
 
+MEANING_OF_NULL = r"\bnull(, as below)?:|\bnull (if|for|at|where|as|without)\b|if any"
+
+
+@pytest.mark.parametrize("query", queries.every(), ids=lambda q: q.name)
+def test_each_column_that_can_be_null_states_what_null_means(query):
+    rows = ANSWERS[query.name](
+        World(small_graph()), **{p.name: p.example for p in query.parameters}
+    )
+    for i, column in enumerate(query.columns):
+        if any(tuple(row)[i] is None for row in rows):
+            assert re.search(MEANING_OF_NULL, column.meaning), column
+
+
 def test_the_docstring_runs_and_shows_a_file_that_parses():
     assert doctest.testmod(queries).failed == 0
     shown = re.search(r"::\n\n(.*?)\n\nA parameter", queries.__doc__, re.DOTALL)[1]
