@@ -25,6 +25,7 @@ from atlas.cli.output import (
 from atlas.cli.query_command import QueryCommand, complete_query
 from atlas.errors import AtlasError, BadInput
 from atlas.features.commands import show_feature
+from atlas.features.remarks import about_flips, stored_flips
 from atlas.plugins import Check, Room
 from atlas.studies.floors import role_shown
 
@@ -86,6 +87,9 @@ def list_(path: str | None, where: str | None, as_json: bool, quiet: bool) -> No
             unused = {c for c in ("role", "floor_of") if not any(row[c] for row in shown)}
             columns = [c for c in OVERVIEW if c not in unused]
             print_table(shown, columns=columns, unbroken=("hook",), turned=True)
+            for row in rows:
+                for sentence in about_flips(row["sae"], stored_flips(atlas.folder, row["sae"])):
+                    echo(sentence)
             if not quiet and not rows:
                 echo("This atlas has no SAE; add one with `atlas ingest`.", err=True)
             if not quiet and alone:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import queries
 from atlas.errors import BadInput, QueryFailed, RequestError, UnknownName
 from atlas.features.numbers import FeatureNumber, feature_numbers
-from atlas.features.remarks import about_few_tokens, about_fvu
+from atlas.features.remarks import about_few_tokens, about_flips, about_fvu, stored_flips
 from atlas.features.sections import IN_GRAPH, SECTIONS, Score, Section
 
 if TYPE_CHECKING:
@@ -269,6 +269,7 @@ def feature_card(
         verdict=_verdict(id, properties, {one.title: rows for one, rows in found.items()})
         + (about_few_tokens(about["tokens"]) if properties["dead"] else [])
         + about_fvu(sae, about["fvu"])
+        + about_flips(sae, stored_flips(atlas.folder, sae))
         + _about_floor(about),
         properties={k: v for k, v in properties.items() if v is not None and k not in _HIDDEN},
         histogram=_histogram(atlas, id),

@@ -1,6 +1,25 @@
 """Remarks on an SAE whose numbers are no evidence about its features."""
 
-__all__ = ["about_few_tokens", "about_fvu", "rarest_seen"]
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from atlas.disk.folder import Folder
+
+__all__ = [
+    "ACTIVE_CODES",
+    "COMPARED_TOKENS",
+    "FLIPPED_CODES",
+    "about_few_tokens",
+    "about_flips",
+    "about_fvu",
+    "rarest_seen",
+    "stored_flips",
+]
+
+#: Names under which the part of an SAE stores the codes that the number format of the model
+#: changes: those active in one format only, those active in at least one, and the tokens.
+FLIPPED_CODES, ACTIVE_CODES, COMPARED_TOKENS = "flipped codes", "active codes", "compared tokens"
 
 #: Fewer tokens than this are few: features that are active on one token in 33,000 may look dead.
 FEW_TOKENS = 100_000
@@ -60,4 +79,47 @@ def about_fvu(sae: str, fvu: float | None) -> list[str]:
     return [
         f"{sae} reconstructs worse than the mean does (FVU {fvu:.3g}): wrong model, hook or "
         "normalisation, or random weights."
+    ]
+
+
+def stored_flips(folder: "Folder | None", sae: str) -> Mapping[str, str]:
+    """Return what the part of an SAE stores on flipped codes; empty for a model in float32.
+
+    Parameters
+    ----------
+    folder
+        The folder of the atlas; None on a server, which does not store it.
+    sae
+        Name of the SAE.
+
+    Returns
+    -------
+    Mapping
+        ``FLIPPED_CODES``, ``ACTIVE_CODES``, ``COMPARED_TOKENS``, and ``format`` of the model.
+    """
+    part = folder.sound().parts.get(f"sae/{sae}") if folder is not None else None
+    names = (FLIPPED_CODES, ACTIVE_CODES, COMPARED_TOKENS)
+    if part is None or any(not part.manifest.versions.get(name, "").isdigit() for name in names):
+        return {}
+    found = {name: part.manifest.versions[name] for name in names}
+    return found | {"format": str(part.manifest.dtypes.get("model", "another format"))}
+
+
+def about_flips(sae: str, stored: Mapping[str, str]) -> list[str]:
+    """Return a sentence on the codes that the number format of the model changes.
+
+    Examples
+    --------
+    >>> stored = {"flipped codes": "3", "active codes": "1200", "compared tokens": "2048"}
+    >>> about_flips("mine", stored | {"format": "bfloat16"})
+    ['bfloat16 changes 0.25% of the active codes of mine, compared with float32 (2,048 tokens).']
+    """
+    if not stored:
+        return []
+    flipped, active, tokens = (
+        int(stored[name]) for name in (FLIPPED_CODES, ACTIVE_CODES, COMPARED_TOKENS)
+    )
+    return [
+        f"{stored['format']} changes {flipped / max(1, active):.2%} of the active codes of {sae}, "
+        f"compared with float32 ({tokens:,} tokens)."
     ]

@@ -2,7 +2,10 @@
 
 SAEs always run in float32, but the activations of a model in bfloat16 are rounded. Features
 near their threshold then appear or vanish. The share is measured on a sample of the text, with
-the same weights in both formats.
+the same weights in both formats, and stored in the part of the SAE.
+
+Features near their threshold are not checked again: the SAE itself is exact, and only a run of
+the model in float32 would change what it reads.
 """
 
 from collections.abc import Iterator
@@ -14,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from atlas.errors import OutOfSpace
+from atlas.features.remarks import ACTIVE_CODES, COMPARED_TOKENS, FLIPPED_CODES, about_flips
 from atlas.progress import Progress
 from ingest.error_translation import memory_errors
 from ingest.forward.shards import Group
@@ -48,6 +52,15 @@ class Flips:
     def share(self) -> float:
         """Flipped codes as a share of the active ones; 0 if none is active."""
         return self.flipped / max(1, self.active)
+
+    @property
+    def entries(self) -> dict[str, str]:
+        """The numbers, as ``versions`` of a manifest stores them."""
+        return {
+            FLIPPED_CODES: str(self.flipped),
+            ACTIVE_CODES: str(self.active),
+            COMPARED_TOKENS: str(self.tokens),
+        }
 
 
 def flips(group: Group, corpus: Corpus) -> dict[str, Flips]:
@@ -85,19 +98,21 @@ def flips(group: Group, corpus: Corpus) -> dict[str, Flips]:
     return found
 
 
-def report_flips(group: Group, corpus: Corpus, progress: Progress) -> None:
-    """Report the share of flipped codes of each SAE, unless the model runs in float32."""
+def report_flips(group: Group, corpus: Corpus, progress: Progress) -> dict[str, Flips]:
+    """Report the flipped codes of each SAE, and return them by its name.
+
+    Nothing is returned if the model runs in float32, or if memory does not suffice.
+    """
     dtype = group.model.dtype
     try:
         found = flips(group, corpus)
     except OutOfSpace as error:
         progress.report(f"The share of codes that {dtype} changes was not measured. {error}")
-        return
+        return {}
     for name, each in found.items():
-        progress.report(
-            f"{dtype} changes {each.share:.2%} of the active codes of {name}, compared with float32 "
-            f"({each.tokens:,} tokens)."
-        )
+        for sentence in about_flips(name, each.entries | {"format": dtype}):
+            progress.report(sentence)
+    return found
 
 
 def _sample(group: Group, corpus: Corpus) -> Iterator[Batch]:

@@ -1,7 +1,7 @@
 """Writing of parts: the results that an ingest stores in the atlas for each SAE."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from ingest.reduce.protocol import ReducedSae, Reduction, State
 from ingest.sae.info import neuronpedia_url
 
 if TYPE_CHECKING:
+    from ingest.forward.format_check import Flips
     from ingest.forward.shards import Group
     from ingest.model.language_model import LanguageModel
     from ingest.sae.info import SaeInfo
@@ -42,12 +43,15 @@ class PartWriter:
         The model and its SAEs.
     corpus
         The text.
+    flips
+        Codes that the number format of the model changes, by SAE; none for float32.
     """
 
     folder: Folder
     sound: Sound
     group: "Group"
     corpus: "CorpusInfo"
+    flips: "Mapping[str, Flips]" = field(default_factory=dict)
 
     def sae_manifest(self, info: "SaeInfo") -> Manifest:
         """Return the manifest of the part of kind ``sae``."""
@@ -80,7 +84,10 @@ class PartWriter:
             },
             dtypes={"model": model.dtype, "sae": info.dtype, "device": model.device.type},
             # Not part of the hash, so parts of older versions are not stale.
-            versions=arithmetic(model.device),
+            versions={
+                **arithmetic(model.device),
+                **(self.flips[info.name].entries if info.name in self.flips else {}),
+            },
         )
 
     def check_shared(self) -> None:

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from dataclasses import replace as replace_fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -291,8 +292,7 @@ def _ingest_group(
             )
     work = ShardRunner(todo.run, corpus, runs, settings)
     expected = estimate(work, folder=folder.path, progress=progress)
-    if any(map(work.unfinished, runs)):
-        report_flips(todo.run, corpus, progress)
+    delivery = replace_fields(delivery, flips=report_flips(todo.run, corpus, progress))
     for name, run in runs.items():
         folder.discard_runs(name, but=run.folder)
         run.start(request)

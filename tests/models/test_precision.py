@@ -18,10 +18,14 @@ from random_saes import random_sae, vectors
 from recording_progress import RecordingProgress
 from small_ingest import CONTEXT, HOOK, jumprelu, model, texts, topk
 
+from atlas.api import Atlas
+from atlas.cli.main import main
 from atlas.disk.folder import Folder
+from atlas.features.remarks import stored_flips
 from ingest.forward import format_check
 from ingest.forward.format_check import flips
 from ingest.forward.run import ingest
+from ingest.forward.shard_runner import ShardRunner
 from ingest.forward.shards import Group
 from ingest.model.language_model import open_model
 from ingest.model.next_token import NextTokenModel
@@ -169,7 +173,9 @@ def active(documents: list[str], causal: Any, sae: Any) -> set[tuple[int, int]]:
     return codes
 
 
-def test_flipped_codes_equal_a_comparison_by_hand(tmp_path: Path) -> None:
+def test_flipped_codes_equal_a_comparison_by_hand(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     half = random_model("llama").bfloat16()
     for module in half.modules():  # as transformers loads it
         if hasattr(module, "inv_freq"):
@@ -194,6 +200,45 @@ def test_flipped_codes_equal_a_comparison_by_hand(tmp_path: Path) -> None:
     )
     manifest = Folder.open(path).sound().parts["sae/jump"].manifest
     assert manifest.dtypes == {"model": "bfloat16", "sae": "float32", "device": "cpu"}
+    stored = {name: int(manifest.versions[name]) for name in ("flipped codes", "active codes")}
+    assert stored["active codes"] == pytest.approx(len(narrow | wide), rel=0.02)
+    share = stored["flipped codes"] / stored["active codes"]
+    assert share == pytest.approx(expected, rel=0.3, abs=0.002)
+    tokens = sum(
+        len(lm.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in documents
+    )
+    assert 0 < int(manifest.versions["compared tokens"]) <= tokens
+    assert replace(manifest, versions={}).hash == manifest.hash
+    sentence = f"bfloat16 changes {share:.2%} of the active codes of jump, compared with float32"
+    card = Atlas(str(path))["jump/1"]
+    assert any(line.startswith(sentence) for line in card.verdict)
+    with pytest.raises(SystemExit):
+        main(["list", str(path)])
+    assert sentence in " ".join(capsys.readouterr().out.split())
+
+
+def test_an_interrupted_ingest_stores_the_share_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run ends after the last shard, so that the next ingest has only parts to write."""
+    lm = open_model(random_model("llama").bfloat16(), name="small", tokenizer=small_tokenizer())
+    path, saes = tmp_path / "a.atlas", [open_sae(topk(), name="top")]
+    with monkeypatch.context() as patch:
+        patch.setattr(ShardRunner, "deliver", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            ingest(path, saes=saes, text=texts(), model=lm)
+    monkeypatch.setattr(Group, "only", None)  # no shard is computed again
+    ingest(path, saes=saes, text=texts(), model=lm)
+    manifest = Folder.open(path).sound().parts["sae/top"].manifest
+    assert int(manifest.versions["compared tokens"]) > 0
+
+
+def test_a_model_in_float32_has_no_remark_on_formats(tmp_path: Path) -> None:
+    path = tmp_path / "a.atlas"
+    ingest(path, saes=[open_sae(topk(), name="top")], text=texts(), model=model())
+    assert stored_flips(Folder.open(path), "top") == {}
+    assert stored_flips(None, "top") == {}
+    assert not any("compared with float32" in line for line in Atlas(str(path))["top/1"].verdict)
 
 
 def test_a_model_in_float32_is_not_compared(
