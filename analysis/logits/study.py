@@ -21,10 +21,11 @@ from analysis.logits.settings import LogitSettings
 from analysis.logits.subject import WHAT, DirectLogits, Subject, open_subject
 from atlas.disk.parts import Part
 from atlas.progress import SILENT, Progress
-from atlas.studies.forecast import Cost, timed
+from atlas.studies.forecast import Cost
 from atlas.studies.results import Result, Results
 from atlas.studies.runner import run_study
 from atlas.studies.study import Found, Task, TaskContext, selected_saes
+from ingest.device_timing import timed_on
 from ingest.reduce.arrays import graph_table, keys, nullable
 from ingest.sae.autoencoder import Autoencoder
 from ingest.text.tokenization import token_texts
@@ -99,7 +100,7 @@ class LogitStudy(TorchStudy):
 
         def seconds(number: int) -> float:
             some = few.first(number)
-            return timed(lambda: subject.ablated(some))
+            return timed_on(subject.model.device, lambda: subject.ablated(some))
 
         once = seconds(less)
         each = max(seconds(more) - once, 1e-9) / (more - less) if more > less else once / less

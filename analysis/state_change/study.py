@@ -35,10 +35,11 @@ from atlas.disk.parts import Part
 from atlas.errors import BadInput
 from atlas.progress import SILENT, Progress
 from atlas.studies.floors import is_floor
-from atlas.studies.forecast import Cost, timed
+from atlas.studies.forecast import Cost
 from atlas.studies.results import Result, Results
 from atlas.studies.runner import run_study
 from atlas.studies.study import Found, Task, TaskContext, check_saes
+from ingest.device_timing import timed_on
 from ingest.model.feature_edits import (
     FeatureEdit,
     FeatureEdits,
@@ -157,8 +158,8 @@ class StateStudy(TorchStudy):
             for codes in found[0].codes.values():
                 neighbour_overlap(codes, codes, neighbours=self.settings.neighbours)
 
-        once = timed(state) * (self.settings.draws + 2)
-        once += timed(overlaps) * (self.settings.draws + 1)
+        once = timed_on(subject.model.device, state) * (self.settings.draws + 2)
+        once += timed_on(subject.model.device, overlaps) * (self.settings.draws + 1)
         tokens = self.settings.tokens
         size = 4 * tokens * sum(sae.info.d_sae for sae in saes)
         seconds = once / max(len(text.document), 1) * tokens + self._search(subject, text)
@@ -174,7 +175,7 @@ class StateStudy(TorchStudy):
             _, there = contexts_with(subject, text.batches[0], self.features)
             inside.append(int(there.sum()))
 
-        once = timed(search)
+        once = timed_on(subject.model.device, search)
         batch = max(len(text.document), 1)
         searched = self.settings.search
         if inside[0]:

@@ -19,10 +19,11 @@ from atlas.disk.folder import Folder
 from atlas.disk.parts import Part
 from atlas.errors import BadInput
 from atlas.progress import SILENT, Progress
-from atlas.studies.forecast import Cost, timed
+from atlas.studies.forecast import Cost
 from atlas.studies.results import Result, Results
 from atlas.studies.runner import run_study
 from atlas.studies.study import Found, Task, TaskContext, check_saes
+from ingest.device_timing import timed_on
 from ingest.sae.autoencoder import Autoencoder
 from ingest.sae.record import open_sae_record
 from ingest.torch_study import TorchStudy
@@ -103,8 +104,9 @@ class SteeringStudy(TorchStudy):
         subject = self._subject(task.saes[0], at)
         prompts = target_rows(subject, self.task.tests)
         first = next(iter(subject.neutral(1, seed=self.settings.seed)))
-        scoring = timed(lambda: prompts.score(subject, []))
-        batch = timed(lambda: damage(subject, [first], [[]], progress=SILENT))
+        device = subject.model.device
+        scoring = timed_on(device, lambda: prompts.score(subject, []))
+        batch = timed_on(device, lambda: damage(subject, [first], [[]], progress=SILENT))
         neutral = batch * self.settings.neutral_tokens / len(first.rows)
         kinds = 1 if len(self.features) == 1 else 2
         points = len(self.settings.strengths) * (2 + kinds + kinds * self.settings.random) + 2

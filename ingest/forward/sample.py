@@ -19,6 +19,7 @@ import torch
 from atlas.disk.atomic_files import atomic_folder, discard, sha256
 from atlas.progress import SILENT, Clock
 from ingest.codes.store import Block, Tokens, write_shard
+from ingest.device_timing import wait_for
 from ingest.forward.checkpoint import Checkpoint
 from ingest.forward.shard_runner import ShardRunner
 from ingest.forward.shards import Piece, empty_states, encode_batch, join_pieces
@@ -168,7 +169,9 @@ def _run(work: ShardRunner, text: TokenizedBlock, *, most: float, clock: Clock) 
     group = work.group
     longest = text.batches[-1]
     few = max(1, int(min(SAMPLE, most)) // longest.input_ids.shape[1])
-    _encode(work, _part(longest, 1), _begin(work), clock=clock)  # warm-up
+    # The first call loads kernels. On a GPU these depend on the shape, and a batch takes little time.
+    first = 1 if group.model.device.type == "cpu" else few
+    _encode(work, _part(longest, first), _begin(work), clock=clock)
     pieces, run = _begin(work)
     batches = [_part(longest, few)]
     _encode(work, batches[0], (pieces, run), clock=clock)
@@ -205,8 +208,7 @@ def _encode(work: ShardRunner, batch: Batch, sample: _Unfinished, *, clock: Cloc
     ids, mask, keep = map(torch.from_numpy, (batch.input_ids, batch.attention_mask, batch.keep))
     began = clock()
     read = group.model.run(ids, mask, hooks=group.hooks)
-    if group.model.device.type == "cuda":  # otherwise the first SAE waits for the model
-        torch.cuda.synchronize(group.model.device)
+    wait_for(group.model.device)  # otherwise the first SAE waits for the model
     run.model += clock() - began
     run.counted += len(batch.rows)
     for sae in group.saes:

@@ -16,6 +16,7 @@ from torch import Tensor
 from atlas.amounts import counted
 from atlas.errors import BadActivations
 from atlas.progress import Clock
+from ingest.device_timing import timed_on
 from ingest.error_translation import memory_errors
 from ingest.text.tokenization import Batch, ContextSettings, token_batches
 from ingest.train.text import TrainingText
@@ -117,11 +118,14 @@ class Buffers:
     def sample(self, clock: Clock) -> tuple[dict[str, Tensor], float]:
         """Return activations of a part of the first block, and the seconds to compute them."""
         block, _ = next(self._text.blocks_from(0))
-        for batch in self._batches(block)[-2:]:  # the first batch loads kernels
-            began = clock()
+        batch = self._batches(block)[-1]
+        rows: dict[str, Tensor] = {}
+
+        def work() -> None:
             read = self._read(batch)
-            rows = {hook: x.index_select(0, read.rows).float() for hook, x in read.vectors.items()}
-            seconds = clock() - began
+            rows.update({h: x.index_select(0, read.rows).float() for h, x in read.vectors.items()})
+
+        seconds = timed_on(self._model.device, work, clock=clock)
         return rows, seconds
 
     def _allocate(self, rows: int) -> None:

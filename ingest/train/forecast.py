@@ -10,6 +10,7 @@ import torch
 from atlas.amounts import byte_size, counted
 from atlas.disk.temp_storage import check_space
 from atlas.progress import Clock, Progress, duration
+from ingest.device_timing import wait_for
 from ingest.train.buffer import Buffers
 from ingest.train.job import Job
 from ingest.train.saes import freeze, new_sae
@@ -77,10 +78,10 @@ def _seconds_of_step(spec: SaeSpec, plan: "Plan", x: torch.Tensor, clock: Clock)
     repeated = x[torch.arange(batch) % len(x)]
     repeated = repeated / repeated.norm(dim=1).mean() * x.shape[1] ** 0.5
     take_steps(trainer, [repeated], after=_ignore)
+    wait_for(plan.device)
     began = clock()
     take_steps(trainer, [repeated] * MEASURED, after=_ignore)
-    if plan.device.type == "cuda":
-        torch.cuda.synchronize(plan.device)
+    wait_for(plan.device)
     return (clock() - began) / MEASURED
 
 

@@ -464,7 +464,7 @@ def test_a_forecast_counts_states_neighbours_and_the_search(atlas, tmp_path, mon
     codes[batch.keep] = subject.sae.encode(subject.sae.reads(read, selected, ids)).detach().numpy()
     feature = int((codes > 0).any(axis=1).sum(axis=0).argmax())
     share = batch.keep[(codes[..., feature] > 0).any(axis=1)].sum() / len(document)
-    monkeypatch.setattr("analysis.state_change.study.timed", lambda work: (work(), 1.0)[1])
+    monkeypatch.setattr("analysis.state_change.study.timed_on", lambda _, work: (work(), 1.0)[1])
     settings = StateSettings(edit=edit, tokens=1000, draws=4, neighbours=2)
     study = StateStudy(settings, (feature,), ("middle",), **how)
     (task,) = study.tasks(at, ["middle"])

@@ -31,10 +31,11 @@ from atlas.disk.parts import Part
 from atlas.errors import BadInput
 from atlas.progress import SILENT, Progress
 from atlas.studies.floors import role_shown
-from atlas.studies.forecast import Cost, timed
+from atlas.studies.forecast import Cost
 from atlas.studies.results import Result, Results
 from atlas.studies.runner import run_study
 from atlas.studies.study import Found, Task, TaskContext, selected_saes
+from ingest.device_timing import timed_on
 from ingest.model.sites import depth
 from ingest.model.upper_blocks import UpperBlocks
 from ingest.sae.complete_model import reopen_complete_model
@@ -130,8 +131,10 @@ class ConceptAblation(TorchStudy):
         middle = frequent[len(frequent) // 4 :][: max(self.settings.ablated)]
         if not len(middle):
             return Cost(0.0)
-        once = timed(lambda: list(opened.runs.ablated(every, [middle] * 3))) / 3
-        fits = timed(lambda: fit_later(work, opened.runs.clean()[work.rows], seed=0))
+        device = opened.runs.read.device
+        once = timed_on(device, lambda: list(opened.runs.ablated(every, [middle] * 3))) / 3
+        clean = opened.runs.clean()[work.rows]
+        fits = timed_on(device, lambda: fit_later(work, clean, seed=0))
         each = 1 + self.settings.random_sets + self.settings.direction_sets
         sets = each * len(self.settings.ablated)
         seconds = len(work.labels) * len(work.splits) * sets * once
