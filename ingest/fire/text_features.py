@@ -170,7 +170,7 @@ def _blocks(
 ) -> "list[tuple[Autoencoder, Block, list[str]]]":
     """Return, for each SAE, its codes on the text and the texts of the tokens."""
     from atlas.progress import SILENT
-    from ingest.forward.shards import Group, compute_shard
+    from ingest.forward.shards import Group, compute_shard, tokenized
     from ingest.precision import ieee_float32
     from ingest.sae.record import reopen_model, reopen_sae
     from ingest.text.corpus import Document
@@ -187,7 +187,9 @@ def _blocks(
         first.batch_tokens,
     )
     with ieee_float32(), SILENT.stage("", total=1, unit="blocks") as stage:
-        found = compute_shard(group, [(0, [Document(0, text)])], shard=0, stage=stage)
+        found = compute_shard(
+            group, tokenized(group, [(0, [Document(0, text)])]), shard=0, stage=stage
+        )
     blocks = [(sae, found[sae.info.name].blocks[0]) for sae in group.saes]
     ids = blocks[0][1].tokens.token_id.tolist()
     texts = token_texts(opened.tokenizer, ids)

@@ -8,6 +8,7 @@ from atlas.amounts import byte_size, counted, span
 from atlas.errors import OutOfSpace
 from atlas.progress import Clock, Progress, duration
 from ingest.forward.forecast import Forecast
+from ingest.forward.overlap import has_idle_core
 from ingest.forward.sample import Costs, measure
 from ingest.forward.shard_runner import ShardRunner
 
@@ -29,17 +30,30 @@ def forecast(work: ShardRunner, costs: Costs) -> Forecast:
         The run; shards that an interrupted run has finished are not counted.
     costs
         The costs of a token, a shard and an SAE.
+
+    Wherever a core is idle, finished shards are stored and reduced while the device computes the
+    next ones. The run then takes as long as the longer of both, plus a shard of the other.
     """
     shares = {name: work.unfinished(name) / max(work.shards, 1) for name in costs.saes}
-    seconds = costs.tokens * costs.model * max(shares.values(), default=0.0)
-    reduce, stored = {}, work.settings.keep_codes
+    computing = costs.tokens * costs.model * max(shares.values(), default=0.0)
+    storing, reduce = 0.0, {}
+    idle, stored = has_idle_core(work.group.model.device, work.settings), work.settings.keep_codes
+    memory = work.settings.memory
     for name, cost in costs.saes.items():
-        seconds += shares[name] * (
-            costs.tokens * (cost.encode + cost.write) + work.shards * cost.write_shard
-        )
-        reducing = costs.tokens * cost.reduce + work.shards * cost.reduce_shard
-        seconds += 0.0 if stored else shares[name] * reducing
-        reduce[name] = reducing if stored else 0.0
+        computing += shares[name] * costs.tokens * cost.encode
+        storing += shares[name] * (costs.tokens * cost.write + work.shards * cost.write_shard)
+        reduce[name] = costs.tokens * cost.reduce + work.shards * cost.reduce_shard
+        if not stored:
+            storing += shares[name] * reduce[name]
+            reduce[name] = 0.0
+        elif idle and cost.first_bytes <= memory:  # as ``ShardRunner._first_pass``
+            memory -= cost.first_bytes
+            storing += cost.first * reduce[name]
+            reduce[name] *= 1 - cost.first
+    seconds = computing + storing
+    if idle:
+        both = computing, storing
+        seconds = max(both) + min(both) / max(work.shards, 1)
     return Forecast(seconds, reduce, {name: cost.parts for name, cost in costs.saes.items()})
 
 

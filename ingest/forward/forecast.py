@@ -16,9 +16,9 @@ class Forecast:
     ----------
     run
         The pass: tokenizer, model, encoders, fidelity and files of codes. If codes are not
-        stored, it includes the reductions.
+        stored, it includes the reductions; if a core is idle, their first pass.
     reduce, parts
-        For each SAE: its reductions over stored codes, and its tables.
+        For each SAE: its other reductions over stored codes, and its tables.
     """
 
     run: float = 0.0

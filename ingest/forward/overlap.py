@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
@@ -35,7 +35,7 @@ def has_idle_core(device: "torch.device", settings: "Settings") -> bool:
     return torch.get_num_threads() < (cores or 1)
 
 
-def prefetched(items: Iterable[T]) -> Iterator[T]:
+def prefetched(items: Iterable[T]) -> Generator[T, None, None]:
     """Yield items in their order; a thread computes the next one while the caller uses one.
 
     Examples

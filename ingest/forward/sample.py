@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from atlas.disk.atomic_files import atomic_folder, discard, sha256
-from atlas.progress import SILENT, Clock
+from atlas.progress import Clock
 from ingest.codes.store import Block, Tokens, write_shard
 from ingest.device_timing import wait_for
 from ingest.forward.checkpoint import Checkpoint
@@ -61,6 +61,10 @@ class SaeCosts:
         Per token and per shard: files of codes and states.
     reduce, reduce_shard
         Per token and per shard: all passes over the codes.
+    first
+        Share of the first pass in these passes.
+    first_bytes
+        Limit of the memory of the first pass.
     parts
         The tables of the reductions, computed and written.
     """
@@ -72,6 +76,8 @@ class SaeCosts:
     reduce: float
     reduce_shard: float
     parts: float
+    first: float = 0.0
+    first_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -252,14 +258,17 @@ class _Sae:
         block = run.blocks[name]
         write, write_shard, hashed = self._writing(block)
         reduce, reduce_shard, halves = self._reducing(block)
+        last = halves[-1]
         return SaeCosts(
             l0=self.l0,
             encode=run.encode[name] / run.counted,
             write=write,
-            write_shard=write_shard + self._counting_in(halves[-1]),
+            write_shard=write_shard + self._counting_in(last),
             reduce=reduce,
             reduce_shard=reduce_shard,
             parts=self._tables(halves) + hashed * self.tokens,
+            first=last.first,
+            first_bytes=last.first_bytes,
         )
 
     @property
@@ -338,11 +347,13 @@ class _Sae:
         write_shard(path, [_rows(block, 0, number)], sae=info.name, d_sae=info.d_sae, first=0)
         reductions = on_codes(self.work.settings)
         plans = plan_all(reductions, self._sizes, memory=self.work.settings.memory)
-        with SILENT.stage("") as stage:
-            began = self.clock()
-            states = reduce_shards([path], reductions, plans, sizes=self._sizes, stage=stage)
-            seconds = self.clock() - began
-        return seconds, _Finals(number, states)
+        passes = _Passes(self.clock)
+        began = self.clock()
+        states = reduce_shards([path], reductions, plans, sizes=self._sizes, stage=passes)
+        seconds = self.clock() - began
+        first = (passes.ends[0] - began) / seconds if seconds else 0.0
+        limit = sum(plan.bytes for plan in plans.values())
+        return seconds, _Finals(number, states, first, limit)
 
     def _tables(self, finals: "Sequence[_Finals]") -> float:
         """Return the seconds to compute and write the tables of the text.
@@ -380,10 +391,24 @@ class _Sae:
 
 @dataclass(frozen=True)
 class _Finals:
-    """Final states, and the number of their tokens."""
+    """Final states, the number of their tokens, and the share and memory of the first pass."""
 
     tokens: int
     states: dict[str, list[State]]
+    first: float
+    first_bytes: int
+
+
+class _Passes:
+    """A stage that records when each pass over a shard ends."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.ends: list[float] = []
+
+    def advance(self, by: float = 1) -> None:
+        """Record the end of a pass."""
+        self.ends.append(self.clock())
 
 
 def _rows(block: Block, start: int, end: int) -> Block:

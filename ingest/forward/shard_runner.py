@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import takewhile
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import TypeAlias
 
@@ -16,7 +16,7 @@ from atlas.progress import Pace, Progress, Stage
 from ingest.codes.store import read_shard, write_shard
 from ingest.forward.checkpoint import Checkpoint
 from ingest.forward.forecast import Forecast
-from ingest.forward.overlap import InOrder, has_idle_core, in_order
+from ingest.forward.overlap import InOrder, has_idle_core, in_order, prefetched
 from ingest.forward.part_writer import PartWriter
 from ingest.forward.shards import (
     Compute,
@@ -26,6 +26,7 @@ from ingest.forward.shards import (
     ShardResult,
     compute_shard,
     shard_blocks,
+    tokenized,
 )
 from ingest.reduce import on_activations, on_codes
 from ingest.reduce.protocol import CodeReduction, ReducedSae, Reduction, Sizes, State
@@ -151,10 +152,13 @@ class ShardRunner:
         return nullcontext(self._compute)
 
     def _compute(self, todo: Sequence[Shard], stage: Stage) -> Iterator[tuple[Shard, Results]]:
-        for shard in todo:
-            blocks = ((n, self.corpus.block(n)) for n in shard.blocks)
-            group = self.group.only(shard.saes)
-            yield shard, compute_shard(group, blocks, shard=shard.number, stage=stage)
+        blocks = ((n, self.corpus.block(n)) for shard in todo for n in shard.blocks)
+        # One for all shards, so that the first block of each is ready, too.
+        with closing(prefetched(tokenized(self.group, blocks))) as text:
+            for shard in todo:
+                own = islice(text, len(shard.blocks))
+                group = self.group.only(shard.saes)
+                yield shard, compute_shard(group, own, shard=shard.number, stage=stage)
 
     def _store(self, shard: Shard, results: Results) -> None:
         for sae in self.group.only(shard.saes).saes:

@@ -17,10 +17,9 @@ from atlas.errors import BadActivations
 from atlas.progress import Stage
 from ingest.codes.store import Block, Tokens
 from ingest.error_translation import FEWER, memory_errors
-from ingest.forward.overlap import prefetched
 from ingest.reduce import on_activations
 from ingest.reduce.protocol import Sizes, State
-from ingest.text.tokenization import Batch, ContextSettings, tokenize
+from ingest.text.tokenization import Batch, ContextSettings, TokenizedBlock, tokenize
 
 if TYPE_CHECKING:
     from ingest.model.language_model import LanguageModel
@@ -39,6 +38,7 @@ __all__ = [
     "encode_batch",
     "join_pieces",
     "shard_blocks",
+    "tokenized",
 ]
 
 
@@ -112,9 +112,18 @@ def shard_blocks(shard: int, *, size: int, blocks: int) -> range:
     return range(shard * size, min((shard + 1) * size, blocks))
 
 
+def tokenized(
+    group: Group, blocks: "Iterable[tuple[int, Sequence[Document]]]"
+) -> Iterator[tuple[int, TokenizedBlock]]:
+    """Yield the numbers of blocks, and their documents as contexts of the group."""
+    cut = partial(tokenize, settings=group.contexts, batch_tokens=group.batch_tokens)
+    for number, texts in blocks:
+        yield number, cut(texts, group.model.tokenizer)
+
+
 def compute_shard(
     group: Group,
-    blocks: "Iterable[tuple[int, Sequence[Document]]]",
+    blocks: Iterable[tuple[int, TokenizedBlock]],
     *,
     shard: int,
     stage: Stage,
@@ -126,7 +135,7 @@ def compute_shard(
     group
         The model and its SAEs.
     blocks
-        The blocks of the shard in order: their numbers and documents.
+        The blocks of the shard in order: their numbers and contexts, from ``tokenized``.
     shard
         The number of the shard, for messages.
     stage
@@ -143,9 +152,7 @@ def compute_shard(
         If the model or an SAE returns NaN or Inf.
     """
     results = {sae.info.name: ShardResult(states=empty_states(sae)) for sae in group.saes}
-    cut = partial(tokenize, settings=group.contexts, batch_tokens=group.batch_tokens)
-    tokenized = ((number, cut(texts, group.model.tokenizer)) for number, texts in blocks)
-    for number, text in prefetched(tokenized):
+    for number, text in blocks:
         pieces: dict[str, list[Piece]] = {name: [] for name in results}
         for batch in text.batches:
             ids, mask, keep = map(

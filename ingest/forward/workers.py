@@ -30,7 +30,8 @@ from atlas.progress import SILENT, Progress, Stage
 from atlas.ray_connection import connected, last_line
 from ingest.device_memory import release_cache
 from ingest.error_translation import memory_errors
-from ingest.forward.shards import Compute, Group, Results, Shard, compute_shard
+from ingest.forward.overlap import prefetched
+from ingest.forward.shards import Compute, Group, Results, Shard, compute_shard, tokenized
 from ingest.precision import ieee_float32
 
 if TYPE_CHECKING:
@@ -115,7 +116,8 @@ class _Worker:
             raise RuntimeError("A shard was assigned to a worker that has not opened the model.")
         group = self._group.only(shard.saes)
         with SILENT.stage("") as stage:
-            return dict(compute_shard(group, blocks, shard=shard.number, stage=stage))
+            text = prefetched(tokenized(group, blocks))
+            return dict(compute_shard(group, text, shard=shard.number, stage=stage))
 
 
 @dataclass

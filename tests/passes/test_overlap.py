@@ -9,7 +9,7 @@ from small_ingest import model, texts, topk
 
 from atlas.disk.folder import Folder
 from atlas.errors import OutOfSpace
-from ingest.forward import overlap, shard_runner
+from ingest.forward import overlap, shard_runner, shards
 from ingest.forward.overlap import has_idle_core, in_order, prefetched
 from ingest.forward.run import ingest
 from ingest.reduce.protocol import Plan
@@ -60,6 +60,29 @@ def _recorded(function, calls):
         return calls[-1]
 
     return call
+
+
+def test_the_first_block_of_a_shard_is_prepared_during_the_shard_before(tmp_path, monkeypatch):
+    prepared, real_cut, real_encode = threading.Event(), shards.tokenize, shards.encode_batch
+    blocks, waited = [], []
+
+    def tokenize(documents, *args, **named):
+        blocks.append(documents[0].number)
+        if len(blocks) == 2:  # shards have one block
+            prepared.set()
+        return real_cut(documents, *args, **named)
+
+    def encode(*args, shard, **named):
+        if shard == 0 and not waited:
+            waited.append(prepared.wait(60))
+        return real_encode(*args, shard=shard, **named)
+
+    monkeypatch.setattr(shards, "tokenize", tokenize)
+    monkeypatch.setattr(shards, "encode_batch", encode)
+    run(tmp_path / "a.atlas", monkeypatch, idle=False)
+    assert waited == [True]
+    assert len(blocks) > 2
+    assert blocks == sorted(blocks)
 
 
 def test_a_first_pass_of_other_plans_is_computed_again(tmp_path, monkeypatch):
