@@ -5,7 +5,8 @@ write differs: see ``benchmarks/peer_tools.py``. The ingest also stores position
 examples, FVU, token counts and co-activation edges. The SAE is a TopK SAE of random directions.
 
 delphi and SAEDashboard are no dependencies. They need an environment of their own, whose Python
-is passed with ``--python``; tools that are not installed there are named and skipped.
+is passed with ``--python``; docs/benchmarks.md has the commands that make it. Tools that are not
+installed there are named and skipped.
 
     python -m benchmarks.peers --model FOLDER --text FILE
     python -m benchmarks.peers --model FOLDER --text FILE --python ENV/bin/python --tools atlas delphi
