@@ -11,11 +11,12 @@ from atlas.errors import UnknownName
 
 __all__ = ["near_names", "near_words", "unknown"]
 
-#: Parts of a name that do not identify a model: block, width, L0, seed, version, date, active
-#: parameters of a mixture of experts.
+#: Parts of a name that do not identify a model: block, width, L0, seed, version of the SAEs, date,
+#: active parameters of a mixture of experts. A last number of 5 or more is a block without its ``l``;
+#: a smaller one may be the version of a model.
 _OTHER = re.compile(
     r"average_l0_\d+|l0_[a-z]+|low_?l0|(?<![a-z])(?:layer[_-]?\d+|blocks\.\d+|l\d+[arm]?|a\d+b|s\d+|v\d+)(?![a-z\d])"
-    r"|width[_-](?:2pow)?\d+[km]?|(?<![a-z\d])w?\d+(?:k|x)(?![a-z\d])|date[_-]\d+|ctx\d+(?:_\d+)?"
+    r"|width[_-](?:2pow)?\d+[km]?|(?<![a-z\d])w?\d+(?:k|x)(?![a-z\d])|(?:res|mlp|att)-\d{1,2}$|-(?:[5-9]|\d\d)$|date[_-]\d+|ctx\d+(?:_\d+)?"
 )
 _NUMBER = re.compile(r"\d+(?:\.\d+)?(?:[bm](?![a-z\d]))?")
 _SIZES = frozenset({"small", "medium", "large", "xl"})
