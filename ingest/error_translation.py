@@ -8,8 +8,30 @@ from contextlib import contextmanager
 
 from atlas.errors import AtlasError, BadInput, Missing, OutOfSpace
 from ingest.device_memory import release_cache
+from ingest.hub_reach import is_cached, offline_while, why_out_of_reach
 
-__all__ = ["FEWER", "SMALLER", "memory_errors", "reached"]
+__all__ = ["FEWER", "SMALLER", "check_in_reach", "memory_errors", "reached"]
+
+
+def check_in_reach(what: str, name: str, *, repo: str, path: str) -> None:
+    """Check quickly that a file is in the cache of the hub, or that the hub answers.
+
+    Call it before libraries are imported that take seconds.
+
+    Parameters
+    ----------
+    what, name, repo
+        As for ``reached``.
+    path
+        The file, or the folder of the weights, in the repository.
+
+    Raises
+    ------
+    Missing
+        If the cache does not have it and the hub cannot be reached.
+    """
+    if not is_cached(repo, path) and (why := why_out_of_reach()):
+        raise Missing(_not_cached(f"The {what} {name!r}", repo, why))
 
 
 @contextmanager
@@ -35,12 +57,14 @@ def reached(what: str, name: str, *, repo: str | None = None) -> Iterator[None]:
     from huggingface_hub.errors import EntryNotFoundError
     from safetensors import SafetensorError
 
+    # Data sets are read by a library with a switch of its own.
+    why = why_out_of_reach() if repo and what != "data set" else ""
     # The hub logs every retry; the error message at the end suffices.
     logger = logging.getLogger("huggingface_hub")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with memory_errors(f"the {what} {name!r}"):
+        with memory_errors(f"the {what} {name!r}"), offline_while(why):
             yield
     except AtlasError:
         raise
@@ -59,7 +83,7 @@ def reached(what: str, name: str, *, repo: str | None = None) -> Iterator[None]:
                 f"The disk is full: the {what} {name!r} could not be downloaded. Free some space, or set "
                 "HF_HOME to a folder on another disk."
             ) from error
-        hub_error = _hub_message(error, f"The {what} {name!r}", repo)
+        hub_error = _hub_message(error, f"The {what} {name!r}", repo, why=why)
         if hub_error:
             raise Missing(hub_error) from error
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -132,7 +156,7 @@ def _release(error: BaseException) -> None:
     release_cache()
 
 
-def _hub_message(error: BaseException, subject: str, repo: str | None) -> str:
+def _hub_message(error: BaseException, subject: str, repo: str | None, *, why: str) -> str:
     """Return a message if the chain of causes has an error of the hub, else an empty string."""
     from huggingface_hub import constants
     from huggingface_hub import errors as hub
@@ -143,8 +167,7 @@ def _hub_message(error: BaseException, subject: str, repo: str | None) -> str:
         return any(isinstance(cause, kinds) for cause in chain)
 
     at = f" at https://huggingface.co/{repo}" if repo else ""
-    local = ". If it is a folder on this machine, pass it with `model`"
-    local = local if subject.startswith("The model") else ""
+    local = _local(subject)
     if caused_by(hub.GatedRepoError):
         return (
             f"{subject} is gated: accept its licence{at}, log in with `hf auth login`, then run the "
@@ -158,24 +181,42 @@ def _hub_message(error: BaseException, subject: str, repo: str | None) -> str:
     if caused_by(hub.RevisionNotFoundError):
         return f"{subject} does not have this revision: see the available ones{at}."
     if caused_by(hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled, ConnectionError):
-        why = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else "the hub was not reached"
-        if local and "/" not in (repo or ""):  # a model of a user more often than one of the hub
-            return (
-                f"{subject} is neither a folder nor in this machine's hub cache "
-                f"({constants.HF_HUB_CACHE}), and {why}{local}; otherwise run the command again with a "
-                "connection, or set HF_HOME to a folder with it in its cache."
-            )
-        return (
-            f"{subject} is not in this machine's hub cache ({constants.HF_HUB_CACHE}) and {why}: "
-            "run the command again with a connection (if the repository is gated, first accept its "
-            f"licence{at} and log in with `hf auth login`), or set HF_HOME to a folder with it in its "
-            f"cache{local}."
-        )
+        offline = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else ""
+        return _not_cached(subject, repo, offline or why or "the hub was not reached")
     if caused_by(hub.EntryNotFoundError):
         return f"{subject} has no file that this command needs: see its files{at}."
     if caused_by(hub.HfHubHTTPError):
         return f"{subject} could not be downloaded from the hub{at}: {str(error).splitlines()[0]}"
     return ""
+
+
+def _local(subject: str) -> str:
+    """Return what to do if a model is on this machine; empty for other objects."""
+    return (
+        ". If it is a folder on this machine, pass it with `--model FOLDER`"
+        if subject.startswith("The model")
+        else ""
+    )
+
+
+def _not_cached(subject: str, repo: str | None, why: str) -> str:
+    """Return the message for an object that the cache does not have."""
+    from huggingface_hub import constants
+
+    local = _local(subject)
+    if local and "/" not in (repo or ""):  # a model of a user more often than one of the hub
+        return (
+            f"{subject} is neither a folder nor in this machine's hub cache "
+            f"({constants.HF_HUB_CACHE}), and {why}{local}; otherwise run the command again with a "
+            "connection, or set HF_HOME to a folder with it in its cache."
+        )
+    at = f" at https://huggingface.co/{repo}" if repo else ""
+    return (
+        f"{subject} is not in this machine's hub cache ({constants.HF_HUB_CACHE}) and {why}: "
+        "run the command again with a connection (if the repository is gated, first accept its "
+        f"licence{at} and log in with `hf auth login`), or set HF_HOME to a folder with it in its "
+        f"cache{local}."
+    )
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from atlas.errors import BadInput
-from ingest.error_translation import reached
+from ingest.error_translation import check_in_reach, reached
 from ingest.folder_checks import check_model_folder, check_model_weights
 from ingest.model.digest_cache import DigestCache, files_state
 from ingest.model.sites import parse_hook
@@ -169,8 +169,6 @@ def load_model(
 
     The parameters and errors are those of ``open_model``.
     """
-    from transformers import AutoModel
-
     if kwargs.get("trust_remote_code"):
         raise BadInput(
             "trust_remote_code was requested, and code of a model's own is never run. Use a model of an "
@@ -178,6 +176,10 @@ def load_model(
         )
     kwargs = {k: v for k, v in kwargs.items() if k not in (*SAFELY, "use_safetensors")}
     where, target = locate(model_or_name), choose_device(device)
+    if where.repo:
+        check_in_reach("model", where.name, repo=where.repo, path="config.json")
+    from transformers import AutoModel
+
     number_format = torch.float32 if dtype == "auto" else _dtype(dtype)
     began, before = time.time_ns(), files_state(_folder(where.path, revision))
     with reached("model", where.name, repo=where.repo), silenced():

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from atlas.errors import BadInput, Mismatch
-from ingest.error_translation import reached
+from ingest.error_translation import check_in_reach, reached
 from ingest.folder_checks import check_sae_folder, read_json_object
 from ingest.sae.activation_transforms import Subtraction, read_subtraction
-from ingest.sae.registry.known import by_neuronpedia, by_release, check_in_reach, check_known
+from ingest.sae.registry.known import by_neuronpedia, by_release, check_known
 from ingest.sae.registry.names import DEMO_SAES, demo_names, models_by_name, short_names
 from ingest.sae.registry.suggestions import unknown
 from ingest.sae.training_record import TrainingRecord, read_training_record
@@ -115,13 +115,12 @@ def _by_name(sae_or_name: str | Path) -> LoadedSae:
 
 def _from_release(release: str, sae_id: str, *, name: str) -> LoadedSae:
     # Names are checked before sae-lens is imported, which takes seconds.
-    if known := check_known(release, sae_id):
-        check_in_reach(known)
-    from sae_lens import SAE
-    from sae_lens.loading.pretrained_saes_directory import get_repo_id_and_folder_name
-
+    known = check_known(release, sae_id)
+    repo, path = (known.repo, known.path) if known else (release, sae_id)
     source = f"{release}:{sae_id}"
-    repo, _ = get_repo_id_and_folder_name(release, sae_id)
+    check_in_reach("SAE", source, repo=repo, path=path)
+    from sae_lens import SAE
+
     with reached("SAE", source, repo=repo), _without_advice():
         sae = SAE.from_pretrained(release, sae_id, device="cpu", dtype="float32")
     return LoadedSae(sae, name, source, release, sae_id)

@@ -4,20 +4,26 @@ import json
 import re
 import subprocess
 import sys
+import threading
 from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 
 from atlas.cli.main import main
 from atlas.errors import BadInput, Mismatch, Missing, UnknownName
+from ingest import hub_reach
+from ingest.error_translation import check_in_reach, reached
+from ingest.model.loading import load_model
 from ingest.sae import loading
 from ingest.sae.autoencoder import open_sae
 from ingest.sae.registry.known import (
     _known,
     by_neuronpedia,
     by_release,
-    check_in_reach,
     known_saes,
     releases,
     search_saes,
@@ -236,22 +242,174 @@ def test_a_suggestion_has_the_size_of_the_model(name, of):
         assert all(of in each.split("-") for each in raised.value.nearest)
 
 
-def test_an_sae_that_is_not_cached_is_reported_at_once_offline(monkeypatch, tmp_path):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    (known,) = [
-        one for one in known_saes() if one.name == "gpt2-small-res-jb:blocks.8.hook_resid_pre"
-    ]
-    with pytest.raises(Missing, match="HF_HUB_OFFLINE"):
-        check_in_reach(known)
+class _Hub(BaseHTTPRequestHandler):
+    """A hub that answers every request with one status, and counts them."""
+
+    status = 200
+    requests: ClassVar[list[str]] = []
+
+    def do_HEAD(self) -> None:
+        self.requests.append(self.path)
+        self.send_response(self.status)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """An empty cache, and a function that starts a hub with an address; no request goes elsewhere."""
+    for name in ("https_proxy", "http_proxy", "all_proxy", "no_proxy", "hf_hub_etag_timeout"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:1")
-    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
+    servers = []
+
+    def start(status):
+        handler = type("Handler", (_Hub,), {"status": status, "requests": []})
+        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), handler))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{servers[-1].server_port}"
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+        return handler
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def _file(repo: str, path: str) -> Path:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    top = Path(HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}" / "snapshots" / "abc"
+    file = top / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(b"")
+    return file
+
+
+def _forbid(monkeypatch, *modules):
+    """Let the import of modules that take seconds, or ask the hub for half a minute, fail."""
+    for module in modules:
+        monkeypatch.setitem(sys.modules, module, None)
+
+
+UNCACHED = ["gpt2-small/8-res-jb", "gemmascope-l20", "somebody/saes:folder/of/one"]
+
+
+@pytest.mark.parametrize("name", UNCACHED)
+@pytest.mark.parametrize("other_is_cached", [False, True])
+def test_an_uncached_sae_is_reported_before_a_library_is_imported(
+    name, other_is_cached, hub, monkeypatch
+):
+    if other_is_cached:  # another SAE of the same repository
+        _file(
+            "jbloom/GPT2-Small-SAEs-Reformatted", "blocks.7.hook_resid_pre/sae_weights.safetensors"
+        )
+        _file("google/gemma-scope-2b-pt-res", "layer_20/width_16k/average_l0_20/params.npz")
+        _file("somebody/saes", "folder/of/two/sae_weights.safetensors")
+    _forbid(monkeypatch, "sae_lens", "sae_lens.loading", "requests")
     with pytest.raises(Missing, match="the hub was not reached"):
-        check_in_reach(known)
-    (tmp_path / f"models--{known.repo.replace('/', '--')}").mkdir()
-    check_in_reach(known)
+        loading._by_name(name)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(Missing, match="HF_HUB_OFFLINE is set"):
+        loading._by_name(name)
+
+
+def test_a_hub_that_is_silent_is_waited_for_once(hub, monkeypatch):
+    limits = []
+
+    class Thread:
+        def __init__(self, **_):
+            pass
+
+        def start(self):
+            pass
+
+        def join(self, limit):
+            limits.append(limit)
+
+    monkeypatch.setattr(hub_reach.threading, "Thread", Thread)
+    _forbid(monkeypatch, "sae_lens")
+    with pytest.raises(Missing, match=r"did not answer within 1\.2 s"):
+        loading._by_name("gpt2-res-l8")
+    assert limits == [1.2]
+    monkeypatch.setenv("HF_HUB_ETAG_TIMEOUT", "10")
+    with pytest.raises(Missing, match="did not answer within 10 s"):
+        loading._by_name("gpt2-res-l8")
+    assert limits == [1.2, 10]
+
+
+@pytest.mark.parametrize(
+    ("status", "why"), [(200, ""), (404, ""), (503, "the hub was not reached")]
+)
+def test_one_request_decides_whether_the_hub_answers(status, why, hub):
+    handler = hub(status)
+    assert hub_reach.why_out_of_reach() == why
+    assert len(handler.requests) == 1
+
+
+def test_a_proxy_without_a_connection_is_out_of_reach(hub, monkeypatch):
+    handler = hub(504)
+    from huggingface_hub import constants
+
+    monkeypatch.setenv("http_proxy", constants.ENDPOINT)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://hub.invalid")
+    assert hub_reach.why_out_of_reach() == "the hub was not reached"
+    assert handler.requests == ["http://hub.invalid"]
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    assert hub_reach.why_out_of_reach() == "the hub was not reached"
+
+
+def test_a_cached_sae_needs_no_hub(hub):
+    repo, path = "google/gemma-scope-2b-pt-res", "layer_20/width_16k/average_l0_71"
+    assert not hub_reach.is_cached(repo, path)
+    file = _file(repo, f"{path}/params.npz")
+    check_in_reach("SAE", "x", repo=repo, path=path)
+    target = file.with_name("blob")
+    file.rename(target)
+    file.symlink_to(target)
+    assert hub_reach.is_cached(repo, path)
+    for odd in ("a[b", "a**b", "/", "..", "../../..", "\0"):
+        assert not hub_reach.is_cached(repo, odd)
+    target.unlink()  # the download was interrupted, or the file was deleted
+    assert not hub_reach.is_cached(repo, path)
+
+
+def test_an_uncached_model_is_reported_before_transformers_is_imported(hub, monkeypatch):
+    _forbid(monkeypatch, "transformers")
+    with pytest.raises(Missing, match="the hub was not reached"):
+        load_model(
+            "a/b",
+            hooks=["blocks.0.hook_resid_post"],
+            device="cpu",
+            dtype="auto",
+            revision=None,
+            kwargs={},
+        )
+
+
+def test_libraries_use_their_cache_only_while_the_hub_is_out_of_reach(hub):
+    from huggingface_hub import constants, hf_hub_download
+
+    states = []
+
+    def download():
+        with reached("model", "m", repo="a/m"):
+            states.append(constants.is_offline_mode())
+            hf_hub_download("a/m", "config.json", cache_dir=constants.HF_HUB_CACHE)
+
+    with pytest.raises(Missing, match="the hub was not reached"):
+        download()
+    assert states == [True]
+    assert not constants.is_offline_mode()
+    hub(200)
+    with reached("model", "m", repo="a/m"):
+        assert not constants.is_offline_mode()
 
 
 def test_releases_that_cannot_be_read_are_refused_with_the_reason():

@@ -1,16 +1,12 @@
 """The SAEs that the installed sae-lens knows, read from its registry file without importing it."""
 
-import os
 import re
-import socket
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from atlas.errors import BadInput, Mismatch, Missing, UnknownName
 from ingest.sae.registry.suggestions import unknown
@@ -19,7 +15,6 @@ __all__ = [
     "KnownSae",
     "by_neuronpedia",
     "by_release",
-    "check_in_reach",
     "check_known",
     "known_saes",
     "releases",
@@ -52,6 +47,8 @@ class KnownSae:
         The model it reads.
     repo
         The repository of its weights at the hub.
+    path
+        The folder or file of its weights in the repository.
     l0
         Mean number of active features per token, as published; None if the registry has none.
     width
@@ -66,6 +63,7 @@ class KnownSae:
     sae_id: str
     model: str
     repo: str
+    path: str
     l0: float | None
     width: str
     neuronpedia: str
@@ -110,6 +108,7 @@ def _known(release: str, about: Mapping[str, Any], one: Mapping[str, Any]) -> Kn
         sae_id=str(one["id"]),
         model=str(about.get("model", "")),
         repo=str(about.get("repo_id", "")),
+        path=str(one.get("path", one["id"])),
         l0=float(one["l0"]) if one.get("l0") else None,
         width=width[1] if width else "",
         neuronpedia=str(one.get("neuronpedia") or ""),
@@ -222,57 +221,6 @@ def check_known(release: str, sae_id: str) -> KnownSae | None:
             "by itself at one site, such as one of `atlas saes`."
         )
     return known
-
-
-def check_in_reach(known: KnownSae) -> None:
-    """Check quickly that an SAE is in the cache of the hub, or that the hub may answer.
-
-    sae-lens takes seconds to import, and the hub is tried several times. If the name of the hub
-    cannot be resolved, or it refuses the connection, the answer is known before.
-
-    Raises
-    ------
-    Missing
-        If the cache has no file of its repository and the hub cannot be reached.
-    """
-    from huggingface_hub import constants
-
-    if known.repo in _cached_repositories():
-        return
-    reason = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else _unreachable()
-    if reason:
-        raise Missing(
-            f"The SAE {known.name!r} is not in this machine's hub cache ({constants.HF_HUB_CACHE}), and "
-            f"{reason}. Run the command again with a connection, or set HF_HOME to a folder with it in its "
-            "cache; `atlas saes --cached` lists the SAEs there. If the repository is gated, first accept its "
-            f"licence at https://huggingface.co/{known.repo} and log in with `hf auth login`."
-        )
-
-
-def _unreachable() -> str:
-    """Return why the hub certainly cannot be reached; empty if it may be, or after a second."""
-    from huggingface_hub import constants
-
-    if any(
-        os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
-    ):
-        return ""
-    address = urlsplit(constants.ENDPOINT)
-    found: list[str] = []
-
-    def connect() -> None:
-        try:
-            port = address.port or (80 if address.scheme == "http" else 443)
-            socket.create_connection((address.hostname, port), timeout=1.0).close()
-        except TimeoutError:
-            pass
-        except OSError:
-            found.append("the hub was not reached")
-
-    thread = threading.Thread(target=connect, daemon=True)
-    thread.start()
-    thread.join(1.0)
-    return found[0] if found else ""
 
 
 def _cached_repositories() -> frozenset[str]:
