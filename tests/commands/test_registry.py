@@ -493,6 +493,21 @@ def test_unknown_names_do_not_import_sae_lens():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.parametrize(
+    "words", [[], ["gpt2", "resid_pre"], ["demo"], ["no-such-word"], ["--cached"]]
+)
+def test_the_command_imports_no_library_that_takes_seconds(words):
+    code = (
+        "import sys\n"
+        "from atlas.cli.main import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit as end: assert not end.code\n"
+        "slow = {'torch', 'sae_lens', 'transformers', 'transformer_lens', 'pandas', 'pyarrow', 'scipy'}\n"
+        "assert not slow & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code, "saes", *words], check=True, capture_output=True)
+
+
 def test_the_command_prints_json(capsys):
     with pytest.raises(SystemExit) as done:
         main(["saes", "gemma-scope-2b-pt-res-canonical", "layer_20", "16k", "--json"])
