@@ -86,7 +86,9 @@ def reached(what: str, name: str, *, repo: str | None = None) -> Iterator[None]:
         hub_error = _hub_message(error, f"The {what} {name!r}", repo, why=why)
         if hub_error:
             raise Missing(hub_error) from error
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        lines = (str(error).strip() or type(error).__name__).splitlines()
+        # An error of a state dict has its reason after a line that ends with a colon.
+        reason = " ".join(line.strip() for line in lines[: 2 if lines[0].endswith(":") else 1])
         raise BadInput(f"The {what} {name!r} cannot be loaded: {reason}") from error
     finally:
         logger.setLevel(level)

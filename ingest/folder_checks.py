@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from atlas.errors import BadInput
+from atlas.errors import BadInput, Mismatch
 from atlas.studies.floors import ROLES
 
 __all__ = [
@@ -28,6 +28,8 @@ LARGEST_JSON = 64 << 20
 """Largest size of a configuration in bytes; real ones have a few kilobytes."""
 WIDEST = 1 << 24
 """Largest width of an SAE or a model: 16 million."""
+_FACTORS = frozenset({"scaling_factor", "finetuning_scaling_factor"})
+"""Factors of features that fine-tuning in old versions of sae-lens added."""
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.h5", "*.msgpack")
 
 Rule = tuple[Callable[[Any], bool], str]
@@ -168,6 +170,8 @@ def check_sae_folder(folder: Path, config: Mapping[str, Any]) -> None:
     ------
     BadInput
         If a field has the wrong type or is out of range, or a tensor has another shape.
+    Mismatch
+        If the weights have a factor per feature that is not applied.
     """
     path = folder / "cfg.json"
     _check(config, _SAE, path)
@@ -197,6 +201,7 @@ def check_sae_folder(folder: Path, config: Mapping[str, Any]) -> None:
         "b_mag": (d_sae,),
         "r_mag": (d_sae,),
         "W_skip": (d_out, d_in),
+        **dict.fromkeys(_FACTORS, (d_sae,)),
     }
     for name, shape in shapes.items():
         if name in expected and shape != expected[name]:
@@ -206,6 +211,8 @@ def check_sae_folder(folder: Path, config: Mapping[str, Any]) -> None:
             )
     if "W_dec" not in shapes:
         raise BadInput(f"{weights} has no W_dec; expected an SAE saved by sae-lens.")
+    for name in sorted(_FACTORS & shapes.keys()):
+        _check_factor(weights, name)
     if (folder / "activation_scaler.json").exists():
         scale = read_json_object(folder / "activation_scaler.json").get("scaling_factor")
         if scale is not None and not (_number(scale) and scale > 0):
@@ -213,6 +220,21 @@ def check_sae_folder(folder: Path, config: Mapping[str, Any]) -> None:
                 f"{folder / 'activation_scaler.json'} has scaling_factor {_short(scale)}; expected a "
                 "number above 0."
             )
+
+
+def _check_factor(weights: Path, name: str) -> None:
+    """Check that the factors of the features, which are not applied, are all 1."""
+    from safetensors import safe_open
+
+    with safe_open(weights, framework="pt") as file:
+        factors = file.get_tensor(name)
+    differ = int((factors != 1).sum())
+    if differ:
+        raise Mismatch(
+            f"{weights}: {name} differs from 1 for {differ:,} of {len(factors):,} features. This legacy "
+            "scaling multiplies the activations before decoding, and sae-lens 6 does not apply it. Multiply "
+            f"each row of W_dec by its factor, and save the SAE without {name}."
+        )
 
 
 def check_training_record(path: Path, content: Mapping[str, Any]) -> None:

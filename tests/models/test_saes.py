@@ -15,6 +15,7 @@ from random_saes import HOOK, KINDS, dense, metadata, random_sae, vectors
 from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 from sae_lens.saes.abstopk_sae import AbsTopKSAE, AbsTopKSAEConfig
 from sae_lens.saes.sae import SAEMetadata
+from safetensors.torch import load_file, save_file
 from transformer_lens_models import hooked
 
 from atlas.errors import BadActivations, BadInput, Mismatch, Missing, UnknownName
@@ -445,6 +446,29 @@ def test_unsupported_architectures_are_refused() -> None:
 
 
 # ---------------------------------------------------------------- names
+
+
+@pytest.mark.parametrize("name", ["scaling_factor", "finetuning_scaling_factor"])
+def test_legacy_scaling_is_refused_with_the_reason(name: str, tmp_path: Path) -> None:
+    random_sae("topk").save_model(tmp_path)
+    weights = tmp_path / "sae_weights.safetensors"
+    state = load_file(weights)
+    factor = torch.ones_like(state["b_enc"])
+    factor[1] = 1.5
+    save_file(state | {name: factor}, weights)
+    with pytest.raises(Mismatch, match=rf"{name} differs from 1 for 1 of .*legacy scaling.*W_dec"):
+        open_sae(tmp_path)
+    save_file(state | {name: factor[:1].contiguous()}, weights)
+    with pytest.raises(BadInput, match=f"{name} has shape"):
+        open_sae(tmp_path)
+
+
+def test_an_error_of_a_state_dict_is_reported_with_its_reason(tmp_path: Path) -> None:
+    random_sae("topk").save_model(tmp_path)
+    weights = tmp_path / "sae_weights.safetensors"
+    save_file(load_file(weights) | {"surplus": torch.ones(2)}, weights)
+    with pytest.raises(BadInput, match=r"(?i)unexpected key.*surplus"):
+        open_sae(tmp_path)
 
 
 @pytest.mark.parametrize(
