@@ -5,7 +5,15 @@ from typing import Any
 import click
 
 from atlas.amounts import counted
-from atlas.cli.output import echo, emit, print_table, shared_options, wrap
+from atlas.cli.output import (
+    echo,
+    emit,
+    on_terminal,
+    print_table,
+    requested,
+    shared_options,
+    wrap,
+)
 
 __all__ = ["saes_command"]
 
@@ -20,7 +28,7 @@ def saes_command(search: tuple[str, ...], cached: bool, as_json: bool, quiet: bo
     Without a WORD, the releases are listed, with their number of SAEs and a short name, where
     {L} is the number of a block. The list is that of the installed sae-lens; the hub is not asked. `atlas ingest --sae` takes
     the name, the short name, or the Neuronpedia id. A WORD is part of any of these or of the
-    name of the model; with several words, all must occur. A WORD also finds the SAEs of
+    name of the model or the site; with several words, all must occur. A WORD also finds the SAEs of
     `atlas demo`, which are included in this program.
 
     \b
@@ -28,7 +36,7 @@ def saes_command(search: tuple[str, ...], cached: bool, as_json: bool, quiet: bo
       atlas saes
       atlas saes demo
       atlas saes gpt2 resid_pre
-      atlas saes gemma-2-2b canonical 16k
+      atlas saes gemma-2-2b canonical 20.hook_resid_post
       atlas saes --cached
     """
     from ingest.sae.registry.known import known_saes, releases, search_saes
@@ -44,8 +52,10 @@ def saes_command(search: tuple[str, ...], cached: bool, as_json: bool, quiet: bo
         rows = search_demo(" ".join(search)) + rows
 
     def show() -> None:
-        shown = [_shown(row) for row in rows]
-        print_table(shown, unbroken=("sae", "name", "neuronpedia"))
+        narrow = on_terminal() and not requested("wide") and len(rows) > 1
+        shown = _shown(rows, short=narrow)
+        title = "Sites are shown without `blocks.`" if narrow and "site" in shown[0] else ""
+        print_table(shown, title=title, unbroken=("sae", "name", "neuronpedia"))
         refused = {row["refused"]: row["name"] for row in reversed(rows) if row["refused"]}
         for reason, name in refused.items():
             echo(wrap(f"Cannot be used, such as {name}: {reason}."))
@@ -78,9 +88,23 @@ def _show_releases(rows: list[dict[str, Any]], *, quiet: bool) -> None:
         )
 
 
-def _shown(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row with the short name first, where there is one, and None for unknown values."""
-    columns = ("l0", "width", "model", "name", "neuronpedia", "cached", "refused")
-    return {"sae": row["short"] or row["name"]} | {
-        column: None if row[column] == "" else row[column] for column in columns
-    }
+def _shown(rows: list[dict[str, Any]], *, short: bool) -> list[dict[str, Any]]:
+    """Return rows with the short name first, without empty columns and repetitions of the name.
+
+    Parameters
+    ----------
+    short
+        Whether sites are written without ``blocks.``.
+    """
+    columns = ("site", "width", "l0", "model", "name", "neuronpedia", "cached", "refused")
+    table = [
+        {"sae": row["short"] or row["name"]}
+        | {column: None if row[column] == "" else row[column] for column in columns}
+        for row in rows
+    ]
+    used = [c for c in columns if any(row[c] is not None for row in table)]
+    if all(row["sae"] == row["name"] for row in table):
+        used.remove("name")
+    for row in table if short else ():
+        row["site"] = row["site"] and row["site"].removeprefix("blocks.")
+    return [{column: row[column] for column in ("sae", *used)} for row in table]

@@ -1,5 +1,6 @@
 """The list of known SAEs equals the registry of sae-lens, and is searched without importing it."""
 
+import io
 import json
 import re
 import subprocess
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from huggingface_hub.errors import EntryNotFoundError
+from rich.console import Console
+from sae_lens.loading import pretrained_sae_loaders as loaders
 from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 
 from atlas.cli.main import main
@@ -21,6 +25,7 @@ from ingest.model.loading import load_model
 from ingest.sae import loading
 from ingest.sae.autoencoder import open_sae
 from ingest.sae.registry.known import (
+    KnownSae,
     _known,
     by_neuronpedia,
     by_release,
@@ -43,6 +48,92 @@ def test_the_list_equals_the_registry_of_sae_lens():
         assert one.l0 == (about.expected_l0.get(one.sae_id) or None)
 
 
+def _of(conversion: str) -> list[KnownSae]:
+    registry = get_pretrained_saes_directory()
+    return [k for k in known_saes() if registry[k.release].conversion_func == conversion]
+
+
+@pytest.mark.parametrize(
+    ("conversion", "config"),
+    [
+        ("gemma_2", loaders.get_gemma_2_config_from_hf),
+        ("gemma_2_transcoder", loaders.get_gemma_2_transcoder_config_from_hf),
+        ("gemma_3", loaders.get_gemma_3_config_from_hf),
+        ("qwen_scope", loaders.get_qwen_scope_config_from_hf),
+        ("goodfire", loaders.get_goodfire_config_from_hf),
+        ("deepseek_r1", loaders.get_deepseek_r1_config_from_hf),
+    ],
+)
+def test_sites_and_widths_equal_those_that_sae_lens_derives(conversion, config, monkeypatch):
+    def download(*_, **__):
+        raise EntryNotFoundError("no config.json")
+
+    monkeypatch.setattr(loaders, "hf_hub_download", download)
+    shapes = {"w_enc": [2, 3], "w_dec": [3, 2]}
+    monkeypatch.setattr(loaders, "get_safetensors_tensor_shapes", lambda *_: shapes)
+    saes = _of(conversion)
+    assert saes
+    for one in saes:
+        theirs = config(one.repo, one.path, "cpu")
+        # sae-lens' name for the input of the MLP of Gemma 3 is that of the stream before the norm.
+        expected = theirs["hook_name"].replace("hook_mlp_in", "mlp.hook_in")
+        assert one.site == expected, one.name
+        if one.width and conversion != "gemma_3":  # whose width is that of the file
+            stated = float(one.width[:-1]) * {"k": 1e3, "m": 1e6}[one.width[-1]]
+            assert 0.94 < stated / theirs["d_sae"] <= 1, one.name
+
+
+@pytest.mark.parametrize(
+    ("name", "site", "width"),
+    [
+        ("gpt2-small-res-jb:blocks.8.hook_resid_pre", "blocks.8.hook_resid_pre", ""),
+        ("gpt2-small-hook-z-kk:blocks.5.hook_z", "blocks.5.attn.hook_z", "49152"),
+        (
+            "gpt2-small-res-jb-feature-splitting:blocks.8.hook_resid_pre_768",
+            "blocks.8.hook_resid_pre",
+            "768",
+        ),
+        ("gpt2-small-mlp-out-v5-32k:blocks.3.hook_mlp_out", "blocks.3.hook_mlp_out", "32k"),
+        ("llama_scope_lxa_8x:l31a_8x", "blocks.31.hook_attn_out", "32k"),
+        ("llama_scope_r1_distill:l7r_800m_slimpajama", "blocks.7.hook_resid_post", "32k"),
+        ("mwhanna-qwen3-4b-transcoders:layer_9", "blocks.9.mlp.hook_in", ""),
+        ("pythia-70m-deduped-att-sm:blocks.2.hook_attn_out", "blocks.2.hook_attn_out", ""),
+        (
+            "saebench_gemma-2-2b_width-2pow16_date-0107:blocks.12.hook_resid_post__trainer_5",
+            "blocks.12.hook_resid_post",
+            "65k",
+        ),
+        (
+            "qwen2.5-7b-instruct-andyrdt:resid_post_layer_3_trainer_1",
+            "blocks.3.hook_resid_post",
+            "",
+        ),
+        ("gemma-scope-2b-pt-res:embedding/width_4k/average_l0_6", "hook_embed", "4k"),
+    ],
+)
+def test_site_and_width_of_other_releases(name, site, width):
+    (one,) = [known for known in known_saes() if known.name == name]
+    assert (one.site, one.width) == (site, width)
+
+
+def test_no_width_is_the_size_of_a_model_or_a_number_of_tokens():
+    widths = {one.width for one in known_saes()}
+    assert {w for w in widths if w.endswith("m")} == {"1m"}
+    assert widths <= {
+        *("", "4k", "16k", "32k", "64k", "65k", "80k", "128k", "131k", "262k", "524k", "1m"),
+        *("768", "1536", "3072", "6144", "12288", "16384", "24576", "49152", "98304"),
+    }
+    assert sum(not one.width for one in known_saes()) < 400
+    without = {one.release for one in known_saes() if not one.site}
+    assert without == {"mntss-gemma-2-2b-2.5m-clt-as-per-layer"}
+
+
+def test_a_search_by_model_and_site_finds_releases_whose_ids_do_not_name_it():
+    rows = search_saes("gemma-2-2b .20.hook_resid_post 16k", short=short_names())
+    assert "gemmascope-l20" in {row["short"] for row in rows}
+    assert {row["site"] for row in rows} == {"blocks.20.hook_resid_post"}
+
+
 def test_every_short_name_is_in_the_registry():
     names = {one.name for one in known_saes()}
     assert {f"{release}:{sae}" for release, sae in short_names().values()} <= names
@@ -53,8 +144,8 @@ def test_search_equals_a_loop_and_requires_all_words():
     expected = {
         one.name
         for one in known_saes()
-        if "gpt2" in f"{one.name} {one.model} {one.neuronpedia}".lower()
-        and "resid_pre" in f"{one.name} {one.model} {one.neuronpedia}".lower()
+        if "gpt2" in f"{one.name} {one.model} {one.site} {one.neuronpedia}".lower()
+        and "resid_pre" in f"{one.name} {one.model} {one.site} {one.neuronpedia}".lower()
     }
     assert {row["name"] for row in rows} == expected
     assert {row["short"] for row in rows} >= {"gpt2-res-l0", "gpt2-res-l11"}
@@ -527,7 +618,7 @@ def test_demo_saes_are_listed(word, found, capsys):
     assert [row["name"] for row in rows] == found
     for row in rows:
         info = open_sae(row["name"]).info
-        assert (row["model"], row["width"]) == (info.model, str(info.d_sae))
+        assert (row["model"], row["site"], row["width"]) == (info.model, info.hook, str(info.d_sae))
     assert set(rows[0]) == set(search_saes("gpt2", short={})[0])
 
 
@@ -535,3 +626,32 @@ def test_demo_saes_are_no_saes_of_the_cache(capsys):
     with pytest.raises(SystemExit):
         main(["saes", "tiny", "--cached", "--json"])
     assert json.loads(capsys.readouterr().out)["result"] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "site"),
+    [
+        (["gemmascope-l2"], "20.hook_resid_post"),
+        (["gemma-scope-2b-pt-res-canonical:layer_20"], "20.hook_resid_post"),
+        (["mwhanna-qwen3-4b"], "9.mlp.hook_in"),
+    ],
+)
+def test_the_site_is_shown_in_80_columns(words, site, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("ingest.sae.commands.on_terminal", lambda: True)
+    console = Console(file=io.StringIO(), force_terminal=True, width=80, highlight=False)
+    monkeypatch.setattr("rich.console.Console", lambda **_: console)
+    with pytest.raises(SystemExit):
+        main(["saes", *words, "--full"])
+    lines = console.file.getvalue().splitlines()
+    assert any(site in line for line in lines)
+    assert max(len(re.sub(r"\x1b\[[\d;]*m", "", line)) for line in lines) <= 80
+
+
+def test_empty_columns_are_omitted_and_one_sae_has_its_complete_site(capsys):
+    with pytest.raises(SystemExit):
+        main(["saes", "gpt2-small-res-jb:blocks.8"])
+    shown = capsys.readouterr().out
+    assert "blocks.8.hook_resid_pre" in shown
+    assert "refused" not in shown
+    assert "width" not in shown

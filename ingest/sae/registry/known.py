@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from atlas.errors import BadInput, Mismatch, Missing, UnknownName
+from ingest.sae.registry.published import site_of, width_of
 from ingest.sae.registry.suggestions import unknown
 
 __all__ = [
@@ -22,7 +23,6 @@ __all__ = [
 ]
 
 _PAGE = re.compile(r"^(?:https?://)?(?:www\.)?neuronpedia\.org/")
-_WIDTH = re.compile(r"(?:^|[_/-])(?:width_|w)?(\d+(?:\.\d+)?[km])(?:[_/-]|$)")
 
 
 #: SAEs that are refused, by a word of their name or of the function that converts their files, and
@@ -45,6 +45,8 @@ class KnownSae:
         Its name: ``RELEASE:SAE_ID``.
     model
         The model it reads.
+    site
+        The site it reads, by its name in TransformerLens; empty if the name does not state it.
     repo
         The repository of its weights at the hub.
     path
@@ -62,6 +64,7 @@ class KnownSae:
     release: str
     sae_id: str
     model: str
+    site: str
     repo: str
     path: str
     l0: float | None
@@ -101,17 +104,20 @@ def known_saes() -> tuple[KnownSae, ...]:
 
 
 def _known(release: str, about: Mapping[str, Any], one: Mapping[str, Any]) -> KnownSae:
-    width = _WIDTH.search(str(one["id"])) or _WIDTH.search(release)
-    kind = f"{release} {one['id']} {about.get('conversion_func')}".lower()
+    conversion, sae_id = str(about.get("conversion_func") or ""), str(one["id"])
+    repo, path = str(about.get("repo_id", "")), str(one.get("path", sae_id))
+    page = str(one.get("neuronpedia") or "")
+    kind = f"{release} {sae_id} {conversion}".lower()
     return KnownSae(
         release=release,
-        sae_id=str(one["id"]),
+        sae_id=sae_id,
         model=str(about.get("model", "")),
-        repo=str(about.get("repo_id", "")),
-        path=str(one.get("path", one["id"])),
+        site=site_of(conversion, release=release, sae_id=sae_id, path=path),
+        repo=repo,
+        path=path,
         l0=float(one["l0"]) if one.get("l0") else None,
-        width=width[1] if width else "",
-        neuronpedia=str(one.get("neuronpedia") or ""),
+        width=width_of(sae_id, release, page, repo, path),
+        neuronpedia=page,
         refused=next((reason for word, reason in _REFUSED.items() if word in kind), ""),
     )
 
@@ -119,7 +125,7 @@ def _known(release: str, about: Mapping[str, Any], one: Mapping[str, Any]) -> Kn
 def search_saes(
     words: str = "", *, short: Mapping[str, tuple[str, str]], cached: bool = False
 ) -> list[dict[str, Any]]:
-    """Return the SAEs whose release, id, model or Neuronpedia id contain every word.
+    """Return the SAEs whose release, id, model, site or Neuronpedia id contain every word.
 
     Parameters
     ----------
@@ -133,8 +139,8 @@ def search_saes(
     Returns
     -------
     list of dict
-        ``name`` (for ``--sae``), ``short`` (a shorter name, if any), ``model``, ``width``,
-        ``l0``, ``neuronpedia``, ``cached`` (whether the cache has its repository, or a part of it)
+        ``name`` (for ``--sae``), ``short`` (a shorter name, if any), ``model``, ``site``,
+        ``width``, ``l0``, ``neuronpedia``, ``cached`` (whether the cache has its repository, or a part of it)
         and ``refused`` (the reason why it cannot be used, if any).
     """
     names = {f"{release}:{sae_id}": name for name, (release, sae_id) in short.items()}
@@ -146,13 +152,15 @@ def search_saes(
             "name": one.name,
             "short": names.get(one.name, ""),
             "model": one.model,
+            "site": one.site,
             "width": one.width,
             "l0": one.l0,
             "neuronpedia": one.neuronpedia,
             "cached": one.repo in stored,
             "refused": one.refused or None,
         }
-        text = " ".join((one.name, names.get(one.name, ""), one.model, one.neuronpedia)).lower()
+        texts = (one.name, names.get(one.name, ""), one.model, one.site, one.neuronpedia)
+        text = " ".join(texts).lower()
         if all(word in text for word in wanted) and (row["cached"] or not cached):
             rows.append(row)
     return rows

@@ -99,7 +99,7 @@ def demo_names() -> list[str]:
 
 
 def search_demo(words: str) -> list[dict[str, Any]]:
-    """Return the SAEs included in this program whose name or model contains every word.
+    """Return the SAEs included in this program whose name, model or site contains every word.
 
     The rows are those of ``search_saes``, with ``cached`` true.
     """
@@ -107,11 +107,13 @@ def search_demo(words: str) -> list[dict[str, Any]]:
     for name in demo_names():
         config = read_json_object(DEMO_SAES / name / "cfg.json")
         model = str(config["metadata"]["model_name"])
-        if all(word in f"{name} {model} demo" for word in words.lower().split()):
+        site = str(config["metadata"]["hook_name"])
+        if all(word in f"{name} {model} {site} demo" for word in words.lower().split()):
             row: dict[str, Any] = {
                 "name": name,
                 "short": "",
                 "model": model,
+                "site": site,
                 "width": str(config["d_sae"]),
             }
             l0 = float(config["k"]) if "k" in config else None
