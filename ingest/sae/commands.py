@@ -20,7 +20,7 @@ __all__ = ["saes_command"]
 
 @click.command("saes")
 @click.argument("search", nargs=-1, metavar="[WORD]...")
-@click.option("--cached", is_flag=True, help="Only SAEs in the cache of the hub on this machine.")
+@click.option("--cached", is_flag=True, help="Only SAEs with weights in the cache of the hub.")
 @shared_options
 def saes_command(search: tuple[str, ...], cached: bool, as_json: bool, quiet: bool) -> None:
     """List the SAEs that can be used by name, or search them.

@@ -157,13 +157,21 @@ def test_search_equals_a_loop_and_requires_all_words():
     assert len(search_saes(short={})) == len(known_saes())
 
 
-def test_the_cache_of_the_hub_is_read(tmp_path, monkeypatch):
-    (tmp_path / "models--jbloom--GPT2-Small-SAEs-Reformatted").mkdir()
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+def test_only_saes_with_weights_in_the_cache_are_cached(hub):
+    repo = "jbloom/GPT2-Small-SAEs-Reformatted"
+    _file(repo, "blocks.7.hook_resid_pre/cfg.json")  # without its weights
+    assert search_saes(short={}, cached=True) == []
+    assert not any(row["cached"] for row in releases(short={}))
+    _file(repo, "blocks.8.hook_resid_pre/sae_weights.safetensors")
+    _file("Qwen/SAE-Res-Qwen3-1.7B-Base-W32K-L0_50", "layer3.sae.pt")  # a file, not a folder
     rows = search_saes(short={}, cached=True)
-    assert rows
-    assert {row["name"].partition(":")[0] for row in rows} >= {"gpt2-small-res-jb"}
+    assert [row["name"] for row in rows] == [
+        "gpt2-small-res-jb:blocks.8.hook_resid_pre",
+        "qwen-scope-3-1.7b-base-w32k-l50:layer3",
+    ]
     assert all(row["cached"] for row in rows)
+    found = {row["release"] for row in releases(short={}) if row["cached"]}
+    assert found == {"gpt2-small-res-jb", "qwen-scope-3-1.7b-base-w32k-l50"}
 
 
 @pytest.mark.parametrize(

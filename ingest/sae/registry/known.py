@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from atlas.errors import BadInput, Mismatch, Missing, UnknownName
+from ingest.hub_reach import is_cached
 from ingest.sae.registry.published import site_of, width_of
 from ingest.sae.registry.suggestions import unknown
 
@@ -134,13 +135,13 @@ def search_saes(
     short
         Release and id by short name.
     cached
-        Only SAEs whose repository is in the cache of the hub on this machine.
+        Only SAEs whose weights are in the cache of the hub on this machine.
 
     Returns
     -------
     list of dict
         ``name`` (for ``--sae``), ``short`` (a shorter name, if any), ``model``, ``site``,
-        ``width``, ``l0``, ``neuronpedia``, ``cached`` (whether the cache has its repository, or a part of it)
+        ``width``, ``l0``, ``neuronpedia``, ``cached`` (whether the cache has its weights)
         and ``refused`` (the reason why it cannot be used, if any).
     """
     names = {f"{release}:{sae_id}": name for name, (release, sae_id) in short.items()}
@@ -156,7 +157,7 @@ def search_saes(
             "width": one.width,
             "l0": one.l0,
             "neuronpedia": one.neuronpedia,
-            "cached": one.repo in stored,
+            "cached": one.repo in stored and is_cached(one.repo, one.path),
             "refused": one.refused or None,
         }
         texts = (one.name, names.get(one.name, ""), one.model, one.site, one.neuronpedia)
@@ -177,8 +178,8 @@ def releases(*, short: Mapping[str, str]) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        ``release``, ``saes`` (their number), ``cached`` (whether the cache of the hub has its
-        repository, or a part of it), ``short`` and ``model``.
+        ``release``, ``saes`` (their number), ``cached`` (whether the cache of the hub has the
+        weights of one of them), ``short`` and ``model``.
     """
     stored = _cached_repositories()
     found: dict[str, dict[str, Any]] = {}
@@ -194,7 +195,8 @@ def releases(*, short: Mapping[str, str]) -> list[dict[str, Any]]:
             },
         )
         row["saes"] += 1
-        row["cached"] = row["cached"] or one.repo in stored
+        if one.repo in stored and not row["cached"]:
+            row["cached"] = is_cached(one.repo, one.path)
     return sorted(
         found.values(), key=lambda row: (not row["cached"], not row["short"], row["release"])
     )
