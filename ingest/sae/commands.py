@@ -104,7 +104,7 @@ def _shown(rows: list[dict[str, Any]], *, short: bool) -> list[dict[str, Any]]:
     ]
     used = [c for c in columns if any(row[c] is not None for row in table)]
     if all(row["sae"] == row["name"] for row in table):
-        used.remove("name")
+        used = [c for c in used if c != "name"]
     for row in table if short else ():
         row["site"] = row["site"] and row["site"].removeprefix("blocks.")
     return [{column: row[column] for column in ("sae", *used)} for row in table]
