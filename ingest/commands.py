@@ -82,8 +82,8 @@ def demo(where: Path, device: str, as_json: bool, quiet: bool) -> None:
     "saes",
     multiple=True,
     metavar="SAE",
-    help="A short name (gemmascope-l20), RELEASE:SAE_ID of sae-lens, a demo SAE (tiny-a-l1-s0), or "
-    "a folder; `atlas saes` lists names. NAME=SAE gives it another name. Can be repeated; SAEs of one model share one run "
+    help="A short name (gemmascope-l20), RELEASE:SAE_ID of sae-lens, a demo SAE (tiny-a-l1-s0), "
+    "an id or page of Neuronpedia (gpt2-small/8-res-jb), or a folder; `atlas saes` lists names. NAME=SAE gives it another name. Can be repeated; SAEs of one model share one run "
     "of it.",
 )
 @text_options("the text of the atlas, else the data set the SAE was trained on")

@@ -537,7 +537,7 @@ def open_sae(
     OutOfSpace
         If it does not fit into memory.
     """
-    loaded = load_sae(sae_or_name)
+    loaded = load_sae(sae_or_name, hook=hook)
     if less is not None:
         loaded = replace(loaded, less=less)
     info = describe(loaded, name=name, hook=hook, model=model)

@@ -155,7 +155,7 @@ def describe(
             f"The name {atlas_name!r} is not a valid name of an SAE: use lower-case letters, digits, '.', "
             f"'_' and '-', such as {slug(atlas_name) or 'my-sae'!r}."
         )
-    hook = hook or _read_site(metadata)
+    hook = hook or _read_site(metadata, atlas_name)
     if not hook:
         raise BadInput(
             f"The metadata of the SAE {atlas_name!r} does not name the site it reads. Add hook_name (such "
@@ -188,7 +188,7 @@ def describe(
     )
 
 
-def _read_site(metadata: Any) -> str | None:
+def _read_site(metadata: Any, name: str) -> str | None:
     """Return the site that an SAE reads.
 
     sae-lens calls the input of the MLP of Gemma 3 ``hook_mlp_in``, which in TransformerLens is the
@@ -201,8 +201,8 @@ def _read_site(metadata: Any) -> str | None:
         return f"{before}.mlp.hook_in"
     if last == "hook_normalized":
         raise Mismatch(
-            f"It reads {hook}, the output of a norm before its gain, which no module of transformers returns. "
-            "If it was trained on the input of the MLP, pass hook= with mlp.hook_in of that block."
+            f"The SAE {name!r} reads {hook}, the output of a norm before its gain, which no module of transformers returns. "
+            "If it was trained on the input of the MLP, pass hook= with mlp.hook_in of that block to ingest.open_sae in Python."
         )
     return hook
 

@@ -13,9 +13,8 @@ from atlas.errors import BadInput, Mismatch
 from ingest.error_translation import check_in_reach, reached
 from ingest.folder_checks import check_sae_folder, read_json_object
 from ingest.sae.activation_transforms import Subtraction, read_subtraction
-from ingest.sae.registry.known import by_neuronpedia, by_release, check_known
-from ingest.sae.registry.names import DEMO_SAES, demo_names, models_by_name, short_names
-from ingest.sae.registry.suggestions import unknown
+from ingest.sae.registry.known import check_known
+from ingest.sae.registry.names import DEMO_SAES, demo_names, resolve, short_names
 from ingest.sae.training_record import TrainingRecord, read_training_record
 
 __all__ = [
@@ -63,10 +62,10 @@ class LoadedSae:
     training: TrainingRecord | None = None
 
 
-def load_sae(sae_or_name: Any) -> LoadedSae:
+def load_sae(sae_or_name: Any, *, hook: str | None = None) -> LoadedSae:
     """Load an SAE; the forms and errors are those of ``open_sae``."""
     if isinstance(sae_or_name, str | Path):
-        loaded = _by_name(sae_or_name)
+        loaded = _by_name(sae_or_name, hook=hook)
     else:
         loaded = LoadedSae(_copied(sae_or_name), "", "memory")
     _check(loaded)
@@ -75,39 +74,23 @@ def load_sae(sae_or_name: Any) -> LoadedSae:
     return loaded
 
 
-def _by_name(sae_or_name: str | Path) -> LoadedSae:
+def _by_name(sae_or_name: str | Path, *, hook: str | None = None) -> LoadedSae:
     text = str(sae_or_name)
     if not text.strip():
         raise BadInput(
             "The name of an SAE is empty. Name a folder, a short name or RELEASE:SAE_ID; `atlas saes` "
             "searches the SAEs of sae-lens."
         )
-    if isinstance(sae_or_name, str):
-        if text in demo_names():
-            return _from_folder(DEMO_SAES / text, name=text, source=text)
-        if text in short_names():
-            release, sae_id = short_names()[text]
-            return _from_release(release, sae_id, name=text)
+    if isinstance(sae_or_name, str) and text in demo_names():
+        return _from_folder(DEMO_SAES / text, name=text, source=text)
+    is_short = isinstance(sae_or_name, str) and text in short_names()
     folder = Path(sae_or_name).expanduser()
-    if folder.is_dir():
+    if not is_short and folder.is_dir():
         return _from_folder(folder, name=folder.resolve().name, source=text)
     if isinstance(sae_or_name, Path) or text.startswith((".", "~", os.sep)):
         raise BadInput(f"There is no folder {text!r}. Name the folder of an SAE saved by sae-lens.")
-    if known := by_neuronpedia(text):
-        return _from_release(known.release, known.sae_id, name=known.neuronpedia)
-    release, colon, sae_id = text.partition(":")
-    if colon:
-        return _from_release(release, sae_id, name=text)
-    if known := by_release(text):
-        return _from_release(known.release, known.sae_id, name=known.name)
-    raise unknown(
-        "SAE",
-        text,
-        models_by_name(),
-        models=models_by_name(),
-        hint="`atlas saes` searches the SAEs of sae-lens, which are named RELEASE:SAE_ID; a local SAE is "
-        "named by its folder.",
-    )
+    release, sae_id, name = resolve(text, hook=hook)
+    return _from_release(release, sae_id, name=name)
 
 
 # ---------------------------------------------------------------- the registry

@@ -546,6 +546,25 @@ def test_cross_layer_transcoders_are_refused_by_name_and_by_page():
     assert not any(row["refused"] for row in transcoders)
 
 
+def test_a_site_that_cannot_be_read_is_reported_before_the_download(monkeypatch):
+    name = "gemma-scope-2b-pt-transcoders:layer_3/width_16k/average_l0_54"
+    (known,) = [k for k in known_saes() if k.name == name]
+    assert known.site == "blocks.3.ln2.hook_normalized"
+    with pytest.raises(Mismatch, match=rf"{name} .*before its gain.*hook='blocks.3.mlp.hook_in'"):
+        open_sae(name)
+    assert all("hook=" in row["refused"] for row in search_saes(known.release, short={}))
+    requested = []
+
+    def load(release, sae_id, name):
+        requested.append((release, sae_id))
+        raise Missing("not here")
+
+    monkeypatch.setattr(loading, "_from_release", load)
+    with pytest.raises(Missing):
+        open_sae(name, hook="blocks.3.mlp.hook_in")
+    assert requested == [(known.release, known.sae_id)]
+
+
 def test_kinds_are_refused_by_name_or_by_the_conversion_of_their_files():
     one = {"id": "layer_3"}
     for release, about in (

@@ -366,7 +366,7 @@ def test_hook_mlp_in_depends_on_the_module_named_in_transformers(hook, module, e
 
 def test_a_norm_before_its_gain_is_refused_with_the_reason():
     one = transcoder("jumprelu_transcoder", reads="blocks.1.ln2.hook_normalized")
-    with pytest.raises(Mismatch, match="before its gain"):
+    with pytest.raises(Mismatch, match=r"SAE 't' reads .*before its gain"):
         open_sae(one, name="t")
     assert open_sae(one, name="t", hook=READS).info.hook == READS
 

@@ -78,6 +78,18 @@ class KnownSae:
         """The name that ``--sae`` takes."""
         return f"{self.release}:{self.sae_id}"
 
+    @property
+    def needs_site(self) -> str:
+        """Why the site it reads must be passed; empty if its own can be read."""
+        if not self.site.endswith("ln2.hook_normalized"):
+            return ""
+        block = self.site.removesuffix(".ln2.hook_normalized")
+        return (
+            f"it reads {self.site}, the output of a norm before its gain, which no module of transformers "
+            "returns. If it was trained on the input of the MLP, pass "
+            f"hook='{block}.mlp.hook_in' to ingest.open_sae in Python"
+        )
+
 
 @cache
 def known_saes() -> tuple[KnownSae, ...]:
@@ -158,7 +170,8 @@ def search_saes(
             "l0": one.l0,
             "neuronpedia": one.neuronpedia,
             "cached": one.repo in stored and is_cached(one.repo, one.path),
-            "refused": one.refused or None,
+            "refused": one.refused
+            or ("its site must be passed, by hook= in Python" if one.needs_site else None),
         }
         texts = (one.name, names.get(one.name, ""), one.model, one.site, one.neuronpedia)
         text = " ".join(texts).lower()

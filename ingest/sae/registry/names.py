@@ -6,8 +6,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from atlas.errors import Mismatch
 from ingest.folder_checks import read_json_object
-from ingest.sae.registry.known import known_saes
+from ingest.sae.registry.known import by_neuronpedia, by_release, known_saes
+from ingest.sae.registry.suggestions import unknown
 
 __all__ = [
     "DEMO_SAES",
@@ -15,6 +17,7 @@ __all__ = [
     "Pattern",
     "demo_names",
     "models_by_name",
+    "resolve",
     "search_demo",
     "short_names",
 ]
@@ -91,6 +94,47 @@ def models_by_name() -> dict[str, str]:
     return {row["name"]: row["model"] for row in search_demo("")} | {
         name: models[sae] for name, sae in short_names().items() if sae in models
     }
+
+
+def resolve(text: str, *, hook: str | None = None) -> tuple[str, str, str]:
+    """Return release, id and name of an SAE that is neither included nor a folder.
+
+    Parameters
+    ----------
+    text
+        A short name, an id or page of Neuronpedia, ``RELEASE:SAE_ID`` or ``RELEASE/SAE_ID``.
+    hook
+        The site it reads, if that is passed.
+
+    Raises
+    ------
+    UnknownName
+        If there is no such SAE; the message lists near names of the same model.
+    Mismatch
+        If its own site cannot be read, and none is passed.
+    """
+    release, colon, sae_id = text.partition(":")
+    name = text
+    if text in short_names():
+        release, sae_id = short_names()[text]
+    elif known := by_neuronpedia(text):
+        release, sae_id, name = known.release, known.sae_id, known.neuronpedia
+    elif not colon:
+        known = by_release(text)
+        if known is None:
+            raise unknown(
+                "SAE",
+                text,
+                models_by_name(),
+                models=models_by_name(),
+                hint="`atlas saes` searches the SAEs of sae-lens, which are named RELEASE:SAE_ID; a local "
+                "SAE is named by its folder.",
+            )
+        release, sae_id, name = known.release, known.sae_id, known.name
+    known = by_release(f"{release}/{sae_id}")
+    if known and known.needs_site and hook is None:
+        raise Mismatch(f"The SAE {known.name} cannot be used by its name: {known.needs_site}.")
+    return release, sae_id, name
 
 
 def demo_names() -> list[str]:
