@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -135,12 +135,48 @@ class Results(list[Result]):
         return [sentence for one in self for sentence in one.verdict]
 
     def to_pandas(self, table: str | None = None) -> "pd.DataFrame":
-        """Return the summaries, one row each, or one table concatenated over all results."""
+        """Return the summaries, one row each, or one table concatenated over all results.
+
+        Parameters
+        ----------
+        table
+            Name of a table; the summaries if None.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A table has two more columns, which are its first: ``part``, the name of the result
+            (an SAE, pair or site), and ``is_floor``, whether the result is of a floor that the study
+            added. Without results, the frame is empty.
+
+        Raises
+        ------
+        KeyError
+            If a result has no table of this name.
+        """
         import pandas as pd
 
         if table is None:
             return pd.DataFrame(self.rows)
-        return pd.concat([one.to_pandas(table) for one in self], ignore_index=True)
+        if not self:
+            return pd.DataFrame()
+        frames = [one.to_pandas(table) for one in self]
+        for one, frame in zip(self, frames, strict=True):
+            frame.insert(0, "part", one.name)
+            frame.insert(1, "is_floor", one.floor)
+        return pd.concat(frames, ignore_index=True)
+
+    @overload
+    def __getitem__(self, index: SupportsIndex, /) -> Result: ...
+
+    @overload
+    def __getitem__(self, index: slice, /) -> "Results": ...
+
+    def __getitem__(self, index: SupportsIndex | slice, /) -> "Result | Results":
+        """Return one result, or Results for a slice."""
+        if isinstance(index, slice):
+            return Results(super().__getitem__(index))
+        return super().__getitem__(index)
 
     def __repr__(self) -> str:
         lines = [repr(one) for one in self[:_SHOWN_ROWS]]

@@ -168,10 +168,30 @@ def test_a_result_is_a_mapping_a_frame_and_html():
     with pytest.raises(NotImplementedError, match="no plot"):
         result.plot()
     both = Results([result, result])
-    assert both.to_pandas("t").shape == (4, 1)
     assert both.verdict == ["It is <i>so</i>."] * 2
     assert repr(Results()) == "<no results>"
     assert Results().to_pandas().empty
+
+
+def test_a_joined_table_has_the_part_and_the_floor_of_each_row():
+    numbers = {"x": [1, 2], "x-frozen": [3]}
+    results = Results(
+        Result("count", name, {}, tables=(["t"], lambda _, n=n: pa.table({"n": n})))
+        for name, n in numbers.items()
+    )
+    results[1].floor = True
+    assert results.to_pandas("t").to_dict("list") == {
+        "part": ["x", "x", "x-frozen"],
+        "is_floor": [False, False, True],
+        "n": [1, 2, 3],
+    }
+    first = results[:1]
+    assert isinstance(first, Results)
+    assert first.to_pandas("t")["n"].tolist() == [1, 2]
+    assert list(first[0].to_pandas("t")) == ["n"]
+    assert Results().to_pandas("t").empty
+    with pytest.raises(KeyError, match="no table"):
+        results.to_pandas("other")
 
 
 def test_a_result_of_other_settings_is_replaced_with_a_message(path):
