@@ -388,7 +388,7 @@ class Atlas:
                 if value:
                     self._check_name(parameter.names, value)
         for one, other in question.query.matched:
-            self._check_matched(saes[one], saes[other])
+            self.check_matched(saes[one], saes[other])
 
     def _check_name(self, kind: str, name: str) -> None:
         if kind == "feature":
@@ -406,12 +406,23 @@ class Atlas:
         if name not in known:
             raise UnknownName(kind, name, known=known)
 
-    def _check_matched(self, one: str, other: str) -> None:
-        """Raise BadInput unless two SAEs were matched; ``other=""`` means any SAE."""
+    def check_matched(self, one: str, other: str) -> None:
+        """Check that two SAEs were matched.
+
+        Parameters
+        ----------
+        one, other
+            Names of SAEs; ``other=""`` for any SAE.
+
+        Raises
+        ------
+        BadInput
+            If they were never matched, or are the same.
+        """
         if one == other:
             raise BadInput(f"{one} is named twice; name two different SAEs.")
-        cypher = "MATCH (s:SAE {name: $one})-[:COMPARED_WITH]-(o:SAE) RETURN o.name AS name"
-        found = self.store.query(cypher, {"one": one})["name"].to_pylist()
+        pairs = self.table("COMPARED_WITH").select(["source", "target"]).to_pylist()
+        found = {name for p in pairs if one in p.values() for name in p.values()} - {one}
         if other in found or (found and not other):
             return
         partner, argument = (other, other) if other else ("another SAE", "OTHER")

@@ -43,3 +43,6 @@ class OpenAtlas(Protocol):
 
     def ask(self, name: str, *, timeout: float = 60, **params: Any) -> "pa.Table":
         """Run a named query."""
+
+    def check_matched(self, one: str, other: str) -> None:
+        """Check that two SAEs were matched."""

@@ -108,13 +108,13 @@ class SaeView:
         """Return its co-activation graph, as ``Atlas.graph`` does."""
         return self.atlas.graph(self.name, kind=kind, min_count=min_count)
 
-    def matches(self, other: str) -> "pd.DataFrame":
+    def matches(self, other: "str | SaeView") -> "pd.DataFrame":
         """Return its matches with the features of another SAE, best first.
 
         Parameters
         ----------
         other
-            Name of the other SAE.
+            The other SAE, or its name.
 
         Returns
         -------
@@ -127,9 +127,14 @@ class SaeView:
         ------
         UnknownName
             If the atlas has no such SAE.
+        BadInput
+            If both SAEs were never matched, so that the matches are unknown.
         """
+        if isinstance(other, SaeView):
+            other = other.name
         if other not in self.atlas.saes:
             raise UnknownName("SAE", other, known=self.atlas.saes)
+        self.atlas.check_matched(self.name, other)
         # Matches are stored from the SAE whose name sorts first.
         frame: pd.DataFrame = self.atlas.table("MATCHES", sae=min(self.name, other)).to_pandas()
         ends = ("source", "target") if self.name < other else ("target", "source")

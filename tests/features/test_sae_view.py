@@ -1,5 +1,7 @@
 """``Atlas("…")``, ``atlas["A"]`` and ``atlas["A/5"]``: equal to the tables, codes and weights."""
 
+import shutil
+
 import numpy as np
 import pytest
 from random_models import random_model, small_tokenizer
@@ -70,6 +72,18 @@ def test_matches_are_the_same_edges_from_both_sides(opened):
         assert dict(zip(pairs, frame["pearson"], strict=True)) == edges
         assert frame["pearson"].is_monotonic_decreasing
         assert all(f.startswith(f"{name}/") for f in frame["feature"])
+
+
+def test_matches_take_an_sae_and_refuse_a_pair_that_was_never_matched(folder, opened, tmp_path):
+    assert opened["a"].matches(opened["b"]).equals(opened["a"].matches("b"))
+    with pytest.raises(BadInput, match="a is named twice"):
+        opened["a"].matches("a")
+    shutil.copytree(folder / "x.atlas", tmp_path / "x.atlas")
+    shutil.rmtree(next((tmp_path / "x.atlas").rglob("a+b")))
+    with Atlas(tmp_path / "x.atlas") as without:
+        for one, other in ("ab", "ba"):
+            with pytest.raises(BadInput, match=f"{one} was never matched with {other}, so"):
+                without[one].matches(other)
 
 
 def test_a_feature_is_its_card(opened):
