@@ -9,6 +9,7 @@ import pytest
 from networkx.algorithms.community import modularity
 
 import analysis
+import atlas
 import ingest
 
 
@@ -26,6 +27,11 @@ def test_every_name_is_listed_has_a_signature_and_a_docstring(package):
         assert callable(found), name
         assert inspect.signature(found), name
         assert found.__doc__, name
+
+
+def test_the_package_atlas_lists_its_class_and_version():
+    assert dir(atlas) == ["Atlas", "__version__"]
+    assert callable(atlas.Atlas)
 
 
 def test_graphs_of_networkx_and_igraph_give_equal_statistics():
