@@ -1,9 +1,9 @@
 """Questions about an atlas, one function each, and the measures of plain graphs and arrays.
 
 >>> import analysis
->>> settings = analysis.GraphStatisticsSettings(nulls="none")
->>> results = analysis.graph_statistics("demo.atlas", ["tiny-a-l1-s0"], settings=settings)
->>> results[0].verdict, results[0].to_pandas(), results[0].plot()    # doctest: +ELLIPSIS
+>>> settings = analysis.PositionSettings(draws=20)
+>>> (result,) = analysis.activation_by_position("demo.atlas", ["tiny-a-l1-s0"], settings=settings)
+>>> result.verdict, result.to_pandas("positions"), result.plot()    # doctest: +ELLIPSIS
 ((...
 
 A study reads an atlas, stores its result there, and returns results with a verdict, tables and
@@ -196,9 +196,15 @@ if TYPE_CHECKING:
     from ingest.fire.text_features import FireSettings as FireSettings
     from ingest.fire.text_features import TextFeatures as TextFeatures
     from ingest.fire.text_features import fire as fire
+    from ingest.match.settings import MatchSettings as MatchSettings
+    from ingest.match.study import match_saes as match_saes
+    from ingest.probe.settings import ProbeSettings as ProbeSettings
+    from ingest.probe.study import probe_saes as probe_saes
 
 __all__ += [
     "FireSettings",
+    "MatchSettings",
+    "ProbeSettings",
     "StateMap",
     "TextFeatures",
     "cca",
@@ -210,9 +216,11 @@ __all__ += [
     "find_communities",
     "fire",
     "intervene",
+    "match_saes",
     "measure_feature_logits",
     "node_statistics",
     "partition_agreement",
+    "probe_saes",
     "procrustes",
     "rank_saes",
     "read_words",
@@ -224,6 +232,11 @@ __all__ += [
 ]
 
 _MODULES |= {
+    # Studies of the package ingest, which computes matches and probes also during an ingest.
+    "MatchSettings": "ingest.match.settings",
+    "ProbeSettings": "ingest.probe.settings",
+    "match_saes": "ingest.match.study",
+    "probe_saes": "ingest.probe.study",
     # Of atlases and features.
     "FireSettings": "ingest.fire.text_features",
     "TextFeatures": "ingest.fire.text_features",

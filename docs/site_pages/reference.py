@@ -123,8 +123,12 @@ def _interface():
         (
             "Study an atlas",
             "The package `analysis` has one function for each study, its settings, and functions of "
-            "plain graphs and arrays.",
-            [f"analysis.{name}" for name in sorted(analysis.__all__, key=str.lower)],
+            "plain graphs and arrays. It also exports `match_saes` and `probe_saes` of `ingest`.",
+            [
+                f"analysis.{name}"
+                for name in sorted(analysis.__all__, key=str.lower)
+                if name not in ingest.__all__
+            ],
         ),
     )
 

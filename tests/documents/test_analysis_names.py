@@ -11,6 +11,7 @@ from networkx.algorithms.community import modularity
 import analysis
 import atlas
 import ingest
+from atlas.plugins import study_commands
 
 
 def karate():
@@ -27,6 +28,22 @@ def test_every_name_is_listed_has_a_signature_and_a_docstring(package):
         assert callable(found), name
         assert inspect.signature(found), name
         assert found.__doc__, name
+
+
+@pytest.mark.parametrize("kind", study_commands())
+def test_every_study_has_a_function_in_analysis(kind):
+    if kind == "match":  # the command is in the package that all studies of ingest share
+        assert analysis.match_saes is ingest.match_saes
+        return
+    package = f"{study_commands()[kind].package}."
+    found = [
+        name
+        for name in analysis.__all__
+        if inspect.isfunction(function := getattr(analysis, name))
+        and function.__module__.startswith(package)
+        and "Result" in str(inspect.signature(function).return_annotation)
+    ]
+    assert found, f"no function of {package} in analysis returns results"
 
 
 def test_the_package_atlas_lists_its_class_and_version():
