@@ -54,7 +54,10 @@ class Partition:
 
 
 def partition(
-    graph: Any, *, weights: Sequence[float] | NDArray[np.float64] | None = None, seed: int = 0
+    graph: Any,
+    *,
+    weights: str | Sequence[float] | NDArray[np.float64] | None = None,
+    seed: int = 0,
 ) -> Partition:
     """Maximize modularity with Leiden's method (Traag, Waltman & van Eck 2019) until convergence.
 
@@ -63,7 +66,8 @@ def partition(
     graph
         An undirected graph of igraph or networkx, without loops or multiple edges.
     weights
-        Edge weights above 0, in the order of the edges; None for equal weights.
+        Edge weights above 0, in the order of the edges, or the name of an edge attribute;
+        None for equal weights. Attributes of edges are not used unless they are named.
     seed
         Seed of the order in which nodes are moved.
 
@@ -71,9 +75,16 @@ def partition(
     ------
     BadInput
         If the graph is directed, has loops or multiple edges, or a weight is not above 0.
+
+    Examples
+    --------
+    >>> import networkx
+    >>> graph = networkx.Graph([(0, 1, {"weight": 9}), (1, 2, {"weight": 1}), (2, 3, {"weight": 9})])
+    >>> partition(graph, weights="weight").labels.tolist()
+    [0, 0, 1, 1]
     """
     g = as_igraph(graph)
-    values = checked_weights(g, weights)
+    values = checked_weights(graph, weights)
     if not g.ecount():
         return Partition(np.full(g.vcount(), -1, dtype=np.int64), None)
     with seeded(seed):

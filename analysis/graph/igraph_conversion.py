@@ -51,9 +51,16 @@ def as_igraph(graph: Any) -> "igraph.Graph":
 
 
 def checked_weights(
-    graph: "igraph.Graph", weights: Sequence[float] | NDArray[np.float64] | None
+    graph: Any, weights: str | Sequence[float] | NDArray[np.float64] | None
 ) -> list[float] | None:
     """Return the edge weights of a graph as a list for igraph, or None.
+
+    Parameters
+    ----------
+    graph
+        A graph of igraph or networkx.
+    weights
+        Weights in the order of the edges, the name of an edge attribute, or None.
 
     Raises
     ------
@@ -62,14 +69,39 @@ def checked_weights(
     """
     if weights is None:
         return None
-    values = np.asarray(weights, dtype=np.float64)
-    if values.shape != (graph.ecount(),) or not np.all((values > 0) & np.isfinite(values)):
+    edges = graph.number_of_edges() if hasattr(graph, "adj") else graph.ecount()
+    found = _attribute(graph, weights) if isinstance(weights, str) else weights
+    try:
+        values = np.asarray(found, dtype=np.float64)
+    except (TypeError, ValueError):
         raise BadInput(
-            f"Expected finite weights above 0, one for each of {graph.ecount():,} edges; "
+            f"Expected weights that are numbers, one for each of {edges:,} edges, or the name of an "
+            f"edge attribute; {weights!r:.80} was passed."
+        ) from None
+    if values.shape != (edges,) or not np.all((values > 0) & np.isfinite(values)):
+        raise BadInput(
+            f"Expected finite weights above 0, one for each of {edges:,} edges; "
             f"{values.size:,} were passed, with minimum {values.min(initial=np.inf):g}."
         )
     listed: list[float] = values.tolist()
     return listed
+
+
+def _attribute(graph: Any, name: str) -> list[Any]:
+    """Return an attribute of all edges, in their order."""
+    of_edges = (
+        [data for *_, data in graph.edges(data=True)]
+        if hasattr(graph, "adj")
+        else [edge.attributes() for edge in graph.es]
+    )
+    missing = sum(name not in data for data in of_edges)
+    if missing:
+        known = sorted({key for data in of_edges for key in data})
+        raise BadInput(
+            f"{missing:,} of {len(of_edges):,} edges have no attribute {name!r}; the attributes of "
+            f"edges are {', '.join(map(repr, known)) or 'none'}."
+        )
+    return [data[name] for data in of_edges]
 
 
 @contextmanager

@@ -62,7 +62,7 @@ class NodeStatistics:
 def node_statistics(
     graph: Any,
     *,
-    weights: NDArray[np.float64] | None = None,
+    weights: str | NDArray[np.float64] | None = None,
     seed: int = 0,
     exact_steps: int = EXACT_STEPS,
     sources: int = SOURCES,
@@ -74,7 +74,8 @@ def node_statistics(
     graph
         An undirected graph of igraph or networkx, without loops or multiple edges.
     weights
-        Edge weights above 0, in the order of the edges; None for all 1.
+        Edge weights above 0, in the order of the edges, or the name of an edge attribute;
+        None for all 1. Attributes of edges are not used unless they are named.
     seed
         Seed of the sampled sources of shortest paths.
     exact_steps
@@ -89,7 +90,7 @@ def node_statistics(
     """
     g = as_igraph(graph)
     n = g.vcount()
-    values = checked_weights(g, weights)
+    values = checked_weights(graph, weights)
     degree = np.array(g.degree(), dtype=np.int64)
     component = np.array(g.connected_components(mode="weak").membership, dtype=np.int64)
     chosen, exact = _sources(

@@ -11,6 +11,7 @@ from networkx.algorithms.community import modularity
 import analysis
 import atlas
 import ingest
+from atlas.errors import BadInput
 from atlas.plugins import study_commands
 
 
@@ -71,6 +72,31 @@ def test_node_statistics_equal_those_of_networkx():
     clustering = networkx.clustering(graph)
     found = analysis.node_statistics(graph).clustering
     np.testing.assert_allclose(found, [clustering[node] for node in graph])
+
+
+@pytest.mark.parametrize("library", ["networkx", "igraph"])
+def test_weights_are_an_array_or_an_attribute(library):
+    graph = networkx.karate_club_graph()  # its edges have the attribute weight
+    expected = dict(graph.degree(weight="weight"))
+    values = [weight for *_, weight in graph.edges(data="weight")]
+    used = graph
+    if library == "igraph":
+        used = karate()[1]
+        used.es["weight"] = values
+    for weights in ("weight", values):
+        found = analysis.node_statistics(used, weights=weights)
+        np.testing.assert_allclose(found.strength, [expected[node] for node in graph])
+        communities = analysis.find_communities(used, weights=weights)
+        groups = [set(np.flatnonzero(communities.labels == n)) for n in range(len(communities))]
+        assert communities.modularity == pytest.approx(modularity(graph, groups, weight="weight"))
+    plain = analysis.node_statistics(used)
+    np.testing.assert_array_equal(plain.strength, [graph.degree(node) for node in graph])
+    with pytest.raises(BadInput, match=r"78 of 78 edges have no attribute 'size'; .* are 'weight'"):
+        analysis.find_communities(used, weights="size")
+    with pytest.raises(BadInput, match="Expected weights that are numbers"):
+        analysis.find_communities(used, weights=["a"] * 78)
+    with pytest.raises(BadInput, match="one for each of 78 edges; 2 were passed"):
+        analysis.find_communities(used, weights=[1, 2])
 
 
 def test_functions_take_plain_arrays():
