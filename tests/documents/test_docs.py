@@ -24,6 +24,16 @@ def test_relative_links_exist(page):
             assert (page.parent / target).exists(), target
 
 
+GUIDES = [page for page in PAGES if "\n<!-- guide: " in page.read_text("utf-8")]
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda p: p.stem)
+def test_a_guide_has_at_most_600_words(page):
+    assert page.parent.name == "docs"
+    words = len(page.read_text("utf-8").split())
+    assert words <= 600, f"{words} words by `wc -w`; move definitions to docs/methods"
+
+
 def commands_of(page):
     """Yield the words of each command in the code blocks and the text of a page."""
     text = page.read_text("utf-8")
