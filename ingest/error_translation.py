@@ -195,7 +195,7 @@ def _hub_message(error: BaseException, subject: str, repo: str | None, *, why: s
 def _local(subject: str) -> str:
     """Return what to do if a model is on this machine; empty for other objects."""
     return (
-        ". If it is a folder on this machine, pass it with `--model FOLDER`"
+        ". If it is a folder on this machine, pass it with `model`"
         if subject.startswith("The model")
         else ""
     )
