@@ -12,7 +12,6 @@ from urllib.parse import parse_qs, quote, urlsplit
 import pyarrow as pa
 import pytest
 from expected_answers import ANSWERS, World
-from neo4j_server import wipe
 from small_graph import small_graph
 from small_parts import small_atlas
 
@@ -20,7 +19,6 @@ import queries
 from atlas import schema
 from atlas.errors import BadInput
 from atlas.export import export_for_browser
-from atlas.progress import SILENT
 from atlas.stores.neo4j.browser.pages import (
     REQUESTED_EDGES,
     browser_link,
@@ -31,38 +29,22 @@ from atlas.stores.neo4j.browser.pages import (
     with_names,
 )
 from atlas.stores.neo4j.community_colours import COLOURS, colour_label
-from atlas.stores.neo4j.connection import Bolt
-from atlas.stores.neo4j.store import Neo4jStore
 
 pytest.importorskip("playwright", reason="playwright is not installed; it is of the extra [test]")
-from neo4j_browser import NoBrowser, browser, find_chromium
+from browser_tests import at_browser, browser_on, rules
 
 DOCS = Path(__file__).parents[2] / "docs"
 GRAPH = small_graph()
 WORLD = World(GRAPH)
 STYLE = style_sheet()
-FEATURE = "tiny-a-l1-s0/7"
-
 TOO_LARGE = {"min_degree": 2}  # the example in a file exceeds the values of the small graph
-
-at_browser = pytest.mark.neo4j
 
 
 @pytest.fixture(scope="module")
 def shown(request):
     """Open Neo4j Browser on a server that stores the small graph."""
-    try:
-        find_chromium()  # skip before a server is started
-        server = request.getfixturevalue("neo4j_server")
-        login = {"username": server.username, "password": server.password}
-        wipe(server)
-        store = Neo4jStore(Bolt(server.url, **login))
-        store.sync(store.plan(GRAPH), SILENT)
-        store.close()
-        with browser(server.url, **login) as opened:
-            yield opened
-    except NoBrowser as error:
-        pytest.skip(f"Neo4j Browser is not tested: {error}")
+    with browser_on(request, GRAPH) as opened:
+        yield opened
 
 
 @at_browser
@@ -86,14 +68,6 @@ def test_errors_and_empty_answers_are_distinguished(shown):
     empty = shown.run("MATCH (f:Feature {id: 'absent/0'}) RETURN f.id AS x")
     assert (empty.error, empty.records, empty.columns) == ("", 0, [])
     assert "no records" in empty.text
-
-
-def rules(grass):
-    """Return the rules of a style sheet: selector -> name -> value, without quotes."""
-    return {
-        selector.strip(): dict(re.findall(r"([\w-]+): [\"']?(.*?)[\"']?;", body))
-        for selector, body in re.findall(r"([\w.]+) \{(.*?)\n\}", grass, re.DOTALL)
-    }
 
 
 @at_browser
@@ -120,104 +94,6 @@ def test_the_style_sheet_has_a_rule_for_every_label():
             re.findall(r"\{(\w+)\}", style.get("caption", "")),
         )
         assert not names or set(names) <= {p.name for p in schema.table(table).properties}, selector
-
-
-def others(rows, key):
-    """Yield each edge of a node with its other end."""
-    for edge in rows:
-        if key in (edge["source"], edge["target"]):
-            yield edge, edge["target"] if edge["source"] == key else edge["source"]
-
-
-def nodes_of(picture):
-    """Return the keys of the nodes of a picture, computed from the tables."""
-    near = {other for _, other in others(WORLD.CO_ACTIVATES, FEATURE)}
-    if picture == "1_neighbours":
-        return {FEATURE} | near
-    if picture == "2_counterparts":
-        found = {other for _, other in others(WORLD.MATCHES, FEATURE)}
-        return {FEATURE} | found | {other.split("/")[0] for other in found}
-    if picture == "3_conserved_edges":
-        found = {FEATURE}
-        matches = [e for e in WORLD.MATCHES if e["one_to_one"]]
-        for _, mine in others(matches, FEATURE):
-            for _, h in others(WORLD.CO_ACTIVATES, mine):
-                for _, g in others(matches, h):
-                    if g in near:
-                        found |= {mine, h, g}
-        return found
-    if picture == "4_tokens":
-        edges = [e for e in WORLD.FIRES_ON if e["source"] == FEATURE]
-        return {FEATURE} | {e["target"] for e in sorted(edges, key=lambda e: e["rank"])[:15]}
-    if picture == "5_community":
-        (mine,) = [e["target"] for e in WORLD.IN_COMMUNITY if e["source"] == FEATURE]
-        members = {e["source"] for e in WORLD.IN_COMMUNITY if e["target"] == mine}
-        return {f"community {mine}"} | members
-    sites = {e["target"] for e in WORLD.READS}
-    models = {e["target"] for e in WORLD.OF_MODEL if e["source"] in sites}
-    return {e["source"] for e in WORLD.READS} | sites | {f"model {m}" for m in models}
-
-
-CAPTIONS = {
-    "1_neighbours": "7 he tiny-a-l1-s0",
-    "2_counterparts": "7 he tiny-a-l1-s0",
-    "3_conserved_edges": "7 he tiny-a-l1-s0",
-    "4_tokens": "7 he tiny-a-l1-s0",
-    "5_community": None,
-    "6_saes": "tiny-b",
-}
-
-
-@at_browser
-@pytest.mark.parametrize("picture", pictures(), ids=lambda p: p.name)
-def test_a_picture_draws_its_nodes_and_no_others(shown, picture):
-    shown.run(f":style {STYLE}")
-    expected = nodes_of(picture.name)
-    assert 2 <= len(expected) <= 60
-    drawn = shown.run(picture.text, caption=CAPTIONS[picture.name])
-    assert not drawn.error
-    assert len(drawn.drawn) == len(expected)
-    captions = {" ".join(c.split()) for c in drawn.drawn}
-    features = [WORLD.feature[key] for key in expected if key in WORLD.feature]
-    assert {
-        " ".join(f"{f['idx']} {f['top_token']} {f['sae']}".split()) for f in features
-    } <= captions
-
-
-@at_browser
-def test_features_are_drawn_in_the_colour_of_their_community(shown):
-    shown.run(f":style {STYLE}")
-    text = next(p.text for p in pictures() if p.name == "1_neighbours")
-    shown.run(text, keep=True, caption=CAPTIONS["1_neighbours"])
-    drawn = shown.page.evaluate(
-        """() => [...document.querySelectorAll('g.node')].map(node => [
-          node.textContent.replace(/\\s+/g, ' ').trim(),
-          node.querySelector('circle.b-outline, circle.outline').getAttribute('fill')])"""
-    )
-    shown.page.locator("[data-testid=frame] [title=Close]").first.click()
-    expected = {}
-    for key in nodes_of("1_neighbours"):
-        f = WORLD.feature[key]
-        rule = "Feature" if f["community"] is None else f"CommunityColour{f['community'] % 12}"
-        caption = " ".join(f"{f['idx']} {f['top_token']} {f['sae']}".split())
-        expected[caption] = rules(STYLE)[f"node.{rule}"]["color"]
-    assert dict(drawn) == expected
-    assert len(set(expected.values())) > 1
-
-
-@at_browser
-def test_only_the_edges_of_the_query_are_drawn_after_the_setting(shown):
-    edges = shown.page.locator("[data-testid=frame] g.relationship")
-    query = (
-        f"MATCH p = (f:Feature {{id: '{FEATURE}'}})-[:CO_ACTIVATES]-(g:Feature) RETURN p LIMIT 25"
-    )
-    expected = [e for e, _ in others(WORLD.CO_ACTIVATES, FEATURE)]
-    shown.set(REQUESTED_EDGES)
-    shown.run(query, keep=True)
-    drawn = edges.count()
-    shown.page.locator("[data-testid=frame] [title=Close]").first.click()
-    shown.set(REQUESTED_EDGES.replace("false", "true"))  # the default
-    assert drawn == len(expected)
 
 
 @at_browser
@@ -276,15 +152,32 @@ def test_names_that_cannot_be_quoted_are_not_written():
     assert names["SAE"] in {row["name"] for row in rows}
     pairs = {frozenset((e["source"], e["target"])) for e in WORLD.COMPARED_WITH}
     assert frozenset((names["SAE"], names["other"])) in pairs
-    own = [f for f in WORLD.Feature if f["sae"] == names["SAE"]]
-    assert WORLD.feature[names["feature"]]["active_tokens"] == max(
-        f["active_tokens"] or 0 for f in own
-    )
     hostile = GRAPH.tables["Concept"].slice(0, 1).to_pylist()[0] | {"id": "x' DETACH DELETE n //"}
     concepts = pa.Table.from_pylist([hostile], schema=GRAPH.tables["Concept"].schema)
     graph = replace(GRAPH, tables={**GRAPH.tables, "Concept": concepts})
     assert "concept" not in example_names(graph)
     assert example_names(graph)["SAE"] == names["SAE"]
+
+
+def test_the_example_has_a_community_a_match_and_neighbours():
+    names = example_names(GRAPH)
+    shown = {f["id"]: f for f in WORLD.Feature if f["sae"] == names["SAE"] and f["active_tokens"]}
+    matched = {key for e in WORLD.MATCHES for key in (e["source"], e["target"])}
+    paired = {key for e in WORLD.CO_ACTIVATES for key in (e["source"], e["target"])}
+    usable = [
+        f
+        for key, f in shown.items()
+        if f["community"] is not None and key in matched and key in paired
+    ]
+    tokens = sorted(f["active_tokens"] for f in usable)
+    assert len(tokens) > 2
+    assert tokens[0] < shown[names["feature"]]["active_tokens"] < tokens[-1]
+    assert shown[names["feature"]] in usable
+    empty = {n: t.slice(0, 0) for n, t in GRAPH.tables.items() if n in ("MATCHES", "CO_ACTIVATES")}
+    features = [f | {"community": None} for f in GRAPH.tables["Feature"].to_pylist()]
+    table = pa.Table.from_pylist(features, schema=GRAPH.tables["Feature"].schema)
+    bare = replace(GRAPH, tables={**GRAPH.tables, **empty, "Feature": table})
+    assert example_names(bare)["feature"] in shown  # a live feature, although nothing was computed
 
 
 def test_the_export_writes_the_page_and_refuses_another_address(tmp_path):
@@ -296,11 +189,6 @@ def test_the_export_writes_the_page_and_refuses_another_address(tmp_path):
     for address in ("javascript:alert(1)", "localhost:7474", "http://a b", 'http://a"onclick="x'):
         with pytest.raises(BadInput, match="address of Neo4j Browser"):
             export_for_browser(tmp_path / "a.atlas", tmp_path / "out", address=address)
-
-
-def test_every_picture_is_limited():
-    for picture in pictures():
-        assert int(re.search(r"LIMIT (\d+)", picture.text)[1]) <= 50
 
 
 def test_the_picture_of_the_page_is_small():

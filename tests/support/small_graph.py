@@ -22,7 +22,12 @@ from atlas import schema
 from atlas.stores import Graph
 
 ATLAS = "11111111-2222-3333-4444-555555555555"
-TOKENIZERS = {"tiny-a": "a" * 12, "tiny-b": "b" * 12, "tiny-random": "a" * 12}
+TOKENIZERS = {
+    "tiny-a": "a" * 12,
+    "tiny-b": "b" * 12,
+    "tiny-random": "a" * 12,
+    "tiny-crowd": "d" * 12,
+}
 
 
 @dataclass(frozen=True)
@@ -186,6 +191,7 @@ VOCABULARY = {
         20: (" 😀", 2),
     },
     "tiny-b": {5: (" girl", 20), 6: ("Ing", 8), 7: ("\\", 4)},
+    "tiny-crowd": {i: (f" word{i}", 40) for i in range(20)},  # of crowded_graph.py
 }
 
 DEAD = MadeFeature(0, None, None, None)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
+from typing import Any
 from urllib.parse import quote
 
 import queries
@@ -69,8 +70,9 @@ def browser_link(address: str, command: str) -> str:
 def example_names(graph: Graph) -> dict[str, str]:
     """Return names of an atlas by kind, to replace the examples in queries.
 
-    The kinds are ``SAE``, ``other`` (an SAE it was matched with), ``feature`` (the SAE's most
-    active one), ``site``, ``model`` and ``concept``. A kind without a usable name is missing.
+    The kinds are ``SAE``, ``other`` (an SAE it was matched with), ``feature`` (the SAE's median
+    by active tokens, among those with a community and a match where there are any), ``site``,
+    ``model`` and ``concept``. A kind without a usable name is missing.
     """
     saes = {row["name"]: row for row in graph.tables["SAE"].to_pylist()}
     pairs = graph.tables["COMPARED_WITH"].select(["source", "target"]).to_pylist()
@@ -79,16 +81,39 @@ def example_names(graph: Graph) -> dict[str, str]:
     found: dict[str, str | None] = {"SAE": sae}
     found["other"] = min((p["target"] for p in pairs if p["source"] == sae), default=None)
     if sae is not None:
-        features = graph.tables["Feature"].to_pylist()
-        own = [row for row in features if row["sae"] == sae]
-        busiest = max(own, key=lambda row: (row["active_tokens"] or 0, -row["idx"]), default=None)
         found |= {
-            "feature": busiest and busiest["id"],
+            "feature": _example_feature(graph, sae),
             "model": saes[sae]["model"],
             "site": f"{saes[sae]['model']}/{saes[sae]['hook']}",
         }
     found["concept"] = min(graph.tables["Concept"]["id"].to_pylist(), default=None)
     return {kind: name for kind, name in found.items() if name and _PLAIN.fullmatch(name)}
+
+
+def _example_feature(graph: Graph, sae: str) -> str | None:
+    """Return a feature for which as many pictures as possible have something to draw.
+
+    Features that are active on most tokens are rarely readable, so it is the median of the
+    live ones by active tokens, among those with a community, a match and neighbours.
+    """
+    columns = ["id", "sae", "idx", "active_tokens", "community"]
+    own = [r for r in graph.tables["Feature"].select(columns).to_pylist() if r["sae"] == sae]
+    paired = {name: _ends(graph, name) for name in ("CO_ACTIVATES", "MATCHES")}
+
+    def drawn(row: dict[str, Any]) -> int:
+        has = [row["community"] is not None, *(row["id"] in ends for ends in paired.values())]
+        return sum(has) if row["active_tokens"] else -1
+
+    most = max(map(drawn, own), default=0)
+    best = [row for row in own if drawn(row) == most]
+    best.sort(key=lambda row: (row["active_tokens"] or 0, row["idx"]))
+    return best[len(best) // 2]["id"] if best else None
+
+
+def _ends(graph: Graph, edges: str) -> set[str]:
+    """Return the keys of both ends of all edges of a type."""
+    rows = graph.tables[edges]
+    return {*rows["source"].to_pylist(), *rows["target"].to_pylist()}
 
 
 def with_names(query: Query, names: Mapping[str, str]) -> str:

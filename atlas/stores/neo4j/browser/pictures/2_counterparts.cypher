@@ -3,5 +3,5 @@
 // param feature (feature, such as 'tiny-a-l1-s0/7'): the feature, as `sae/index`
 MATCH p = (f:Feature {id: 'tiny-a-l1-s0/7' /* $feature */})-[m:MATCHES]-(g:Feature)-[:IN_SAE]->(s:SAE)
 RETURN p
-ORDER BY m.pearson DESC
+ORDER BY m.pearson DESC, g.id
 LIMIT 25

@@ -5,5 +5,5 @@ MATCH p = (f:Feature {id: 'tiny-a-l1-s0/7' /* $feature */})-[r:CO_ACTIVATES]-(g:
 MATCH q = (f)-[:MATCHES {one_to_one: true}]-(:Feature)-[:CO_ACTIVATES]-(h:Feature)
 MATCH s = (h)-[:MATCHES {one_to_one: true}]-(g)
 RETURN p, q, s
-ORDER BY r.weight DESC
+ORDER BY r.weight DESC, g.id, h.id
 LIMIT 25

@@ -1,0 +1,49 @@
+"""What the tests of Neo4j Browser share: a Browser on a server with a graph, and the rules of a style."""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from neo4j_browser import NoBrowser, browser, find_chromium
+from neo4j_server import wipe
+
+from atlas.progress import SILENT
+from atlas.stores import Graph
+from atlas.stores.neo4j.connection import Bolt
+from atlas.stores.neo4j.store import Neo4jStore
+
+__all__ = ["at_browser", "browser_on", "rules"]
+
+at_browser = pytest.mark.neo4j
+
+
+@contextmanager
+def browser_on(request, graph: Graph, *, open: Callable = browser) -> Iterator:
+    """Open Neo4j Browser on the test server, which stores this graph and nothing else.
+
+    Without Chromium, the tests skip, and fail under CI.
+    """
+    try:
+        find_chromium()  # skip before a server is started
+        server = request.getfixturevalue("neo4j_server")
+        login = {"username": server.username, "password": server.password}
+        wipe(server)
+        store = Neo4jStore(Bolt(server.url, **login))
+        store.sync(store.plan(graph), SILENT)
+        store.close()
+        with open(server.url, **login) as opened:
+            yield opened
+    except NoBrowser as error:
+        if os.environ.get("CI", "").lower() == "true":
+            pytest.fail(f"tests of Neo4j Browser must run under CI: {error}")
+        pytest.skip(f"Neo4j Browser is not tested: {error}")
+
+
+def rules(grass: str) -> dict[str, dict[str, str]]:
+    """Return the rules of a style sheet: selector -> name -> value, without quotes."""
+    return {
+        selector.strip(): dict(re.findall(r"([\w-]+): [\"']?(.*?)[\"']?;", body))
+        for selector, body in re.findall(r"([\w.]+) \{(.*?)\n\}", grass, re.DOTALL)
+    }
