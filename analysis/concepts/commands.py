@@ -50,6 +50,14 @@ _UNITS = (
     "q<=.05",
 )
 _WORTH = ("concept", "arm", "AUROC", "permuted", "R", "area", "k90", "effective", "bits")
+_CONTROLS: Mapping[str, tuple[str, ...]] = {
+    "p<1e-5": ("expected (1e-5)",),
+    "p<.01": ("expected (.01)",),
+    "AUROC": ("permuted",),
+    "area": ("random", "random_area"),
+    "fall": ("random features", "p", "q"),
+}
+"""Controls of each column of these tables, which a narrow terminal prints with it."""
 _BRIEF = ("reconstruction", "error", "subset")
 """Arms that the screen omits if there are several concepts or SAEs."""
 
@@ -295,11 +303,17 @@ def _show(found: Mapping[str, Any]) -> None:
         ]
         tested = [_units(row) for row in rows if row["p01_units"] is not None]
         echo()
-        print_table(tested, columns=_UNITS, title=f"{one['sae']}: units that separate the classes")
+        print_table(
+            tested,
+            columns=_UNITS,
+            controls=_CONTROLS,
+            title=f"{one['sae']}: units that separate the classes",
+        )
         echo()
         print_table(
             [_worth(row) for row in rows],
             columns=_WORTH,
+            controls=_CONTROLS,
             title=f"{one['sae']}: information and localisation",
         )
     if brief:
@@ -308,6 +322,7 @@ def _show(found: Mapping[str, Any]) -> None:
         print_table(
             [_ablated(row) for row in one["summary"]],
             columns=_ABLATED,
+            controls=_CONTROLS,
             title=f"{one['sae']}: fall of the AUROC at {one['site']} without the k best features",
         )
     for path in found["written"]:
@@ -321,11 +336,13 @@ def _show_rank(found: Mapping[str, Any]) -> None:
     print_table(
         [_ranked(row) for row in found["rank"]],
         columns=_RANK,
+        controls=_CONTROLS,
         title="SAEs by mean area under R over log k",
     )
     print_table(
         found["roles"],
         columns=_ROLES,
+        controls=_CONTROLS,
         title="Roles: auc is the probability that the area of a trained SAE exceeds that of a floor",
     )
     echo()

@@ -71,6 +71,7 @@ def floors(
                 echo()
                 print_table(
                     [_shown(r) for r in row["rows"] if r["role"] == role],
+                    controls={"trained": (role, "AUC")},
                     title=f"{row['family']}: {number} trained{of}, {len(names)} {role}",
                 )
 

@@ -50,6 +50,7 @@ _COLUMNS = (
     "same SAE limits",
     "null limits",
 )
+_CONTROLS = {"value": ("same SAE", "null", "p", "swapped", "p swapped")}
 _LEGEND = (
     "\nsame SAE: the value between the halves of one SAE, with limits of the same kind.",
     "null: for distances, the bipartite null and its range; for edges and communities, matches permuted "
@@ -138,7 +139,7 @@ def _show(comparisons: Sequence["Comparison"], written: Sequence[str]) -> None:
     every = len(shown)
     if on_terminal() and not requested("full"):
         shown = [row for one in comparisons for row in verdict_rows(one.rows)] or shown
-    print_table(list(map(_line, shown)), columns=_columns(len(comparisons)))
+    print_table(list(map(_line, shown)), columns=_columns(len(comparisons)), controls=_CONTROLS)
     if every > len(shown):
         echo(f"Only the rows of the verdict; --full prints all {every}.", err=True)
     for line in _LEGEND:

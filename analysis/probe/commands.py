@@ -25,6 +25,13 @@ __all__ = ["plot_probes", "probes"]
 # A control this near a score, or nearer, is reported as nearly as high.
 _NEAR = 0.05
 
+# Controls of each score, which a narrow terminal prints with it.
+_CONTROLS = {
+    "balanced_accuracy": ("control", "token_table"),
+    "r2": ("r2_token_table",),
+    "r2_active": ("r2_active_token_table",),
+}
+
 # Groups with a sentence above the tables.
 _SENTENCES = 8
 
@@ -248,7 +255,8 @@ def _show_summary(rows: list[dict[str, Any]], *, quiet: bool) -> None:
         # A site that all rows have is in the sentences above.
         one_site = len({row["site"] for row in group}) == 1
         print_table(
-            [{k: v for k, v in row.items() if not (one_site and k == "site")} for row in group]
+            [{k: v for k, v in row.items() if not (one_site and k == "site")} for row in group],
+            controls=_CONTROLS,
         )
     if len(rows) <= _AT_MOST:
         for row in rows:

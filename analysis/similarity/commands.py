@@ -28,6 +28,7 @@ _COLUMNS = (
 #: The subset of matches that a terminal shows without --full.
 _FIRST = "one-to-one"
 
+_CONTROLS = {"value": ("null", "matched_null", "p", "q")}
 _GRID = ("a", "b", "space", "measure", "value", "null", "q", "p", "excess", "pairs")
 
 
@@ -65,7 +66,9 @@ def show(found: Mapping[str, Any]) -> None:
             rows = [row for row in rows if row["subset"] == _FIRST] or rows
         # Only subsets have random matched pairs as a null: there are no others of all pairs.
         unused = {"matched_null", "matched_p"} if all(r["subset"] == _FIRST for r in rows) else ()
-        print_table(rows, columns=[name for name in _COLUMNS if name not in unused])
+        print_table(
+            rows, columns=[name for name in _COLUMNS if name not in unused], controls=_CONTROLS
+        )
         if every > len(rows):
             echo(f"Only {_FIRST} matches; --full prints all {every} rows.", err=True)
         for note in dict.fromkeys(
@@ -81,7 +84,7 @@ def show(found: Mapping[str, Any]) -> None:
                     f"{share:.2f}. It is 1 if no two features have the same best partner."
                 )
     if len(pairs) > 1:  # pairs of floors come last
-        print_table(found["grid"], columns=_GRID)
+        print_table(found["grid"], columns=_GRID, controls=_CONTROLS)
 
 
 similarity = study_command(

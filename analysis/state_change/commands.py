@@ -38,6 +38,7 @@ _COLUMNS = (
     "rate_before",
     "rate_after",
 )
+_CONTROLS = {"change": ("low", "high", "control_largest", "q")}
 
 
 @click.command(cls=StudyCommand, kind="state_change")
@@ -115,6 +116,7 @@ def changes(
             print_table(
                 own[:rows],
                 columns=_COLUMNS,
+                controls=_CONTROLS,
                 title=f"Largest changes of {row['sae']}, with 95% intervals",
             )
         if hidden := len(saes) - len(shown):

@@ -37,6 +37,7 @@ _ARMS = (
     "loss",
     "p",
 )
+_CONTROLS = {"success": ("low", "high", "p")}
 
 
 @click.command(cls=StudyCommand, kind="steering")
@@ -155,7 +156,7 @@ def steer(
             print_verdict(each.verdict)
             echo()
             rows = with_mean_of_random(each.table("arms").to_pylist())
-            print_table([row | _short(row) for row in rows], columns=_ARMS)
+            print_table([row | _short(row) for row in rows], columns=_ARMS, controls=_CONTROLS)
             echo()
             print_table(
                 success_against_damage(each.table("curve").to_pylist()),

@@ -44,6 +44,10 @@ _SHOWN = (
     "r2_published",
     "bos_share",
 )
+_CONTROLS = {
+    "r2_weighted": ("r2_low", "r2_high", "token_r2_weighted"),
+    "r2": ("token_r2",),
+}
 
 
 @click.command(cls=StudyCommand)
@@ -164,4 +168,4 @@ def _show(rows: list[dict[str, Any]]) -> None:
     for source in dict.fromkeys(row["source"] for row in rows):
         mine = [row for row in rows if row["source"] == source]
         columns = [c for c in _SHOWN if any(row[c] is not None for row in mine)]
-        print_table(mine, title=f"\nfrom {source}", columns=columns)
+        print_table(mine, title=f"\nfrom {source}", columns=columns, controls=_CONTROLS)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import click
 
 from atlas.amounts import cell_text
+from atlas.cli.columns import fitting, with_controls
 from atlas.cli.setting_names import as_options
 from atlas.errors import BadInput
 from atlas.progress import SILENT, Progress
@@ -201,13 +202,15 @@ def print_table(
     title: str = "",
     columns: Sequence[str] | None = None,
     unbroken: Sequence[str] = (),
+    controls: Mapping[str, Sequence[str]] | None = None,
     turned: bool = False,
     spaced: bool = False,
 ) -> None:
     """Print rows as a table on stdout; print nothing without rows.
 
     One row is printed as lines of name and value. On a terminal, columns that do not fit are
-    omitted from the end and named on stderr, words longer than a third of the width are broken, and
+    omitted and named on stderr, a score never without its controls (``controls``, and see
+    ``atlas.cli.columns.with_controls``), words longer than a third of the width are broken, and
     at most 40 rows are printed; ``--wide`` and ``--full`` print all. Words of the first column and of
     the columns ``unbroken`` are not broken, so that ids can be copied. With ``turned``, up to three
     rows whose columns do not fit are printed side by side instead, as lines of a name and the value of
@@ -240,21 +243,19 @@ def print_table(
         for name in names
     }
     words = _least_widths(listed, texts, width=console.width, unbroken=(names[0], *unbroken))
-    fitting = _fitting(console.width, words)
-    few = turned and len(fitting) < len(names) and len(rows) <= _SIDE_BY_SIDE
+    chosen = fitting(with_controls(names, controls or {}), words, width=console.width)
+    few = turned and len(chosen) < len(names) and len(rows) <= _SIDE_BY_SIDE
     if few and _width_side_by_side(names, rows) <= console.width:
         if heading is not None:
             console.print(heading)
         console.print(_side_by_side(names, rows))
         return
-    console.width = max(sum(words[n] for n in fitting) + 2 * (len(fitting) - 1), console.width)
-    least = {name: words[name] for name in fitting}
-    table = _table(
-        listed, {name: texts[name] for name in fitting}, least=least, width=console.width
-    )
+    console.width = max(sum(words[n] for n in chosen) + 2 * (len(chosen) - 1), console.width)
+    least = {name: words[name] for name in chosen}
+    table = _table(listed, {name: texts[name] for name in chosen}, least=least, width=console.width)
     table.title = heading
     console.print(table)
-    if omitted := names[len(fitting) :]:
+    if omitted := [name for name in names if name not in chosen]:
         remark = f"Columns omitted at this width: {', '.join(omitted)}. --wide prints all."
         echo(wrap(remark), err=True)
     if len(rows) > len(listed):
@@ -331,16 +332,6 @@ def _longest_word(texts: Sequence[str]) -> int:
     from rich.cells import cell_len
 
     return max(cell_len(word) for text in texts for word in (text.split() or [""]))
-
-
-def _fitting(width: int, words: Mapping[str, int]) -> list[str]:
-    """Return the first columns, at least one, that fit without breaking a word or a number."""
-    taken = 0
-    for n, least in enumerate(words.values()):
-        taken += least + 2 * (n > 0)
-        if taken > width and n:
-            return list(words)[:n]
-    return list(words)
 
 
 def _side_by_side(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> "Table":

@@ -18,7 +18,7 @@ from analysis.concepts.subspaces.enrichment import (
 )
 from analysis.concepts.subspaces.grid import concept_grid
 from analysis.concepts.subspaces.settings import SubspaceSettings
-from analysis.concepts.subspaces.study import NULLS, compare_concepts, concept_rows
+from analysis.concepts.subspaces.study import NULLS, compare_concepts, concept_rows, verdict_of
 from analysis.concepts.words.files import Item, WordSet
 from analysis.similarity.comparison import Spaces
 from atlas.cli.main import main
@@ -255,7 +255,7 @@ def test_weights_that_are_not_available_are_reported():
     without = Spaces(spaces.directions, None, True, spaces.codes, spaces.lengths, spaces.wordless)
     members = {"a": (np.arange(35), np.arange(35))}
     (row,) = concept_rows(without, members, SubspaceSettings(draws=3))
-    assert "--activations" in row["note"]
+    assert "`activations=True`" in row["note"]
     rows = list(concept_rows(without, members, SubspaceSettings(draws=3, activations=True)))
     assert {row["space"] for row in rows if row.get("value")} == {"activations"}
 
@@ -310,6 +310,21 @@ def test_a_study_stores_members_rows_and_a_verdict(atlas):
             q = adjusted(np.array([r[f"{prefix}p"] for r in own]))
             assert [r[f"{prefix}q"] for r in own] == pytest.approx(q.tolist())
     assert check_chart(result.plot()).to_dict()
+
+
+def test_the_verdict_counts_concepts_by_q():
+    """Five p of .04 among ten have q = .08, by Benjamini and Hochberg; the p of .001 have q ≤ .01."""
+    row = {"space": "decoder", "measure": "rsa", "value": 0.5, "p": 0.04, "other_p": 0.001}
+    p = [0.001, 0.04, 0.5, 0.6, 0.7, 0.8, 0.9, 0.9, 0.9, None]  # q of the first two: .009, .18
+    rows = [row | {"concept": f"c{n}", "matched_p": one} for n, one in enumerate(p)]
+    rows = [each | {"p": 0.04 if n < 5 else 0.9} for n, each in enumerate(rows)]
+    summary = {"a": "one", "b": "two", "compared": 10, "concepts": 10}
+    first, rsa = verdict_of(summary, rows)
+    assert first == "one and two: 10 of 10 concepts were compared."
+    assert "0 exceed shuffled pairing, 1 exceed random matched pairs, 10 exceed pairs" in rsa
+    assert rsa.endswith("Above all three nulls: none.")
+    rows = [each | {"p": 0.001} for each in rows]
+    assert verdict_of(summary, rows)[1].endswith("Above all three nulls: c0.")
 
 
 def test_words_of_equal_names_and_missing_files_are_refused(atlas, tmp_path):

@@ -44,6 +44,10 @@ _GRID = (
 )
 
 
+#: Controls of each column, which a narrow terminal prints with it.
+_CONTROLS = {"value": ("null", "matched_null", "other_null"), "q": ("matched_q", "other_q")}
+
+
 @click.command("subspaces", cls=StudyCommand, kind="concept_subspaces")
 @click.argument("saes", nargs=-1, metavar="[SAE SAE]...")
 @all_option
@@ -136,7 +140,12 @@ def concept_subspaces(
 def _show(found: Mapping[str, Any]) -> None:
     print_verdict(found["verdict"])
     several = len({(row["a"], row["b"]) for row in found["grid"]}) > 1
-    print_table(found["grid"], columns=("a", "b", *_GRID) if several else _GRID)
+    print_table(
+        found["grid"],
+        columns=("a", "b", *_GRID) if several else _GRID,
+        controls=_CONTROLS,
+        spaced=True,
+    )
     for row in found["refused"]:
         echo(f"  {row['a']} and {row['b']}, {row['concept']}: {row['note']}")
     for path in found["written"]:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
+from scipy.stats import false_discovery_control
 
 from analysis.concepts.subspaces.enrichment import (
     Counts,
@@ -33,7 +34,7 @@ from ingest.sae.autoencoder import Autoencoder
 from ingest.text.corpus import Corpus
 from ingest.torch_study import TorchStudy
 
-__all__ = ["NULLS", "SubspaceStudy", "compare_concepts", "concept_rows"]
+__all__ = ["NULLS", "SubspaceStudy", "compare_concepts", "concept_rows", "verdict_of"]
 
 #: The nulls, by prefix of their columns.
 NULLS: dict[str, str] = {
@@ -210,7 +211,7 @@ class SubspaceStudy(TorchStudy):
             self.kind,
             part.manifest.name,
             summary,
-            verdict=_verdict(summary, rows),
+            verdict=verdict_of(summary, rows),
             tables=(part.manifest.tables, part.table),
         )
 
@@ -342,7 +343,16 @@ def _inside(view: View, a: Any, b: Any) -> Any:
     return np.isin(view.pairs.a, a) | np.isin(view.pairs.b, b)
 
 
-def _verdict(summary: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
+def verdict_of(summary: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
+    """State how many concepts are more similar than under each null, by q over the concepts of a pair.
+
+    Parameters
+    ----------
+    summary
+        The summary of a result.
+    rows
+        Its table ``rows``.
+    """
     about = f"{summary['a']} and {summary['b']}"
     sentences = [f"{about}: {summary['compared']} of {summary['concepts']} concepts were compared."]
     notes = [r["note"] for r in rows if r["measure"] is None]
@@ -352,15 +362,20 @@ def _verdict(summary: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
         own = [r for r in rows if (r["space"], r["measure"]) == (space, "rsa") and r["value"]]
         if not own:
             continue
-        exceed = {
-            name: [r["concept"] for r in own if (r[f"{prefix}p"] or 1.0) <= _SIGNIFICANT]
-            for prefix, name in NULLS.items()
-        }
+        exceed = {name: _significant(own, f"{prefix}p") for prefix, name in NULLS.items()}
         counts = ", ".join(f"{len(found)} exceed {name}" for name, found in exceed.items())
         every = [r["concept"] for r in own if all(r["concept"] in f for f in exceed.values())]
         sentences.append(
-            f"RSA of {space}, {len(own)} concepts: {counts} (p <= {_SIGNIFICANT:.2f}, uncorrected; "
-            f"{_SIGNIFICANT * len(own):.2g} expected under each null). "
-            f"Above all three nulls: {', '.join(every) or 'none'}."
+            f"RSA of {space}, {len(own)} concepts: {counts} (q ≤ {_SIGNIFICANT:.2f}, over the "
+            f"concepts of this pair). Above all three nulls: {', '.join(every) or 'none'}."
         )
     return sentences
+
+
+def _significant(rows: Sequence[Row], name: str) -> list[str]:
+    """Return the concepts whose p, adjusted over all rows by Benjamini and Hochberg, is at most .05."""
+    tested = [row for row in rows if row[name] is not None]
+    if not tested:
+        return []
+    q = false_discovery_control(np.array([row[name] for row in tested]))
+    return [row["concept"] for row, one in zip(tested, q, strict=True) if one <= _SIGNIFICANT]

@@ -1,0 +1,93 @@
+"""A score and its controls are printed together on a narrow terminal."""
+
+import random
+
+import click
+import pytest
+
+from atlas.cli.columns import fitting, with_controls
+from atlas.cli.output import print_table, shared_options
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["a", "stability", "stability_halves", "stability_null"], {"a": 0, "stability": 2}),
+        (["best_ab", "n", "token_document_null_best_ab", "null_best_ab"], {"best_ab": 2, "n": 0}),
+        (["kl", "kl_null", "kl_null_low"], {"kl": 2}),
+        # A number of tokens or features is not a control.
+        (["tokens", "tokens_with_other", "null_threshold"], dict.fromkeys(
+            ["tokens", "tokens_with_other", "null_threshold"], 0
+        )),
+        (["null", "x"], {"null": 0, "x": 0}),
+    ],
+)  # fmt: skip
+def test_controls_are_found_by_name(names, expected):
+    assert {name: len(own) for name, own in with_controls(names, {}).items()} == expected
+
+
+def test_controls_of_other_names_are_passed():
+    found = with_controls(["sae", "value", "p", "null"], {"value": ["null", "p", "absent"]})
+    assert found == {"sae": (), "value": ("p", "null")}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_score_is_chosen_without_its_controls(seed):
+    rng = random.Random(seed)
+    names = ["id"]
+    for n in range(8):
+        names += [f"s{n}", *(f"s{n}_{word}" for word in ("null", "random") if rng.random() < 0.4)]
+    names = ["id", *rng.sample(names[1:], len(names) - 1)]
+    words = {name: rng.randint(3, 15) for name in names}
+    width = rng.randint(60, 120)
+    groups = with_controls(names, {})
+    chosen = fitting(groups, words, width=width)
+    assert chosen[0] == "id"
+    assert len(set(chosen)) == len(chosen)
+    assert sum(words[name] + 2 for name in chosen) - 2 <= width
+    if len(chosen) == len(names):
+        assert chosen == names
+        return
+    controls = [name for name in names if name.endswith(("null", "random"))]
+    for name in chosen:
+        if name not in controls:
+            own = [one for one in names if one.startswith(f"{name}_")]
+            at = chosen.index(name) + 1
+            assert chosen[at : at + len(own)] == own
+    # Scores with controls come first: the next of them does not fit after those before it.
+    scored = [name for name in names if f"{name}_null" in names or f"{name}_random" in names]
+    here = [name for name in scored if name in chosen]
+    assert here == scored[: len(here)]
+    used = 2 * len(here) + sum(words[n] + 2 for n in controls if n.split("_")[0] in here)
+    used += words["id"] + sum(words[name] for name in here)
+    if len(here) < len(scored):
+        following = [n for n in names if n.split("_")[0] == scored[len(here)]]
+        assert used + sum(words[name] + 2 for name in following) > width
+
+
+def test_a_score_that_does_not_fit_with_all_controls_is_printed_with_the_first():
+    words = dict.fromkeys(["sae", "kl", "kl_random", "kl_other"], 10)
+    assert fitting(with_controls([*words], {}), words, width=34) == ["sae", "kl", "kl_random"]
+    assert fitting(with_controls([*words], {}), words, width=5) == ["sae"]
+
+
+def test_a_table_prints_the_control_and_omits_other_columns(monkeypatch, capsys):
+    row = {"sae": "a", "tokens": 1, "a_long_name": 2, "kl": 3.0, "kl_random": 4.0}
+    monkeypatch.setenv("COLUMNS", "30")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    @click.command()
+    @shared_options
+    def shown(as_json, quiet):
+        print_table([row, row])
+
+    shown.main([], standalone_mode=False)
+    printed = capsys.readouterr()
+    assert click.unstyle(printed.out).splitlines()[0].split() == [
+        "sae",
+        "tokens",
+        "kl",
+        "kl_random",
+    ]
+    assert "width: a_long_name." in " ".join(printed.err.split())
