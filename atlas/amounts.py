@@ -1,6 +1,7 @@
 """Amounts as text: a number with its noun, bytes, a range, and the cell of a table."""
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,10 @@ __all__ = ["byte_size", "cell_text", "counted", "span"]
 
 # Columns that hold p-values or values adjusted for multiple tests.
 _P_VALUES = frozenset({"p", "q", "p_value", "p_pooled", "token_q", "token_document_q"})
+
+
+# Columns of integers that are labels and no amounts: ``f.idx``, ``seed``.
+_LABELS = re.compile(r"(^|[ _.])(idx|index|seed|number|position|token_id)$")
 
 
 def counted(number: int, noun: str) -> str:
@@ -75,12 +80,13 @@ def cell_text(value: Any, name: str = "") -> str:
     value
         A number, text, list or None.
     name
-        Name of the column; values of p and q below .001 are shown as such.
+        Name of the column; values of p and q below .001 are shown as such. Integers that are
+        labels, such as ``idx`` and ``seed``, have no separators, so that they can be copied.
 
     Examples
     --------
-    >>> cell_text(1234567), cell_text(0.123456), cell_text(1e-6, "q"), cell_text(None)
-    ('1,234,567', '0.123', '<.001', '–')
+    >>> cell_text(1234567), cell_text(1234, "idx"), cell_text(0.123456), cell_text(1e-6, "q"), cell_text(None)
+    ('1,234,567', '1234', '0.123', '<.001', '–')
     """
     if value is None:
         return "–"
@@ -89,7 +95,7 @@ def cell_text(value: Any, name: str = "") -> str:
     if isinstance(value, float):
         return _number(value, name)
     if isinstance(value, int):
-        return f"{value:,}"
+        return str(value) if _LABELS.search(name) else f"{value:,}"
     if isinstance(value, list):
         return " ".join(cell_text(v) for v in value)
     # Line breaks and tabs would break the layout of the table.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from atlas.amounts import byte_size, counted, span
+from atlas.amounts import byte_size, cell_text, counted, span
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,13 @@ def test_equal_values_are_one_number():
     assert span([8.0]) == span([8.1, 7.9]) == "8"
     assert span([7.0, 9.0, 8.0]) == "7 to 9"
     assert span([0.26, 0.28], digits=2) == "0.26 to 0.28"
+
+
+@pytest.mark.parametrize("name", ["idx", "f.idx", "seed", "number", "position", "example_index"])
+def test_labels_have_no_separators(name):
+    assert cell_text(16384, name) == "16384"
+
+
+@pytest.mark.parametrize("name", ["", "tokens", "numbers", "seeds", "positions"])
+def test_amounts_have_separators(name):
+    assert cell_text(16384, name) == "16,384"
