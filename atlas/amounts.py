@@ -10,7 +10,10 @@ from atlas.safe_text import shown
 __all__ = ["byte_size", "cell_text", "counted", "span"]
 
 # Columns that hold p-values or values adjusted for multiple tests.
-_P_VALUES = frozenset({"p", "q", "p_value", "p_pooled", "token_q", "token_document_q"})
+_P_VALUES = re.compile(r"(^|[ _])[pq]($|[ _](?!at_most))")
+
+# Columns that hold shares, printed as percent. Rates of Adam are rates of learning.
+_SHARES = re.compile(r"(^|[ _])(share|frequency|recall|coverage|rate_before|rate_after)$")
 
 
 # Columns of integers that are labels and no amounts: ``f.idx``, ``seed``.
@@ -80,13 +83,13 @@ def cell_text(value: Any, name: str = "") -> str:
     value
         A number, text, list or None.
     name
-        Name of the column; values of p and q below .001 are shown as such. Integers that are
+        Name of the column. Values of p and q below .001 are shown as such, and shares as percent. Integers that are
         labels, such as ``idx`` and ``seed``, have no separators, so that they can be copied.
 
     Examples
     --------
-    >>> cell_text(1234567), cell_text(1234, "idx"), cell_text(0.123456), cell_text(1e-6, "q"), cell_text(None)
-    ('1,234,567', '1234', '0.123', '<.001', '–')
+    >>> cell_text(1234567), cell_text(1234, "idx"), cell_text(0.123456), cell_text(1e-6, "q"), cell_text(0.25, "share")
+    ('1,234,567', '1234', '0.123', '<.001', '25%')
     """
     if value is None:
         return "–"
@@ -104,12 +107,14 @@ def cell_text(value: Any, name: str = "") -> str:
 
 def _number(value: float, name: str) -> str:
     """Format a float with three significant digits, and thousands separators from 1,000."""
-    if name in _P_VALUES and 0 <= value < 0.001:
-        return "<.001"
     if not math.isfinite(value):
         return str(value)
+    if 0 <= value < 0.001 and _P_VALUES.search(name):
+        return "<.001"
+    if 0 <= value <= 1 and _SHARES.search(name):
+        return f"{100 * value:.3g}%"
     if value == 0 or abs(value) < 1e-4 or abs(value) >= 1e9:
         return f"{value:.3g}"
-    if abs(value) >= 1000:
+    if abs(value) >= 999.5:  # three digits of 999.7 are 1e+03
         return f"{value:,.0f}"
     return f"{value:.3g}"

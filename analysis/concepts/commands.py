@@ -47,7 +47,7 @@ _UNITS = (
     "expected (1e-5)",
     "p<.01",
     "expected (.01)",
-    "q<=.05",
+    "q≤.05",
 )
 _WORTH = ("concept", "arm", "AUROC", "permuted", "R", "area", "k90", "effective", "bits")
 _CONTROLS: Mapping[str, tuple[str, ...]] = {
@@ -392,7 +392,7 @@ def _units(row: Mapping[str, Any]) -> dict[str, Any]:
         "expected (1e-5)": _rounded(row["p5_chance"]),
         "p<.01": row["p01_units"],
         "expected (.01)": _rounded(row["p01_chance"]),
-        "q<=.05": row["q_units"],
+        "q≤.05": row["q_units"],
         "family-wise": row["max_t_units"],
     }
 

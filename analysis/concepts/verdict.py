@@ -118,7 +118,7 @@ def _localisation(of: Mapping[str, Row]) -> Iterator[str]:
 def _units(of: Mapping[str, Row]) -> Iterator[str]:
     own, layer = of["features"], of["layer"]
     yield (
-        f"Units that separate the classes (family-wise p <= .05): {own['max_t_units']:,} of {own['live']:,} live "
+        f"Units that separate the classes (family-wise p ≤ 0.05): {own['max_t_units']:,} of {own['live']:,} live "
         f"features, {layer['max_t_units']:,} of {layer['live']:,} dimensions of the layer. "
         f"{own['units'] - own['live']:,} of {own['units']:,} features never vary on these words."
     )

@@ -183,7 +183,7 @@ def _number_of(labels: NDArray[np.int64]) -> int:
 
 def _chosen(s: ComparisonSettings) -> str:
     return {
-        "both-nulls": f"one to one with q <= {s.level:g} in both nulls",
+        "both-nulls": f"one to one with q ≤ {s.level:g} in both nulls",
         "one-to-one": "one to one",
         "mutual": "mutual",
     }[s.matches]

@@ -304,5 +304,5 @@ def _verdict(row: dict[str, Any]) -> str:
     return (
         f"{start}, and {row['null_cosine']:.3f} for random directions of the same covariance; "
         f"{row['significant']:,} of {row['features']:,} features have one nearer "
-        f"than random directions (q <= {SIGNIFICANT})."
+        f"than random directions (q ≤ {SIGNIFICANT})."
     )

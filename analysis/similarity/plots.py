@@ -150,7 +150,7 @@ def draw_heatmaps(results: Sequence[Result], *, measures: Sequence[str] = MEASUR
     title = heading(
         what,
         f"{len(results):,} pairs of SAEs with {pairs.min():,} to {pairs.max():,} matches; "
-        f"a dot marks q <= {_SIGNIFICANT} over all pairs; cells without colour were not compared",
+        f"a dot marks q ≤ {_SIGNIFICANT} over all pairs; cells without colour were not compared",
     )
     return finished(alt.vconcat(*spaces, title=title))
 

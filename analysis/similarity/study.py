@@ -458,7 +458,7 @@ def _verdict(a: str, b: str, rows: Sequence[Row]) -> list[str]:
         rsa = next((row for row in own if row["measure"] == "rsa"), own[0])
         found.append(
             f"{a} and {b}, {what} of {rsa['pairs']:,} pairs: {len(above)} of {len(own)} measures exceed "
-            f"shuffled pairings (p <= 0.05); {rsa['measure']} is {rsa['value']:.3g}, {rsa['null']:.3g} if shuffled."
+            f"shuffled pairings (p ≤ 0.05); {rsa['measure']} is {rsa['value']:.3g}, {rsa['null']:.3g} if shuffled."
             + _of_matched_null(rows, rsa)
         )
         if space == "activations":

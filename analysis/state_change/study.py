@@ -480,7 +480,7 @@ def _verdict(
     sentences = [
         f"{', '.join(summary['features'])}, {summary['edit']}: the edit reaches {summary['reached']:,} of "
         f"{summary['tokens']:,} tokens ({share:.0%}); only these are compared. "
-        "A feature moves if q <= 0.05 and its change is larger than under every random direction."
+        "A feature moves if q ≤ 0.05 and its change is larger than under every random direction."
     ]
     for row in saes:
         names = [

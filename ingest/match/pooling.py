@@ -232,7 +232,7 @@ def too_few_draws(draws: int, draws_needed: int | None, matches_needed: int | No
         return None
     unless = f" unless at least {matches_needed:,} features match" if matches_needed else ""
     return (
-        f"With {draws} draws no match can reach q <= {SIGNIFICANT}{unless}; "
+        f"With {draws} draws no match can reach q ≤ {SIGNIFICANT}{unless}; "
         f"use `draws={draws_needed}`."
     )
 

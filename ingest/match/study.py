@@ -342,5 +342,5 @@ def _verdict(row: dict[str, object]) -> list[str]:
         return [f"{pair}: {row['one_to_one']:,} one-to-one matches; no null was drawn."]
     return [
         f"{pair}: of {row['one_to_one']:,} one-to-one matches {row['significant']:,} are synchronous "
-        f"and {row['beyond_token']:,} are beyond the token (q <= 0.05); {row['undecided']:,} are undecided."
+        f"and {row['beyond_token']:,} are beyond the token (q ≤ 0.05); {row['undecided']:,} are undecided."
     ]

@@ -41,3 +41,29 @@ def test_labels_have_no_separators(name):
 @pytest.mark.parametrize("name", ["", "tokens", "numbers", "seeds", "positions"])
 def test_amounts_have_separators(name):
     assert cell_text(16384, name) == "16,384"
+
+
+@pytest.mark.parametrize(
+    "name", ["p", "q", "effect_q", "p swapped", "frequency_p", "p_max", "L0 p"]
+)
+def test_small_p_and_q_are_bounded(name):
+    assert cell_text(4e-5, name) == "<.001"
+    assert cell_text(0.04, name) == "0.04"
+
+
+@pytest.mark.parametrize("name", ["", "l0", "p_at_most_0.05", "top", "kl", "q<=.05"])
+def test_other_small_numbers_are_printed(name):
+    assert cell_text(4e-5, name) == "4e-05"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0%"), (0.00195, "0.195%"), (0.0892, "8.92%"), (1.0, "100%"), (1.5, "1.5")],
+)
+def test_shares_are_percent(value, text):
+    assert cell_text(value, "dead_share") == cell_text(value, "frequency") == text
+
+
+def test_numbers_below_1000_have_no_exponent():
+    for value, text in ((999.4, "999"), (999.5, "1,000"), (999.99, "1,000"), (-999.7, "-1,000")):
+        assert cell_text(value) == text

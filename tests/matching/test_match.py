@@ -380,13 +380,13 @@ def test_the_command_warns_where_draws_are_too_few_for_any_match(copied):
 
     (row,) = match_saes(copied, ["one", "two"], settings=FEW)
     needed = row["draws_needed"]
-    assert f"With 2 draws no match can reach q <= 0.05; use --draws {needed}." in output(2)
+    assert f"With 2 draws no match can reach q ≤ 0.05; use --draws {needed}." in output(2)
     recorded = RecordingProgress()
     match_saes(copied, ["one", "two"], settings=replace(FEW, draws=3), progress=recorded)
     (row,) = match_saes(copied, ["one", "two"], settings=replace(FEW, draws=3))
     assert row["matches_needed"] > 10
     sentence = (
-        f"With 3 draws no match can reach q <= 0.05 unless at least {row['matches_needed']} features "
+        f"With 3 draws no match can reach q ≤ 0.05 unless at least {row['matches_needed']} features "
         "match; use"
     )
     assert f"one and two: {sentence} `draws={needed}`." in recorded.messages

@@ -146,7 +146,7 @@ def draw_heatmaps(results: Sequence[Result], *, measure: str = "rsa") -> Chart:
     title = heading(
         f"{label} of concept subspaces",
         f"{frame['pair'].nunique():,} pairs of SAEs with {pairs.min():,} to {pairs.max():,} matches for each "
-        f"concept; a dot marks q <= {_SIGNIFICANT} over concepts and pairs",
+        f"concept; a dot marks q ≤ {_SIGNIFICANT} over concepts and pairs",
     )
     return finished(alt.vconcat(*rows_of, title=title).resolve_scale(color="independent"))
 
