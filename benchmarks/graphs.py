@@ -35,7 +35,7 @@ def main() -> None:
     took = time.perf_counter() - began
     print(f"{found.nodes:,} nodes, {found.edges:,} edges: the complete table in {took:.1f} s")
     print(
-        f"clustering {found.average_clustering:.4f}, modularity {found.modularity:.4f}, path length "
+        f"clustering {found.average_clustering:.4f}, modularity {found.modularity_unweighted:.4f}, path length "
         f"{found.path_length:.4f} ± {found.path_length_error or 0:.1g} from {found.path_sources:,} nodes"
     )
     if args.without_networkx:

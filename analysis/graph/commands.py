@@ -50,7 +50,7 @@ _ROWS = {
     "assortativity": "degree assortativity",
     "k_core": "largest k-core",
     "path_length": "mean path in largest component",
-    "modularity": "modularity, no weights (Leiden)",
+    "modularity_unweighted": "modularity, no weights (Leiden)",
     "communities": "communities, no weights (Leiden)",
     "degree_frequency_pearson": "degree and frequency, Pearson",
     "degree_frequency_spearman": "degree and frequency, Spearman",

@@ -67,7 +67,7 @@ class GraphStatistics:
         Standard error of the path length over sampled sources; None if it is exact.
     path_sources
         Number of nodes from which distances were computed.
-    modularity
+    modularity_unweighted
         Modularity (resolution 1) of the communities that Leiden's method finds.
     communities
         Number of these communities, without isolated nodes.
@@ -92,7 +92,7 @@ class GraphStatistics:
     path_length: float | None
     path_length_error: float | None
     path_sources: int
-    modularity: float | None
+    modularity_unweighted: float | None
     communities: int
     notes: Mapping[str, str] = field(default_factory=dict)
 
@@ -130,7 +130,7 @@ def describe(
         notes["path_length"] = "no two nodes are connected"
     found = partition(g, seed=seed)
     if found.modularity is None:
-        notes["modularity"] = "there is no edge"
+        notes["modularity_unweighted"] = "there is no edge"
         notes["clustering_over_density"] = "there is no edge"
     clustering = g.transitivity_avglocal_undirected(mode="zero") if n else None
     density = 2 * m / (n * (n - 1)) if n > 1 else 0.0
@@ -153,7 +153,7 @@ def describe(
         path_length=path[0],
         path_length_error=path[1],
         path_sources=path[2],
-        modularity=found.modularity,
+        modularity_unweighted=found.modularity,
         communities=len(found),
         notes=notes,
     )

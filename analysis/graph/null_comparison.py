@@ -54,7 +54,7 @@ COMPARED = (
     "assortativity",
     "k_core",
     "path_length",
-    "modularity",
+    "modularity_unweighted",
     "communities",
     "degree_frequency_pearson",
     "degree_frequency_spearman",

@@ -25,7 +25,7 @@ _WIDTH, _HEIGHT, _BARS = 300, 200, 40
 _STATISTICS = {
     "edges": "edges",
     "average_clustering": "average clustering",
-    "modularity": "modularity",
+    "modularity_unweighted": "modularity",
     "assortativity": "degree assortativity",
     "path_length": "mean path length (edges)",
     "degree_frequency_spearman": "Spearman, degree and frequency",

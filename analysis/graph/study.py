@@ -47,7 +47,7 @@ _TYPES = {
             "assortativity",
             "path_length",
             "path_length_error",
-            "modularity",
+            "modularity_unweighted",
             "degree_frequency_pearson",
             "degree_frequency_spearman",
         ),
@@ -89,7 +89,7 @@ class GraphStatisticsStudy(Study):
 
     kind: ClassVar[str] = "graph_statistics"
     command: ClassVar[str] = "graph-stats"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     tables: ClassVar[Mapping[str, str]] = {
         "summary": "the statistics of the graph",
         "nulls": "each statistic compared with null graphs",
@@ -97,7 +97,7 @@ class GraphStatisticsStudy(Study):
     }
     floor_values: ClassVar[Mapping[str, str]] = {
         "average_clustering": "Average clustering",
-        "modularity": "Modularity without weights",
+        "modularity_unweighted": "Modularity without weights",
     }
     codes_removable: ClassVar[bool] = True
     optional_part: ClassVar[bool] = True
@@ -334,7 +334,7 @@ def verdict_of(row: Mapping[str, Any], nulls: Sequence[Mapping[str, Any]]) -> li
     found = []
     for statistic, name in (
         ("average_clustering", "Average clustering"),
-        ("modularity", "Modularity of the edges without weights"),
+        ("modularity_unweighted", "Modularity of the edges without weights"),
     ):
         drawn = [one for one in nulls if one["statistic"] == statistic and one["mean"] is not None]
         if drawn:

@@ -286,7 +286,7 @@ def test_statistics_are_drawn_next_to_their_nulls():
     nulls = [
         null_row("bipartite", "edges", 5000.0, 6000.0, 5900.0, 6100.0),
         null_row("configuration", "edges", 5000.0, 5000.0, 5000.0, 5000.0),
-        null_row("bipartite", "modularity", 0.5, 0.25, 0.125, 0.375),
+        null_row("bipartite", "modularity_unweighted", 0.5, 0.25, 0.125, 0.375),
         null_row("bipartite", "assortativity", None, None, None, None),
         null_row("bipartite", "average_clustering", 0.5, None, None, None),
         null_row("bipartite", "components", 2.0, 3.0, 3.0, 3.0),  # not drawn
@@ -320,7 +320,7 @@ def test_growth_is_drawn_and_statistics_without_nulls_are_one_message():
         assert row_values(mark, "tokens", "edges", "isolates") == [(10, 1, 8), (20, 2, 7)]
     both = statistics_result([null_row("bipartite", "edges", 1.0, 2.0, 1.5, 2.5)], curves).plot()
     assert len(marks(both)) == 3 + 3
-    missing = null_row("bipartite", "modularity", None, None, None, None)
+    missing = null_row("bipartite", "modularity_unweighted", None, None, None, None)
     for nulls in ([], [missing]):
         with pytest.raises(BadInput, match="No statistic of one has a value under a null"):
             statistics_result(nulls).plot()

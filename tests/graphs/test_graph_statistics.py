@@ -93,7 +93,7 @@ def same_as_networkx(g):
 def test_degenerate_graphs_equal_networkx(name):
     found = same_as_networkx(DEGENERATE[name])
     if found.edges:
-        assert 0 <= found.modularity < 1
+        assert 0 <= found.modularity_unweighted < 1
     if name == "isolates":  # truth 5: features without an edge count as 0
         assert found.average_clustering == pytest.approx(4 / 10)
 
@@ -109,7 +109,7 @@ def test_leiden_finds_planted_blocks_and_its_modularity_equals_networkx():
     found = describe(g, seed=3)
     blocks = [set(range(at, at + 20)) for at in range(0, 80, 20)]
     assert found.communities == 4
-    assert found.modularity == pytest.approx(nx.community.modularity(g, blocks))
+    assert found.modularity_unweighted == pytest.approx(nx.community.modularity(g, blocks))
     assert describe(g, seed=3) == found
 
 
@@ -270,7 +270,7 @@ def test_nulls_preserve_their_counts_only():
         return {row.statistic: row for row in rows}
 
     free = drawn(bipartite(m, within_documents=False))
-    assert free["modularity"].where == "above"
+    assert free["modularity_unweighted"].where == "above"
     assert free["edges"].where == "below"
     assert free["isolates"].where == "equal"
     same = drawn(configuration(g))
@@ -465,7 +465,13 @@ def test_a_verdict_begins_with_the_comparison_with_nulls():
     nulls = [
         null | {"null": "bipartite", "mean": 0.9, "where": "below"},
         null | {"null": "configuration", "mean": 0.25, "where": "above"},
-        null | {"statistic": "modularity", "null": "bipartite", "mean": 0.5, "where": "within"},
+        null
+        | {
+            "statistic": "modularity_unweighted",
+            "null": "bipartite",
+            "mean": 0.5,
+            "where": "within",
+        },
     ]
     first, clustering, modularity, last = verdict_of(row, nulls)
     assert first == (
