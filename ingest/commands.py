@@ -285,7 +285,7 @@ def match(
     def show() -> None:
         if not rows:
             echo("Nothing to match: no match of this atlas is stale.")
-        print_verdict(results.verdict)
+        print_verdict(results)
         for row in rows:
             few = too_few_draws(row["draws"], row["draws_needed"], row["matches_needed"])
             if few and not row["beyond_token"]:

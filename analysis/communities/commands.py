@@ -27,6 +27,7 @@ from atlas.cli.output import (
 )
 from atlas.plugins import StudyCommand
 from atlas.safe_text import SPACE
+from atlas.studies.results import Results
 
 __all__ = ["communities", "plot_communities"]
 
@@ -115,7 +116,7 @@ def communities(
         progress=make_progress(quiet=quiet),
     )
     rows = [{**row, "listed": row["listed"][:top]} for row in results.rows]
-    emit(rows, as_json=as_json, show=lambda: _show(rows, results.verdict))
+    emit(rows, as_json=as_json, show=lambda: _show(rows, results))
 
 
 @click.command("communities")
@@ -174,8 +175,8 @@ def plot_communities(
     emit({"written": written}, as_json=as_json, show=lambda: echo("\n".join(written)))
 
 
-def _show(rows: Sequence[Mapping[str, Any]], verdict: Sequence[str]) -> None:
-    print_verdict(verdict)
+def _show(rows: Sequence[Mapping[str, Any]], results: Results) -> None:
+    print_verdict(results)
     echo()
     print_table([{label: row[name] for name, label in _COLUMNS.items()} for row in rows])
     print_table(

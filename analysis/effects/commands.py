@@ -95,7 +95,7 @@ def effects(saes: tuple[str, ...], on: tuple[str, ...], **options: Any) -> None:
     )
 
     def show() -> None:
-        print_verdict(results.verdict)
+        print_verdict(results)
         floor = ["role"] if any("role" in row for row in results.rows) else []
         print_table(results.rows, columns=[_SHOWN[0], *floor, *_SHOWN[1:]])
 

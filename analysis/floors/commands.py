@@ -63,7 +63,7 @@ def floors(
     compared = [_compared(one.table("areas").to_pylist()) for one in results]
 
     def show() -> None:
-        print_verdict(results.verdict)
+        print_verdict(results)
         for row, saes in zip(rows, compared, strict=True):
             for role, names in row["floors"].items():
                 number, trained = len(saes.get(role, ())), len(row["trained"])

@@ -1,6 +1,6 @@
 """The commands `atlas graph-stats` and `atlas plot graphs`, on co-activation graphs."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from atlas.cli.output import (
     wrap,
 )
 from atlas.plugins import StudyCommand
+from atlas.studies.results import Results
 
 __all__ = ["plot_graphs", "stats"]
 
@@ -110,7 +111,7 @@ def stats(
                 f"{row['tokens']:,}."
             )
     rows = all_rows(results)
-    emit(rows, as_json=as_json, show=lambda: _show(rows, results.verdict))
+    emit(rows, as_json=as_json, show=lambda: _show(rows, results))
 
 
 @click.command("graphs")
@@ -176,8 +177,8 @@ def plot_graphs(
     emit({"written": written}, as_json=as_json, show=lambda: echo("\n".join(written)))
 
 
-def _show(result: Mapping[str, Any], verdict: Sequence[str]) -> None:
-    print_verdict(verdict)
+def _show(result: Mapping[str, Any], results: Results) -> None:
+    print_verdict(results)
     echo()
     saes = result["saes"]
     complete = requested("full") or not on_terminal()

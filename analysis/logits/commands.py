@@ -104,7 +104,7 @@ def logits(
     results = measure_logits(path, selected, replace=replace, workers=workers, ray=ray, **shared)
 
     def show() -> None:
-        print_verdict(results.verdict)
+        print_verdict(results)
         floor = [n for n in ("role", "floor_of") if any(n in row for row in results.rows)]
         columns = [*results.rows[0], *floor] if results else None
         print_table(results.rows, columns=columns, turned=True)

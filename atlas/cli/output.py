@@ -11,13 +11,18 @@ import click
 
 from atlas.amounts import cell_text
 from atlas.cli.columns import fitting, with_controls
+from atlas.cli.screen import LINES, Screen, current_screen, split_verdict
 from atlas.cli.setting_names import as_options
 from atlas.errors import BadInput
 from atlas.progress import SILENT, Progress
 from atlas.safe_text import json_line, shown
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
+
+    from atlas.studies.results import Results
 
 __all__ = [
     "atlas_option",
@@ -41,6 +46,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 # Rows of a table on a terminal without --full.
 _SCREEN = 40
+
+# Rows of a table that is not complete; with fewer, the table is not printed.
+_FEWEST = 3
 
 # Rows that are printed side by side, if their columns do not fit.
 _SIDE_BY_SIDE = 3
@@ -190,10 +198,39 @@ def emit(result: Any, *, as_json: bool, show: Callable[[], None], ok: bool = Tru
         show()
 
 
-def print_verdict(sentences: Sequence[str]) -> None:
-    """Print the sentences of a verdict, each in lines of the width of the terminal."""
-    for sentence in sentences:
-        echo(wrap(sentence))
+def print_verdict(found: "Sequence[str] | Results") -> None:
+    """Print the sentences of a verdict, each in lines of the width of the terminal.
+
+    On a terminal without ``--full``, a study prints the first three sentences, or the first of each
+    of several results. The others follow its tables as far as they fit on the screen.
+    """
+    from atlas.studies.results import Results
+
+    results = isinstance(found, Results)
+    groups = [one.verdict for one in found] if results else [found]  # type: ignore[union-attr]
+    screen = current_screen()
+    first = [sentence for group in groups for sentence in group]
+    if screen is not None and screen.free == LINES:
+        first, rest = split_verdict(groups)
+        if not screen.rest:
+            click.get_current_context().call_on_close(lambda: _print_rest(screen))
+        screen.rest += rest
+    for sentence in first:
+        click.echo(shown(wrap(sentence)))
+
+
+def _print_rest(screen: Screen) -> None:
+    """Print the sentences that fit below the tables, and state what is not printed."""
+    rest, screen.rest = screen.rest, []
+    if rest and screen.free > 1:
+        echo()
+    while rest and wrap(rest[0]).count("\n") < screen.free:
+        echo(wrap(rest.pop(0)))
+    missing = list(screen.omitted)
+    if rest:
+        missing.append("more sentences of the verdict")
+    if missing:
+        echo(wrap(f"Not printed: {'; '.join(missing)}. --full prints all."), err=True)
 
 
 def print_table(
@@ -229,9 +266,7 @@ def print_table(
         console = Console(width=10_000, no_color=complete, highlight=False, soft_wrap=True)
     heading = Text(shown(title)) if title else None  # a Text, since a string may hold markup
     if len(rows) == 1 and len(names) > 2:
-        if heading is not None:
-            console.print(heading)
-        console.print(_side_by_side(names, rows))
+        _print_side_by_side(console, heading, names, rows)
         return
     listed = rows if complete or requested("full") else rows[:_SCREEN]
     # Each cell is formatted once: a pipe may have many rows.
@@ -246,20 +281,70 @@ def print_table(
     chosen = fitting(with_controls(names, controls or {}), words, width=console.width)
     few = turned and len(chosen) < len(names) and len(rows) <= _SIDE_BY_SIDE
     if few and _width_side_by_side(names, rows) <= console.width:
-        if heading is not None:
-            console.print(heading)
-        console.print(_side_by_side(names, rows))
+        _print_side_by_side(console, heading, names, rows)
         return
     console.width = max(sum(words[n] for n in chosen) + 2 * (len(chosen) - 1), console.width)
     least = {name: words[name] for name in chosen}
-    table = _table(listed, {name: texts[name] for name in chosen}, least=least, width=console.width)
-    table.title = heading
-    console.print(table)
+
+    def draw(number: int) -> str:
+        some = {name: texts[name][: number + 1] for name in chosen}
+        table = _table(listed[:number], some, least=least, width=console.width)
+        table.title = heading
+        with console.capture() as captured:
+            console.print(table)
+        return captured.get()
+
+    number, text = _on_screen(draw, len(listed))
+    if not number:
+        current_screen().omitted.append(_name_of(title, names))  # type: ignore[union-attr]
+        return
+    listed = listed[:number]
+    click.echo(text, nl=False, color=True)
     if omitted := [name for name in names if name not in chosen]:
         remark = f"Columns omitted at this width: {', '.join(omitted)}. --wide prints all."
         echo(wrap(remark), err=True)
     if len(rows) > len(listed):
         echo(f"{len(listed)} of {len(rows):,} rows; --full prints all.", err=True)
+
+
+def _on_screen(draw: Callable[[int], str], most: int) -> tuple[int, str]:
+    """Return the number of rows for which the screen has space, with the text of the table."""
+    number, text, screen = most, draw(most), current_screen()
+    if screen is None:
+        return number, text
+    while text.count("\n") > screen.free and number:
+        excess = text.count("\n") - screen.free
+        number -= max(1, min(excess, number) * number // max(text.count("\n"), 1))
+        text = draw(number)
+    number = number if number == most or number >= _FEWEST else 0
+    screen.use(text.count("\n") if number else 0)
+    return number, text
+
+
+def _name_of(title: str, names: Sequence[str]) -> str:
+    return title.strip() or f"a table of {', '.join(names[:_FEWEST])}"
+
+
+def _print_side_by_side(
+    console: "Console",
+    heading: "Text | None",
+    names: Sequence[str],
+    rows: Sequence[Mapping[str, Any]],
+) -> None:
+    """Print lines of a name and the value of each row, as many as the screen has space for."""
+
+    def draw(number: int) -> str:
+        with console.capture() as captured:
+            if heading is not None:
+                console.print(heading)
+            console.print(_side_by_side(names[:number], rows))
+        return captured.get()
+
+    number, text = _on_screen(draw, len(names))
+    if number:
+        click.echo(text, nl=False, color=True)
+    if number < len(names):
+        echo(wrap(f"Not printed: {', '.join(names[number:])}. --full prints all."), err=True)
 
 
 def _table(
@@ -403,6 +488,9 @@ def wrap(text: str, *, indent: str = "") -> str:
 def echo(text: str = "", *, err: bool = False) -> None:
     """Print a line that may contain untrusted names or tokens."""
     click.echo(shown(text), err=err)
+    screen = None if err else current_screen()
+    if screen is not None:
+        screen.use(text.count("\n") + 1)
 
 
 def _plain(value: Any) -> Any:

@@ -127,7 +127,7 @@ def study_command(
         written = write(results) if write is not None else []
 
         def print_all() -> None:
-            print_verdict(results.verdict)
+            print_verdict(results)
             if show:
                 import_function(show)(found)
             else:

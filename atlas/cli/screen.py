@@ -1,0 +1,84 @@
+"""One screen of output for a study on a terminal: three sentences, then at most 40 lines."""
+
+import re
+from collections.abc import Sequence
+
+import click
+
+from atlas.plugins import StudyCommand
+
+__all__ = ["LINES", "SENTENCES", "Screen", "current_screen", "split_verdict"]
+
+#: Sentences of a verdict above the tables of a study, and lines below them, without ``--full``.
+SENTENCES, LINES = 3, 40
+
+_END = re.compile(r"(?<!e\.g\.)(?<!i\.e\.)(?<!vs\.)(?<!cf\.)(?<=[.?!])\s+")
+
+
+class Screen:
+    """What a command has printed below its verdict, and what remains to be printed.
+
+    Attributes
+    ----------
+    free
+        Lines that may still be printed.
+    rest
+        Sentences of the verdict that follow the tables.
+    omitted
+        Titles of tables without space.
+    """
+
+    def __init__(self) -> None:
+        self.free = LINES
+        self.rest: list[str] = []
+        self.omitted: list[str] = []
+
+    def use(self, lines: int) -> None:
+        """Count printed lines."""
+        self.free = max(0, self.free - lines)
+
+
+def current_screen() -> Screen | None:
+    """Return the screen of the running command; None with ``--full``, in a pipe, and for no study."""
+    from rich.console import Console
+
+    context = click.get_current_context(silent=True)
+    if context is None or context.meta.get("atlas.full", True):
+        return None
+    if not (isinstance(context.command, StudyCommand) and Console().is_terminal):
+        return None
+    found = context.meta.get("atlas.screen")
+    if not isinstance(found, Screen):
+        found = context.meta["atlas.screen"] = Screen()
+    return found
+
+
+def split_verdict(groups: Sequence[Sequence[str]]) -> tuple[list[str], list[str]]:
+    """Divide verdicts into what is printed above the tables, and what follows them.
+
+    Parameters
+    ----------
+    groups
+        The verdict of each result: texts of one or more sentences.
+
+    Returns
+    -------
+    The first three sentences of one result, or the first sentence of each of several; and the others.
+
+    Examples
+    --------
+    >>> split_verdict([["One. Two.", "Three, e.g. 3. Four."]])
+    (['One. Two.', 'Three, e.g. 3.'], ['Four.'])
+    >>> split_verdict([["a: 1. More."], ["b: 2."]])
+    (['a: 1.', 'b: 2.'], ['More.'])
+    """
+    most = SENTENCES if len(groups) == 1 else 1
+    first, rest = [], []
+    for group in groups:
+        free = most
+        for text in group:
+            sentences = _END.split(text)
+            first.append(" ".join(sentences[:free]))
+            rest.append(" ".join(sentences[free:]))
+            free = max(0, free - len(sentences))
+    return [text for text in first if text], [text for text in rest if text]

@@ -1,0 +1,132 @@
+"""A study prints at most three sentences, then one screen of lines; the rest with --full."""
+
+import re
+
+import click
+import pytest
+
+from atlas.cli.output import echo, print_table, print_verdict, shared_options
+from atlas.cli.screen import split_verdict
+from atlas.plugins import StudyCommand, study_commands
+from atlas.studies.results import Result, Results
+
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+SENTENCES = [f"Sentence {word} has p ≤ .05." for word in "abcdef"]
+ROWS = [{"row": n, "text": "word " * 3} for n in range(60)]
+
+
+@pytest.fixture
+def output(monkeypatch, capsys):
+    """Print with a function as a study on a terminal of 80 columns; return the lines and stderr."""
+
+    def output(show, *options, terminal=True):
+        monkeypatch.setenv("COLUMNS", "80")
+        monkeypatch.setenv("FORCE_COLOR", "1") if terminal else monkeypatch.delenv(
+            "FORCE_COLOR", raising=False
+        )
+
+        @click.command("study", cls=StudyCommand)
+        @shared_options
+        def study(as_json, quiet):
+            show()
+
+        study.main(list(options), standalone_mode=False)
+        found = capsys.readouterr()
+        return ANSI.sub("", found.out).splitlines(), found.err
+
+    return output
+
+
+def test_three_sentences_precede_the_table_and_the_others_follow(output):
+    def show():
+        print_verdict(SENTENCES)
+        print_table(ROWS[:10])
+
+    lines, remark = output(show)
+    assert lines[:3] == SENTENCES[:3]
+    assert lines[3].split() == ["row", "text"]
+    assert lines[-3:] == SENTENCES[3:]
+    assert remark == ""
+    assert output(show, "--full")[0][:6] == SENTENCES
+
+
+@pytest.mark.parametrize("number", [37, 38, 39, 40, 60])
+def test_one_screen_below_the_verdict(output, number):
+    def show():
+        print_verdict(SENTENCES)
+        print_table(ROWS[:number])
+        print_table(ROWS[:2], title="Second table")
+
+    lines, remark = output(show)
+    assert len(lines) <= 43
+    assert lines[:3] == SENTENCES[:3]
+    assert "--full prints all" in remark
+    assert "Second table" in remark
+    for options, terminal in ((["--full"], True), ([], False)):
+        lines, remark = output(show, *options, terminal=terminal)
+        assert len(lines) == 6 + 1 + number + 4
+        assert remark == ""
+
+
+def test_folded_rows_are_counted_as_lines(output):
+    lines, remark = output(lambda: print_table([{"n": n, "text": "word " * 40} for n in range(30)]))
+    assert 30 <= len(lines) <= 40
+    assert "of 30 rows; --full prints all." in remark
+
+
+def test_one_row_of_many_names_is_cut_too(output):
+    row = {f"name_{n}": n for n in range(60)}
+    lines, remark = output(lambda: print_table([row]))
+    assert [line.split()[0] for line in lines] == list(row)[:40]
+    assert (
+        remark.split(": ")[1].split(". --full")[0].replace("\n", " ").split(", ") == list(row)[40:]
+    )
+
+
+def test_several_results_print_their_first_sentence(output):
+    results = Results([Result("k", str(n), {}, verdict=[f"{n}: one. Two."]) for n in range(4)])
+    lines, _ = output(lambda: (print_verdict(results), echo("below")))
+    assert lines[:5] == [*(f"{n}: one." for n in range(4)), "below"]
+    assert lines[-4:] == ["Two."] * 4
+
+
+def test_abbreviations_and_numbers_end_no_sentence():
+    text = "p is .04, e.g. for a/1, vs. .5. a.b: next. Is it? Last."
+    first, rest = split_verdict([[text]])
+    assert first == ["p is .04, e.g. for a/1, vs. .5. a.b: next. Is it?"]
+    assert rest == ["Last."]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    from tests.support.small_demo import make_small_demo
+
+    path = tmp_path_factory.mktemp("screen") / "a.atlas"
+    make_small_demo(path)
+    return path
+
+
+#: Arguments of the studies whose command needs some, for two SAEs of the small demo.
+ARGUMENTS = {
+    "changes": ["tiny-a-l1-s0/7"],
+    "match-graphs": ["tiny-a-l1-s0", "tiny-a-l1-s1"],
+    "steer": ["--feature", "tiny-a-l1-s0/7", "--prompt", "Once"],
+}
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("name", sorted(study_commands()))
+def test_every_study_prints_one_screen(demo, name, monkeypatch, capfd):
+    from atlas.cli.main import main
+
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with pytest.raises(SystemExit) as ended:
+        main([name, *ARGUMENTS.get(name, []), "-q", "--atlas", str(demo)])
+    found = capfd.readouterr()
+    if ended.value.code:  # a study of other inputs states what it needs
+        pytest.skip(found.err[-200:])
+    lines = [line for line in ANSI.sub("", found.out).splitlines() if line.strip()]
+    assert lines
+    assert len(lines) <= 40 + 3 * 6
+    assert max(map(len, lines)) <= 80
