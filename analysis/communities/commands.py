@@ -156,7 +156,7 @@ def plot_communities(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Plot the communities of an SAE as discs, with lines for the edges between them.
+    """Plot communities as discs, with lines for edges.
 
     \b
     Examples:

@@ -154,7 +154,9 @@ def plot_graphs(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Plot co-activation graphs: degree, log degree, frequency, a scatter plot, and growth.
+    """Plot degree, frequency and growth of graphs.
+
+    The graphs are co-activation graphs; --kind selects one plot.
 
     \b
     Examples:

@@ -169,7 +169,7 @@ def plot_probes(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Draw probes: distribution of scores, score against token ceiling, ladder, box plots, sweep.
+    """Draw probes: distributions, ladder, box plots, sweep.
 
     In HTML, hover over a point to see its feature. Drag to pan a scatter plot, and zoom with
     Shift and the mouse wheel. Click a verdict to show only its features.

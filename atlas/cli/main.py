@@ -11,6 +11,7 @@ import click
 
 from atlas.cli.completion import add_completions
 from atlas.cli.early_checks import check_names_early
+from atlas.cli.help_text import wrap_examples
 from atlas.cli.output import echo, wrap
 from atlas.cli.setting_names import name_options
 from atlas.errors import AtlasError
@@ -73,6 +74,7 @@ def command() -> click.Group:
     add_completions(group)
     check_names_early(group)
     name_options(group)
+    wrap_examples(group)
     return click.version_option(package_name="feature-atlas")(group)
 
 

@@ -7,6 +7,7 @@ import click
 import pytest
 
 from atlas.cli import commands
+from atlas.cli.help_text import wrap_examples
 from atlas.cli.main import command
 from atlas.cli.output import make_progress, print_table, print_verdict, shared_options
 from atlas.plugins import SECTIONS
@@ -78,6 +79,37 @@ def test_help_has_complete_lines_in_sections():
     listed = re.findall(r"^  ([a-z-]+) {2,}\S", text[positions[0] :], re.M)
     assert sorted(listed) == sorted(root.commands)
     assert set(root.sections) == set(SECTIONS)
+
+
+def pages(command, parent=None, name="atlas"):
+    """Yield the help of a command and its subcommands, as on a terminal of 80 columns."""
+    context = click.Context(command, info_name=name, terminal_width=78, parent=parent)
+    yield context.command_path, command.get_help(context)
+    for own, each in getattr(command, "commands", {}).items():
+        yield from pages(each, context, own)
+
+
+def test_help_of_every_command_has_complete_lines():
+    listed = dict(pages(command()))
+    assert {"atlas plot probes", "atlas report geometry", "atlas changes"} <= set(listed)
+    for name, text in listed.items():
+        _, body = text.split("\n", 1)
+        assert [line for line in body.splitlines() if len(line) > 80] == [], name
+        assert [line for line in body.splitlines() if line.endswith("...")] == [], name
+
+
+def test_a_broken_example_is_the_same_command():
+    import shlex
+
+    long = "atlas map " + " ".join(f"--option-{n} 'a value {n}'" for n in range(9))
+    one = click.Command("one", help=f"Do it.\n\n\b\nExample:\n  {long}")
+    wrap_examples(one)
+    shown = one.help.split("Example:\n")[1]
+    assert all(len(line) <= 78 for line in shown.splitlines())
+    assert shlex.split(shown.replace("\\\n", "")) == shlex.split(long)
+    before = one.help
+    wrap_examples(one)
+    assert one.help == before
 
 
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 120])
