@@ -40,12 +40,14 @@ class CommunitySettings:
         "Number of splits of the documents into halves, for the stability of communities.",
         least=1,
         metavar="N",
+        paper=10,
     )
     draws: int = setting(
         5,
         "Number of null graphs, for modularity and for the expected number of partners.",
         least=2,
         metavar="N",
+        paper=20,
     )
     sources: int = setting(
         256,

@@ -52,9 +52,10 @@ class ConceptSettings:
         1000,
         "Permutations of the labels for the tests of units; the lowest p is 1 / (1 + draws).",
         least=19,
+        paper=9999,
     )
     probe_draws: int = setting(
-        19, "Permutations of the labels for each probe; 0 for none.", least=0
+        19, "Permutations of the labels for each probe; 0 for none.", least=0, paper=99
     )
     subsets: int = setting(
         3,

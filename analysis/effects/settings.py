@@ -13,13 +13,20 @@ class EffectSettings:
     """Settings of ``measure_effects``."""
 
     contexts: int = setting(
-        96, "Contexts of the sample, each from another document where there are enough.", least=2
+        96,
+        "Contexts of the sample, each from another document where there are enough.",
+        least=2,
+        paper=400,
     )
     context_size: int = setting(
         32, "Most tokens of a context, BOS included.", least=4, metavar="TOKENS"
     )
     occurrences: int = setting(
-        12, "Most tokens at which each feature is ablated, one at a time.", least=2, metavar="N"
+        12,
+        "Most tokens at which each feature is ablated, one at a time.",
+        least=2,
+        metavar="N",
+        paper=30,
     )
     min_occurrences: int = setting(
         5, "Fewest tokens of a feature that is measured.", least=2, metavar="N"
@@ -39,6 +46,7 @@ class EffectSettings:
         "Least number of random directions of each feature; effect_q of n features that exceed them is at "
         "least 1 / (n * directions).",
         least=1,
+        paper=9,
         metavar="N",
     )
     candidates: int = setting(

@@ -30,7 +30,7 @@ class MapSettings:
         0.1, "Smallest distance of points in UMAP.", least=0.0, most=1.0, metavar="DISTANCE"
     )
     repeats: int = setting(
-        2, "Number of maps of other seeds, for the agreement over seeds.", least=0
+        2, "Number of maps of other seeds, for the agreement over seeds.", least=0, paper=9
     )
     tokens: int = setting(
         100_000, "Tokens of the activations, at most; a random sample of more.", least=1

@@ -21,7 +21,9 @@ class GraphStatisticsSettings:
         "within documents (documents), or edges swapped (configuration).",
         shown="all; without codes, configuration",
     )
-    draws: int = setting(10, "Number of graphs drawn from each null.", least=1, metavar="N")
+    draws: int = setting(
+        10, "Number of graphs drawn from each null.", least=1, metavar="N", paper=99
+    )
     min_count: int = setting(
         1,
         "Only pairs of features that are among the most active together on N or more tokens.",

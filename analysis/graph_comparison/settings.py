@@ -21,6 +21,7 @@ class ComparisonSettings:
         "Number of permutations, of rewired graphs and of bootstrap draws; the smallest p is "
         "1 / (1 + draws).",
         least=1,
+        paper=999,
     )
     seed: int = setting(0, "Seed of all random draws.", least=0)
     min_count: int = setting(

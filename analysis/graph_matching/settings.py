@@ -32,7 +32,7 @@ class GraphMatchingSettings:
         metavar="SHARE",
     )
     repeats: int = setting(
-        5, "Number of repeats, each with its own split of documents and anchors.", least=1
+        5, "Number of repeats, each with its own split of documents and anchors.", least=1, paper=20
     )
     chosen_on: str | None = setting(
         None,
@@ -70,7 +70,9 @@ class GraphMatchingSettings:
     most: int = setting(
         1000, "Largest number of matched pairs among the anchors.", flag=None, least=1
     )
-    draws: int = setting(20, "Number of draws of each null that a true match must exceed.", least=3)
+    draws: int = setting(
+        20, "Number of draws of each null that a true match must exceed.", least=3, paper=199
+    )
     min_count: int = setting(
         1,
         "Only pairs of features that are among the most active together on N or more tokens.",

@@ -36,7 +36,7 @@ class GroundTruthSettings:
         above=0,
         most=1,
     )
-    draws: int = setting(5, "Draws of random directions, for the chance level.", least=1)
+    draws: int = setting(5, "Draws of random directions, for the chance level.", least=1, paper=99)
     seed: int = setting(0, "Seed of the draws.", least=0)
 
     def __post_init__(self) -> None:

@@ -15,7 +15,10 @@ class DirectionSettings:
     neighbours: int = setting(10, "Number of nearest directions of each feature.", least=1)
     across: bool = setting(True, "Also compare SAEs with each other, where they share a space.")
     draws: int = setting(
-        20, "Number of sets of random rows of matched covariance, for p; 0 for none.", least=0
+        20,
+        "Number of sets of random rows of matched covariance, for p; 0 for none.",
+        least=0,
+        paper=199,
     )
     seed: int = setting(0, "Seed of the random rows.", least=0)
 

@@ -16,6 +16,7 @@ class PositionSettings:
         200,
         "Random orders of the tokens of each document; the lowest p is 1 / (1 + draws).",
         least=1,
+        paper=999,
     )
     seed: int = setting(0, "Seed of the random orders.", least=0)
 

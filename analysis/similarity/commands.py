@@ -96,8 +96,7 @@ similarity = study_command(
     "value has the mean of shuffled pairings next to it. `frequency_null` shuffles pairs within "
     "bins of frequency. `matched_null` draws random matched pairs of equal number and frequency. "
     "With several pairs, q is over all of them."
-    "\n\nFor a paper, add --tokens 100000 --columns 256 --frequency-draws 199, which takes about four "
-    "times as long."
+    "\n\nFor a paper, add --full, which draws and samples more, and takes several times as long."
     "\n\n\b\nExamples:\n  atlas similarity tiny-a-l1-s0 tiny-a-l1-s1 --out pair.html"
     "\n  atlas similarity tiny-a-l1-s0 tiny-b-l1-s0 --raw stream"
     "\n  atlas similarity --all --out heatmaps.html --out heatmaps.png",

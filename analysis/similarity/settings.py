@@ -16,9 +16,7 @@ class SimilaritySettings:
     """Settings of ``analysis.similarity.study.compare_spaces``."""
 
     draws: int = setting(
-        200,
-        "Shuffled pairings; the lowest p is 1 / (1 + draws).",
-        least=1,
+        200, "Shuffled pairings; the lowest p is 1 / (1 + draws).", least=1, paper=999
     )
     seed: int = setting(0, "Seed of all random draws.", least=0)
     neighbours: int = setting(10, "Number of nearest neighbours for kNN-Jaccard.", least=1)
@@ -29,12 +27,14 @@ class SimilaritySettings:
         50_000,
         "Largest number of tokens for activations, from the beginning of the text.",
         least=2,
+        paper=100_000,
     )
     columns: int = setting(
         128,
         "Largest number of pairs for measures of activations with tokens as points; more "
         "pairs are sampled.",
         least=1,
+        paper=256,
     )
     subset_pairs: int = setting(
         500, "Largest number of pairs of a subset; more pairs are sampled.", least=2
@@ -44,6 +44,7 @@ class SimilaritySettings:
         "Draws of the nulls that preserve frequency: pairs shuffled within bins of frequency, and, for "
         "subsets, random matched pairs of equal number and frequency; 0 for neither.",
         least=0,
+        paper=199,
     )
     frequency_bins: int = setting(
         10, "Quantiles of frequency within which pairs are shuffled or drawn.", flag=None, least=1

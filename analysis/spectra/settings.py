@@ -14,7 +14,7 @@ class SpectrumSettings:
     """Settings of ``measure_spectra``."""
 
     draws: int = setting(
-        99, "Draws from each null; the lowest two-sided p is 2 / (1 + draws).", least=20
+        99, "Draws from each null; the lowest two-sided p is 2 / (1 + draws).", least=20, paper=999
     )
     fit_from: float = setting(
         0.05, "First rank of the fitted slope, as a share of the rank.", least=0, below=1

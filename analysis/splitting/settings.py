@@ -51,7 +51,7 @@ class SplittingSettings:
         most=1,
     )
     q: float = setting(0.05, "Largest q-value of an edge.", above=0, below=1)
-    draws: int = setting(20, "Draws of each null.", least=3)
+    draws: int = setting(20, "Draws of each null.", least=3, paper=199)
     seed: int = setting(0, "Seed of the draws.", least=0)
     baseline: str | None = setting(
         None,

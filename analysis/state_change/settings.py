@@ -33,7 +33,7 @@ class StateSettings:
         least=0,
     )
     draws: int = setting(
-        9, "Edits along random directions of equal norm, which are the control.", least=1
+        9, "Edits along random directions of equal norm, which are the control.", least=1, paper=99
     )
     layout: Literal["umap", "pca", "none"] = setting(
         "pca", "Map of the features, fitted once to the state before the edit.", flag="map"

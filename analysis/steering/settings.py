@@ -30,7 +30,10 @@ class SteeringSettings:
         least=1,
     )
     random: int = setting(
-        19, "Random features of similar frequency that are steered at equal norm.", least=1
+        19,
+        "Random features of similar frequency that are steered at equal norm.",
+        least=1,
+        paper=99,
     )
     most_kl: float = setting(
         1.0,

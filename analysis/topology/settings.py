@@ -19,7 +19,7 @@ class TopologySettings:
         50, "Directions on which H2 is computed; its cost grows with their fourth power.", least=5
     )
     repeats: int = setting(3, "Sets of landmarks, each from another random start.", least=1)
-    draws: int = setting(39, "Draws from each null for persistent homology.", least=19)
+    draws: int = setting(39, "Draws from each null for persistent homology.", least=19, paper=199)
     points: int = setting(500, "Random directions of which Mapper graphs are computed.", least=10)
     cubes: tuple[int, ...] = setting(
         (5, 8), "Intervals of a Mapper cover in each of two dimensions.", least=1
@@ -36,7 +36,7 @@ class TopologySettings:
         above=0,
     )
     min_samples: int = setting(3, "Directions within this angle that make a core point.", least=1)
-    mapper_draws: int = setting(20, "Draws from each null for Mapper graphs.", least=19)
+    mapper_draws: int = setting(20, "Draws from each null for Mapper graphs.", least=19, paper=199)
     subsamples: int = setting(
         5, "Random samples of 80% of the directions that measure the stability of a graph.", least=1
     )

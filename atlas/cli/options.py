@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
+from atlas.cli.output import requested
 from atlas.errors import BadInput
 from atlas.studies.settings import Setting, settings_of
 from atlas.studies.unnamed import ALL
@@ -92,6 +93,8 @@ def worker_options(function: F) -> F:
 def chosen_settings(cls: type, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of the options that were used, by field name.
 
+    With ``--full``, numbers of draws without an option are those that a paper needs.
+
     Parameters
     ----------
     cls
@@ -104,6 +107,8 @@ def chosen_settings(cls: type, options: Mapping[str, Any]) -> dict[str, Any]:
         value = options.get(one.name)
         if value is not None and value != ():
             found[one.name] = _from_word(one, value)
+        elif one.paper is not None and requested("full"):
+            found[one.name] = one.paper
     return found
 
 
@@ -145,8 +150,12 @@ def _option(one: Setting) -> Callable[[F], F]:
         multiple=one.multiple,
         type=_type(one),
         metavar=one.metavar or (None if one.choices or one.type is bool else _METAVARS[one.type]),
-        help=f"{one.help}{' May be repeated.' if one.multiple else ''} [default: {_default(one)}]",
+        help=f"{one.help}{' May be repeated.' if one.multiple else ''} [default: {_default(one)}{_full(one)}]",
     )
+
+
+def _full(one: Setting) -> str:
+    return "" if one.paper is None else f"; {one.paper} with --full"
 
 
 def _type(one: Setting) -> Any:

@@ -62,7 +62,10 @@ _MAX_ID = 200
 
 def shared_options(function: F) -> F:
     """Add ``--json``, ``--quiet``, ``--wide`` and ``--full`` to a command."""
-    function = _layout_option("full", "Print all rows of a table on a terminal.")(function)
+    function = _layout_option(
+        "full",
+        "Print all rows of a table on a terminal; a study also draws as many samples as a paper needs.",
+    )(function)
     function = _layout_option("wide", "Print all columns of a table on a terminal.")(function)
     return plain_options(function)
 

@@ -71,6 +71,8 @@ class Setting:
         Name of the value in the help.
     shown
         Default as shown in the help; the default itself if None.
+    paper
+        Number of draws or samples with the option ``--full``; None if it does not change the setting.
     """
 
     name: str
@@ -88,6 +90,7 @@ class Setting:
     below: float | None
     metavar: str | None
     shown: str | None
+    paper: int | None = None
 
     @property
     def expected(self) -> str:
@@ -145,6 +148,7 @@ def setting(
     below: float | None = None,
     metavar: str | None = None,
     shown: str | None = None,
+    paper: int | None = None,
 ) -> Any:
     """Return a dataclass field with its help, range and flag.
 
@@ -166,6 +170,8 @@ def setting(
         Name of the value in the help.
     shown
         Default as shown in the help, such as ``"all"`` for None.
+    paper
+        For a number of draws: the number that results in a paper need, used with ``--full``.
     """
     known = {
         "help": help,
@@ -177,6 +183,7 @@ def setting(
         "below": below,
         "metavar": metavar,
         "shown": shown,
+        "paper": paper,
     }
     return field(default=default, metadata={_KEY: known})
 

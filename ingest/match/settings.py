@@ -24,7 +24,10 @@ class MatchSettings:
         metavar="N",
     )
     draws: int = setting(
-        20, "Draws of each null; the lowest p is 1 / (1 + draws), and 0 means no null.", least=0
+        20,
+        "Draws of each null; the lowest p is 1 / (1 + draws), and 0 means no null.",
+        least=0,
+        paper=199,
     )
     seed: int = setting(0, "Seed of the draws.", least=0)
     align: Alignment = setting(

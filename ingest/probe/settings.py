@@ -86,8 +86,8 @@ class ProbeSettings:
         metavar="N",
         shown="all",
     )
-    controls: int = setting(5, "Draws of the control task.", least=0, metavar="N")
-    draws: int = setting(200, "Bootstrap draws of documents.", least=0, metavar="N")
+    controls: int = setting(5, "Draws of the control task.", least=0, metavar="N", paper=20)
+    draws: int = setting(200, "Bootstrap draws of documents.", least=0, metavar="N", paper=999)
     tau: float = setting(0.85, "Balanced accuracy that a verdict requires.", least=0.5, most=1)
     delta: float = setting(
         0.02, "Largest difference from the token table for the verdict linear.", least=0, most=1

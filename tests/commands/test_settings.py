@@ -1,6 +1,8 @@
 """Help, range and flag of each setting are written once, for Python and for the command line."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, is_dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Literal
 
 import click
@@ -14,7 +16,9 @@ from analysis.graph_matching.settings import GraphMatchingSettings
 from analysis.residual.settings import ResidualSettings
 from analysis.transcoder.settings import TranscoderSettings
 from atlas.cli.options import chosen_settings, flags_for, settings_options
+from atlas.cli.output import shared_options
 from atlas.errors import BadInput
+from atlas.plugins import study_commands
 from atlas.studies.settings import check_settings, documented, read_settings, setting, settings_of
 from ingest.match.settings import MatchSettings
 from ingest.probe.settings import ProbeSettings
@@ -88,6 +92,54 @@ def run(*words):
 
     done = CliRunner().invoke(command, words)
     return done, seen
+
+
+@documented
+@dataclass(frozen=True)
+class Drawn:
+    """Settings with draws."""
+
+    draws: int = setting(20, "Draws.", least=1, paper=999)
+    seed: int = setting(0, "Seed.", least=0)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], {}),
+        (["--full"], {"draws": 999}),
+        (["--full", "--draws", "5"], {"draws": 5}),
+        (["--draws", "5", "--full", "--seed", "1"], {"draws": 5, "seed": 1}),
+    ],
+)
+def test_full_draws_what_a_paper_needs(words, expected):
+    seen = {}
+
+    @click.command()
+    @settings_options(Drawn)
+    @shared_options
+    def command(as_json, quiet, **options):
+        seen.update(chosen_settings(Drawn, options))
+
+    assert CliRunner().invoke(command, words).exit_code == 0
+    assert seen == expected
+    assert "20; 999 with --full" in " ".join(CliRunner().invoke(command, ["--help"]).output.split())
+
+
+def test_a_paper_has_more_draws_than_the_default_and_they_are_valid():
+    found = []
+    for each in study_commands().values():
+        module = f"{each.package}.settings"
+        if find_spec(module) is None:
+            continue
+        for cls in vars(import_module(module)).values():
+            if is_dataclass(cls) and cls.__module__ == module:
+                for one in settings_of(cls):
+                    if one.paper is not None:
+                        found.append((each.name, one.name))
+                        assert one.accepts(one.paper), (each.name, one.name)
+                        assert one.paper > one.default, (each.name, one.name)
+    assert len({name for name, _ in found}) > 15
 
 
 def test_options_are_generated_from_the_fields():

@@ -14,7 +14,7 @@ class SubspaceSettings:
     """Settings of ``compare_concepts``."""
 
     draws: int = setting(
-        99, "Draws of each of the three nulls; the lowest p is 1 / (1 + draws).", least=1
+        99, "Draws of each of the three nulls; the lowest p is 1 / (1 + draws).", least=1, paper=999
     )
     pairs: int = setting(
         30, "Fewest matched pairs of a concept; with fewer it is refused.", least=4, metavar="N"
