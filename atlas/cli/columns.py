@@ -37,10 +37,7 @@ def with_controls(
     {'sae': (), 'kl': ('kl_random', 'p'), 'n': ()}
     """
     owner = {
-        control: score
-        for score in names
-        for control in controls.get(score, ())
-        if control in names
+        control: score for score in names for control in controls.get(score, ()) if control in names
     }
     for name in sorted(names, key=len, reverse=True):  # the longest name that a control extends
         for control in names:

@@ -141,6 +141,8 @@ class FeatureCard:
         Address of its page at Neuronpedia, if any.
     example_count
         Number of examples that the atlas has, if ``examples`` has fewer.
+    from_server
+        Whether the atlas is on a server.
     """
 
     id: str
@@ -155,6 +157,7 @@ class FeatureCard:
     numbers: Sequence[FeatureNumber]
     neuronpedia: str | None = None
     example_count: int | None = None
+    from_server: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return the card as plain values, for JSON."""
@@ -296,6 +299,7 @@ def feature_card(
         numbers=feature_numbers(atlas, sae, properties),
         neuronpedia=properties.get("neuronpedia"),
         example_count=len(top) + len(sampled),
+        from_server=atlas.folder is None,
     )
 
 

@@ -54,6 +54,8 @@ def print_card(card: FeatureCard, *, rows: int | None = None) -> None:
         most = max(row["count"] for row in card.histogram)
         bars = "".join(_BLOCKS[(len(_BLOCKS) - 1) * row["count"] // most] for row in card.histogram)
         echo(f"\nActivations, in bins from {first['lower']:.3g} to {last['upper']:.3g}:  {bars}")
+    elif card.from_server and card.numbers:
+        echo("\nActivations: only the folder of an atlas has their histogram, not a server.")
     _print_examples(card.examples, top=rows or _TOP, of_a_kind=rows or 1)
     lines = []
     for table in card.tables:

@@ -18,6 +18,7 @@ from atlas.features import card as card_module
 from atlas.features.card import CardTable, feature_card
 from atlas.features.numbers import feature_numbers
 from atlas.features.remarks import about_few_tokens, about_fvu, rarest_seen
+from atlas.features.screen import print_card
 from atlas.progress import SILENT
 from ingest.forward.run import ingest
 from ingest.sae.autoencoder import open_sae
@@ -392,13 +393,17 @@ def test_empty_tables_are_distinguished_from_missing_ones_without_a_folder(store
     assert max(missing.values()) > 3
 
 
-def test_a_folder_and_its_graph_have_the_same_card(opened):
+def test_a_folder_and_its_graph_have_the_same_card(opened, capsys):
     without = Atlas(opened.url, store=opened.store)
     dead = next(r for r in opened.features("a").to_pylist() if r["dead"])
     for row in (*live(opened), dead):
         there, here = (feature_card(one, row["id"]).to_dict() for one in (without, opened))
         for name in there.keys() - {"histogram"}:
             assert there[name] == here[name]
+    pages = [feature_card(one, live(opened)[0]["id"]).to_html() for one in (without, opened)]
+    assert ["Only the folder of an atlas" in page for page in pages] == [True, False]
+    print_card(feature_card(without, live(opened)[0]["id"]))
+    assert "only the folder of an atlas has their histogram" in capsys.readouterr().out
 
 
 def test_the_card_of_a_floor_states_it(tmp_path, opened):
