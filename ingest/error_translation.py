@@ -176,6 +176,11 @@ def _hub_message(error: BaseException, subject: str, repo: str | None, *, why: s
             "command again."
         )
     if caused_by(hub.RepositoryNotFoundError):
+        if local and "/" not in (repo or ""):  # the hub's models of this form are few
+            return (
+                f"{subject} is neither a folder nor at the hub{local}; otherwise name it by its "
+                "OWNER/NAME at the hub."
+            )
         return (
             f"{subject} is not at the hub, or you have no access to it: check the name{at}, "
             f"and log in with `hf auth login` if it is private{local}."

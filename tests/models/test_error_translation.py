@@ -186,3 +186,17 @@ def test_maps_and_training_translate(tmp_path: Path, monkeypatch: pytest.MonkeyP
             OutOfSpace, match=r"training .* tokens at a time: use a smaller `batch`"
         ):
             trained(tmp_path / "saes", documents=texts(100), sites=(HOOK,), steps=4)
+
+
+@pytest.mark.parametrize("kind", [hub.RepositoryNotFoundError, hub.LocalEntryNotFoundError])
+def test_a_local_model_is_answered_with_its_folder_and_no_address(kind, monkeypatch):
+    monkeypatch.setattr("ingest.error_translation.why_out_of_reach", lambda: "")
+    error = kind.__new__(kind)  # their constructors want a response
+    with (
+        pytest.raises(
+            Missing, match=r"'my-model' is neither a folder .*pass it with `--model FOLDER`"
+        ) as raised,
+        reached("model", "my-model", repo="my-model"),
+    ):
+        raise error
+    assert "huggingface.co/my-model" not in str(raised.value)
