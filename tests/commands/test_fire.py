@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from importlib.resources import files as files_of
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from atlas.errors import BadInput, UnknownName
 from ingest.codes.store import read_shard
 from ingest.fire.text_features import FireSettings, fire
 from ingest.forward.run import ingest
+from ingest.settings import Settings
 
 TEXT = texts(3)[1]
 
@@ -59,6 +61,46 @@ def test_activations_equal_an_ingest_of_the_text(folder, opened):
             if row["sae"] == sae
         }
         assert fired == stored_codes(folder, sae)
+
+
+@pytest.mark.slow
+def test_activations_equal_an_ingest_in_an_atlas_of_two_models(tmp_path, capsys):
+    """With SAEs of two models, which read an MLP and residual sites, in the demo's contexts."""
+    text = 'Once upon a time there was a dragon. She said, "Hello, Tom!" and went home.'
+    path = tmp_path / "two.atlas"
+    saes = {"tiny-a": ("tiny-a-l1-s0", "tiny-a-l1-mlp"), "tiny-b": ("tiny-b-l1-s0",)}
+    settings = Settings(device="cpu")
+    for names in saes.values():
+        ingest(path, saes=names, text=[text, "A dog."], settings=settings, match=None).close()
+    found = fire(path, text, FireSettings(top=10_000, device="cpu"))
+    assert {(row["model"], row["sae"]) for row in found.rows} == {
+        (model, name) for model, names in saes.items() for name in names
+    }
+    for name in (*saes["tiny-a"], *saes["tiny-b"]):
+        files = sorted((path / "codes" / name).glob("*.arrow"))
+        stored, first = {}, 0
+        for block in (block for file in files for block in read_shard(file)):
+            document = np.asarray(block.tokens.document)
+            for row, feature, value in zip(block.rows, block.indices, block.values, strict=True):
+                if document[row] == 0:
+                    stored[first + int(row), int(feature)] = float(value)
+            first += len(block)
+        fired = {
+            (row["position"], int(row["feature"].rpartition("/")[2])): row["activation"]
+            for row in found.rows
+            if row["sae"] == name
+        }
+        assert fired.keys() == stored.keys() != set()
+        assert fired == pytest.approx(stored, rel=1e-5)
+    # Without --sae, one folder cannot be the model of all SAEs.
+    model = str(files_of("ingest.demo") / "models" / "tiny-a")
+    words = ["fire", text, "--atlas", str(path), "--model", model, "-q", "--device", "cpu"]
+    for more, code in (([], 2), (["--sae", "tiny-a-l1-s0"], 0)):
+        with pytest.raises(SystemExit) as done:
+            main([*words, *more])
+        out = capsys.readouterr()
+        assert (done.value.code, "Traceback" in out.err) == (code, False), out.err
+        assert ("tiny-a-l1-s0/" in out.out) == (code == 0)
 
 
 def test_quantiles_are_bounds_by_the_codes_of_the_corpus(folder, opened):
