@@ -165,7 +165,7 @@ def _print_examples(examples: Sequence[Example], *, top: int, of_a_kind: int) ->
 
 def _passage(example: Example, highest: float) -> list[tuple[str, int]]:
     """Return the text around the sampled token in pieces: a text, and its shade (0: not active)."""
-    characters = []
+    characters: list[tuple[str, int]] = []
     for i, (text, value) in enumerate(zip(example.tokens, example.activations, strict=True)):
         level = min(len(_SHADES), 1 + int(len(_SHADES) * value / highest)) if value > 0 else 0
         if i == example.peak:
