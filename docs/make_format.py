@@ -24,9 +24,11 @@ def studies() -> Iterator[tuple[Path, dict[str, Any]]]:
     for path in paths:
         for node in ast.parse(path.read_text("utf-8")).body:
             if isinstance(node, ast.ClassDef) and any(
-                getattr(b, "id", "") == "Study" for b in node.bases
+                getattr(b, "id", "") in ("Study", "TorchStudy") for b in node.bases
             ):
-                yield path, dict(constants(node))
+                of = dict(constants(node))
+                if "kind" in of:  # otherwise a base class
+                    yield path, of
 
 
 def constants(of: ast.ClassDef) -> Iterator[tuple[str, Any]]:
