@@ -209,8 +209,9 @@ def print_verdict(found: "Sequence[str] | Results") -> None:
     """
     from atlas.studies.results import Results
 
-    results = isinstance(found, Results)
-    groups = [one.verdict for one in found] if results else [found]  # type: ignore[union-attr]
+    groups: list[Sequence[str]] = (
+        [one.verdict for one in found] if isinstance(found, Results) else [found]
+    )
     screen = current_screen()
     first = [sentence for group in groups for sentence in group]
     if screen is not None and screen.free == LINES:
