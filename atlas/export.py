@@ -115,10 +115,11 @@ def export_for_import(path: Path, folder: Path, *, progress: Progress = SILENT) 
 def export_for_browser(
     path: Path, folder: Path, *, address: str = "http://localhost:7474"
 ) -> dict[str, int]:
-    """Write what Neo4j Browser needs for an atlas: a page of links, and the style sheet.
+    """Write what Neo4j Browser needs for an atlas: links, saved queries, and the style sheet.
 
-    ``index.html`` has a link for the style sheet, each picture and each named query, with names
-    of this atlas. A link opens its text in the editor of Browser.
+    ``index.html`` has a link for each setting, picture and named query, with names of this
+    atlas. A link opens its text in the editor of Browser. The drawer "Saved Cypher" of the newer
+    Browser imports the same pictures and queries from ``saved-cypher.csv``.
 
     Parameters
     ----------
@@ -132,7 +133,7 @@ def export_for_browser(
     Returns
     -------
     dict
-        The number of links in the page, by its name.
+        The number of links in the page and of queries in the CSV file, by their names.
 
     Raises
     ------
@@ -143,6 +144,7 @@ def export_for_browser(
         example_names,
         links_page,
         pictures,
+        saved_cypher,
         style_sheet,
     )
 
@@ -153,13 +155,19 @@ def export_for_browser(
     _check_folder(folder)
     atlas = Folder.open(path)
     graph = atlas.read(lambda sound: assemble(atlas, sound))
-    page = links_page(address, atlas=graph.name, names=example_names(graph))
+    names = example_names(graph)
+    files = {
+        "index.html": links_page(address, atlas=graph.name, names=names),
+        "saved-cypher.csv": saved_cypher(atlas=graph.name, names=names),
+        "atlas.grass": style_sheet(),
+    }
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in (("index.html", page), ("atlas.grass", style_sheet())):
+        for name, text in files.items():
             with atomic_file(folder / name) as temporary:
                 temporary.write_text(text, "utf-8")
-    return {"index.html": 1 + len(pictures()) + len(queries.every())}
+    saved = len(pictures()) + len(queries.every())
+    return {"index.html": 2 + saved, "saved-cypher.csv": saved}  # two links set Browser up
 
 
 def _check_folder(folder: Path) -> None:

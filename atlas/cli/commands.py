@@ -418,7 +418,10 @@ def export(
         emit(
             links,
             as_json=as_json,
-            show=lambda: echo(f"Open {folder / 'index.html'}: {links['index.html']} links."),
+            show=lambda: echo(
+                f"Browser 5.24: open {folder / 'index.html'}, {links['index.html']} links.\n"
+                f"Newer Browser: import {folder / 'saved-cypher.csv'} in its drawer Saved Cypher."
+            ),
         )
         return
     else:

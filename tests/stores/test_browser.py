@@ -3,6 +3,8 @@
 All tests share one headless Chromium, logged in to the Browser of a real server.
 """
 
+import csv
+import io
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -182,10 +184,17 @@ def test_the_example_has_a_community_a_match_and_neighbours():
 
 def test_the_export_writes_the_page_and_refuses_another_address(tmp_path):
     small_atlas(tmp_path / "a.atlas")
-    export_for_browser(tmp_path / "a.atlas", tmp_path / "out")
+    written = export_for_browser(tmp_path / "a.atlas", tmp_path / "out")
     page = (tmp_path / "out" / "index.html").read_text("utf-8")
     assert quote("'one/0' /* $feature */", safe="") in page
     assert (tmp_path / "out" / "atlas.grass").read_text("utf-8") == STYLE
+    saved = (tmp_path / "out" / "saved-cypher.csv").read_text("utf-8")
+    assert "'one/0' /* $feature */" in saved
+    links = [link for link in Links(page).found if "cmd=edit" in link]
+    assert written["index.html"] == len(links)
+    assert written["saved-cypher.csv"] == len(list(csv.reader(io.StringIO(saved)))) - 1 - len(
+        {query.topic for query in queries.every()} | {"Pictures"}
+    )
     for address in ("javascript:alert(1)", "localhost:7474", "http://a b", 'http://a"onclick="x'):
         with pytest.raises(BadInput, match="address of Neo4j Browser"):
             export_for_browser(tmp_path / "a.atlas", tmp_path / "out", address=address)

@@ -1,22 +1,28 @@
 """The page of links that opens every named query and picture in Neo4j Browser."""
 
+import csv
+import io
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
+from itertools import count
 from typing import Any
 from urllib.parse import quote
 
 import queries
+from atlas.safe_text import csv_text
 from atlas.stores import Graph
-from queries.record import Query, parse
+from queries.record import TOPICS, Query, parse
 
 __all__ = [
     "REQUESTED_EDGES",
+    "SAVED_COLUMNS",
     "browser_link",
     "example_names",
     "links_page",
     "pictures",
+    "saved_cypher",
     "style_sheet",
     "with_names",
 ]
@@ -25,6 +31,9 @@ _FILES = resources.files(__package__)
 
 REQUESTED_EDGES = ":config autoComplete: false"
 """A command of Neo4j Browser: draw the edges that a query returns, and no others."""
+
+SAVED_COLUMNS = ("name", "description", "query", "id", "parentId", "isFolder")
+"""Columns of a file that the drawer "Saved Cypher" of the newer Browser imports."""
 
 #: A name that can be written between quotes in Cypher.
 _PLAIN = re.compile(r"[^'\\\x00-\x1f\x7f]+")
@@ -137,6 +146,41 @@ def with_names(query: Query, names: Mapping[str, str]) -> str:
             # Neither a name nor a parameter contains a backslash, which `sub` would read.
             text = marked.sub(f"'{name}' /* ${parameter.name} */", text)
     return text
+
+
+def saved_cypher(*, atlas: str, names: Mapping[str, str]) -> str:
+    """Return all pictures and named queries as CSV for the drawer "Saved Cypher" of the newer Browser.
+
+    The pictures are in one folder, and the queries in one for each topic.
+
+    Parameters
+    ----------
+    atlas
+        Name of the atlas, which precedes the names of folders.
+    names
+        Names by kind, as ``example_names`` returns them.
+
+    Examples
+    --------
+    >>> print(saved_cypher(atlas="mine", names={}).splitlines()[1])
+    mine: Pictures,,,0,,true
+    """
+    folders: dict[str, list[Query]] = {"Pictures": list(pictures())}
+    for topic in TOPICS:
+        folders[topic] = [query for query in queries.every() if query.topic == topic]
+    number = count()
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(SAVED_COLUMNS)
+    for folder, members in folders.items():
+        if not members:
+            continue
+        parent = next(number)
+        writer.writerow([csv_text(f"{atlas}: {folder}"), "", "", parent, "", "true"])
+        for query in members:
+            text = with_names(query, names)
+            writer.writerow([query.title, query.question, text, next(number), parent, "false"])
+    return file.getvalue()
 
 
 def links_page(address: str, *, atlas: str, names: Mapping[str, str]) -> str:
