@@ -9,6 +9,8 @@ import pytest
 import yaml
 from neo4j_server import PINNED
 
+from atlas.stores.neo4j.browser.pages import REQUESTED_EDGES
+
 FILE = Path(__file__).parents[2] / "docker-compose.yml"
 
 
@@ -35,6 +37,11 @@ def test_the_password_comes_from_the_environment_and_is_required(server: dict) -
 def test_ports_are_bound_to_this_machine(server: dict) -> None:
     assert {p.rsplit(":", 1)[1] for p in server["ports"]} == {"7474", "7687"}
     assert all(p.startswith("127.0.0.1:") for p in server["ports"])
+
+
+def test_browser_draws_only_the_edges_of_a_query(server: dict) -> None:
+    """The command is that of the page of links, which takes a colon."""
+    assert f":{server['environment']['NEO4J_browser_post__connect__cmd']}" == REQUESTED_EDGES
 
 
 def test_memory_health_and_volumes_are_configured(server: dict) -> None:

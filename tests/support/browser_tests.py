@@ -14,7 +14,7 @@ from atlas.stores import Graph
 from atlas.stores.neo4j.connection import Bolt
 from atlas.stores.neo4j.store import Neo4jStore
 
-__all__ = ["at_browser", "browser_on", "rules"]
+__all__ = ["at_browser", "browser_on", "find_or_skip", "rules"]
 
 at_browser = pytest.mark.neo4j
 
@@ -25,16 +25,27 @@ def browser_on(request, graph: Graph, *, open: Callable = browser) -> Iterator:
 
     Without Chromium, the tests skip, and fail under CI.
     """
+    find_or_skip()  # before a server is started
+    server = request.getfixturevalue("neo4j_server")
+    login = {"username": server.username, "password": server.password}
+    wipe(server)
+    store = Neo4jStore(Bolt(server.url, **login))
+    store.sync(store.plan(graph), SILENT)
+    store.close()
+    with _needed(), open(server.url, **login) as opened:
+        yield opened
+
+
+def find_or_skip() -> None:
+    """Skip without Chromium, and fail under CI."""
+    with _needed():
+        find_chromium()
+
+
+@contextmanager
+def _needed() -> Iterator[None]:
     try:
-        find_chromium()  # skip before a server is started
-        server = request.getfixturevalue("neo4j_server")
-        login = {"username": server.username, "password": server.password}
-        wipe(server)
-        store = Neo4jStore(Bolt(server.url, **login))
-        store.sync(store.plan(graph), SILENT)
-        store.close()
-        with open(server.url, **login) as opened:
-            yield opened
+        yield
     except NoBrowser as error:
         if os.environ.get("CI", "").lower() == "true":
             pytest.fail(f"tests of Neo4j Browser must run under CI: {error}")

@@ -86,16 +86,18 @@ class Own:
     ----------
     folder
         Its home. Data that it already contains, such as an imported database, is served.
+    settings
+        More lines of its configuration.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, settings: str = "") -> None:
         self.folder = folder
         self._java = find_java()
         self._jars = jars()
         self._process: subprocess.Popen[bytes] | None = None
         ports = {"bolt": free_port(), "http": free_port()}
         (folder / "conf").mkdir(parents=True, exist_ok=True)
-        (folder / "conf" / "neo4j.conf").write_text(SETTINGS.format(**ports), "utf-8")
+        (folder / "conf" / "neo4j.conf").write_text(SETTINGS.format(**ports) + settings, "utf-8")
         self.server = Server(f"bolt://127.0.0.1:{ports['bolt']}", "neo4j", secrets.token_hex(8))
         self._new = True
 
