@@ -9,6 +9,7 @@ A statistic whose AUC is near 0.5 describes what any SAE of that shape shows, tr
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -23,6 +24,7 @@ from atlas.disk.parts import Part
 from atlas.errors import BadInput
 from atlas.progress import SILENT, Progress
 from atlas.studies.floors import floors_of, is_floor, role_shown
+from atlas.studies.forecast import Cost, timed
 from atlas.studies.results import Result, Results
 from atlas.studies.runner import run_study
 from atlas.studies.study import Found, Study, Task, TaskContext, check_saes
@@ -102,14 +104,30 @@ class FloorStudy(Study):
             )
         return [self._task(at, trained, floors) for trained, floors in families]
 
+    def forecast(self, task: Task, at: TaskContext) -> Cost:
+        """Return the cost of one family, from the statistics of its first SAE."""
+        trained: Sequence[str] = task.recorded["trained"]
+        floors: Mapping[str, Mapping[str, Sequence[str]]] = task.recorded["floors"]
+        sae = task.saes[0]
+        read = partial(sae_values, at.atlas, at.sound, sae, others=_others(sae, trained, floors))
+        values = dict.fromkeys(task.saes, read())
+        reading = timed(read)  # the first call also opens the graph of the atlas
+        compared = sum(len(names) for of in floors.values() for names in of.values())
+        of = {sae: (sae,)}
+        return Cost(len(task.saes) * reading + compared * timed(lambda: _areas(of, values)))
+
     def run(self, task: Task, at: TaskContext) -> Found:
         """Compare one family."""
         trained: Sequence[str] = task.recorded["trained"]
         floors: Mapping[str, Mapping[str, Sequence[str]]] = task.recorded["floors"]
-        values = {
-            sae: sae_values(at.atlas, at.sound, sae, others=_others(sae, trained, floors))
-            for sae in task.saes
-        }
+        values = {}
+        with at.progress.stage(
+            f"{task.title}: reading statistics", total=len(task.saes), unit="SAEs"
+        ) as stage:
+            for sae in task.saes:
+                others = _others(sae, trained, floors)
+                values[sae] = sae_values(at.atlas, at.sound, sae, others=others)
+                stage.advance()
         rows, areas = [], []
         for role, of in floors.items():
             by_sae = _areas(of, values)

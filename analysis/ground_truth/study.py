@@ -5,9 +5,10 @@ study compares every other SAE of the same model with them: directions, co-activ
 and parents.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -32,10 +33,11 @@ from atlas.disk.parts import Part
 from atlas.errors import BadInput, UnknownName
 from atlas.graphs import edge_ends
 from atlas.progress import SILENT, Progress
+from atlas.studies.forecast import Cost, timed
 from atlas.studies.results import Result, Results
 from atlas.studies.runner import run_study
 from atlas.studies.study import Found, Task, TaskContext, check_saes
-from ingest.codes.store import read_shard, stored_shards
+from ingest.codes.store import count_rows, read_shard, stored_shards
 from ingest.model.synthetic_features import FEATURES_HOOK, SUM_HOOK, SyntheticFeatures
 from ingest.sae.autoencoder import Autoencoder
 from ingest.sae.record import open_sae_record, reopen_model, reopen_sae, written_hook
@@ -115,6 +117,21 @@ class GroundTruthStudy(TorchStudy):
             for name in usable
         ]
 
+    def forecast(self, task: Task, at: TaskContext) -> Cost:
+        """Return the cost of one SAE, from the first block of codes and one set of random directions."""
+        truth, settings = self.settings.truth, self.settings
+        count = partial(_counted, at, truth, task.name, blocks_read=1)
+        some = count()  # what the first call alone costs
+        if not some.tokens:
+            return Cost(0.0)
+        counting = timed(count) * _tokens(at, task.name) / some.tokens
+        learned = reopen_sae(open_sae_record(at.sound, task.name).row, self.opened)
+        decoder = _rows(learned.sae.W_dec)
+        true = random_directions((len(some.active[0]), decoder.shape[1]), np.random.default_rng(0))
+        every = np.arange(len(decoder))
+        match = timed(lambda: find_partners(true, decoder, every, n=settings.candidates))
+        return Cost(counting + (1 + settings.draws) * match, bytes=8 * len(true) * len(decoder))
+
     def run(self, task: Task, at: TaskContext) -> Found:
         """Compare one SAE with the true features."""
         settings, truth = self.settings, self.settings.truth
@@ -125,7 +142,10 @@ class GroundTruthStudy(TorchStudy):
         learned = reopen_sae(open_sae_record(at.sound, task.name).row, self.opened)
         directions = _rows(sums.down_proj.weight.T)
         decoder = _rows(learned.sae.W_dec)
-        counts = _counted(at, truth, task.name)
+        with at.progress.stage(
+            f"{task.title}: active tokens", total=_tokens(at, task.name), unit="tokens"
+        ) as stage:
+            counts = _counted(at, truth, task.name, advance=stage.advance)
         live = np.flatnonzero(counts.active[1] > 0)
         partners = find_partners(directions, decoder, live, n=settings.candidates)
         found = _Compared(settings, counts, partners, live)
@@ -133,7 +153,11 @@ class GroundTruthStudy(TorchStudy):
             edges=(_edges(at, truth, settings), _edges(at, task.name, settings)),
             ancestors=ancestor_pairs(sums.parent.tolist()),
         )
-        scores |= self._chance(directions, (len(live), decoder.shape[1]))
+        with at.progress.stage(
+            f"{task.title}: random directions", total=settings.draws, unit="draws"
+        ) as stage:
+            shape = (len(live), decoder.shape[1])
+            scores |= self._chance(directions, shape, advance=stage.advance)
         rates = recall_by_rate(
             counts.active[0] / max(counts.tokens, 1), partners, threshold=settings.cosine
         )
@@ -158,7 +182,9 @@ class GroundTruthStudy(TorchStudy):
             tables=(part.manifest.tables, part.table),
         )
 
-    def _chance(self, directions: Floats, shape: tuple[int, int]) -> dict[str, Any]:
+    def _chance(
+        self, directions: Floats, shape: tuple[int, int], *, advance: Callable[[], None]
+    ) -> dict[str, Any]:
         """Return the scores of random directions, as many as the SAE has live features."""
         rng = np.random.default_rng(self.settings.seed)
         drawn = []
@@ -166,6 +192,7 @@ class GroundTruthStudy(TorchStudy):
             random, every = random_directions(shape, rng), np.arange(shape[0])
             partners = find_partners(directions, random, every, n=self.settings.candidates)
             drawn.append(recovery_scores(partners, live=shape[0], threshold=self.settings.cosine))
+            advance()
         names = ("mean_cosine", "f1")
         return {f"chance_{name}": float(np.mean([d[name] for d in drawn])) for name in names}
 
@@ -345,8 +372,22 @@ def _unusable(at: TaskContext, name: str, true: dict[str, Any] | Any) -> str:
     return ""
 
 
-def _counted(at: TaskContext, truth: str, sae: str) -> _Counts:
-    """Count active tokens and pairs of the true features and of an SAE, from their codes."""
+def _tokens(at: TaskContext, sae: str) -> int:
+    return sum(map(count_rows, stored_shards(at.folder, at.sound, sae, what=WHAT)))
+
+
+def _counted(
+    at: TaskContext,
+    truth: str,
+    sae: str,
+    *,
+    blocks_read: int | None = None,
+    advance: Callable[[float], None] = lambda by: None,
+) -> _Counts:
+    """Count active tokens and pairs of the true features and of an SAE, from their codes.
+
+    All blocks are read, or the first ``blocks_read``.
+    """
     shards = [stored_shards(at.folder, at.sound, name, what=WHAT) for name in (truth, sae)]
     blocks = [chain.from_iterable(map(read_shard, own)) for own in shards]
     tokens = 0
@@ -354,7 +395,7 @@ def _counted(at: TaskContext, truth: str, sae: str) -> _Counts:
     active = [np.zeros(size, dtype=np.int64) for size in sizes]
     within = sparse.csr_array((sizes[1], sizes[1]), dtype=np.int64)
     across = sparse.csr_array((sizes[0], sizes[1]), dtype=np.int64)
-    for one, other in zip(*blocks, strict=True):
+    for one, other in islice(zip(*blocks, strict=True), blocks_read):
         tokens += len(one)
         a, b = (
             sparse.csr_array(
@@ -371,6 +412,7 @@ def _counted(at: TaskContext, truth: str, sae: str) -> _Counts:
         active[1] += np.bincount(other.indices, minlength=sizes[1])
         within = within + (b.T @ b).tocsr()
         across = across + (a.T @ b).tocsr()
+        advance(len(one))
     return _Counts(tokens, (active[0], active[1]), within, across)
 
 

@@ -1,7 +1,7 @@
 """How easily the features of SAEs are described by their tokens, from stored codes."""
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -79,7 +79,13 @@ class InterpretabilityStudy(Study):
         """Measure the features of one SAE."""
         data = _data(task, at)
         eligible = _eligible(data, self.settings)
-        columns = interpretability(data, self.settings, features=eligible)
+        total = 2 * len(eligible)  # described, then marked
+        with at.progress.stage(
+            f"{task.title}: marks", total=total, unit="steps of features"
+        ) as stage:
+            columns = interpretability(
+                data, self.settings, features=eligible, advance=stage.advance
+            )
         table = pa.table({"feature": eligible, **columns})
         tables = [("Feature", _graph_rows(task.name, eligible, columns)), ("marks", table)]
         return Found(tables, sources={"excluded": int(data.d_sae - len(eligible))})
@@ -148,7 +154,11 @@ def measure_interpretability(
 
 
 def interpretability(
-    data: ProbeData, settings: InterpretabilitySettings, *, features: NDArray[np.int64]
+    data: ProbeData,
+    settings: InterpretabilitySettings,
+    *,
+    features: NDArray[np.int64],
+    advance: Callable[[float], None] = lambda by: None,
 ) -> dict[str, NDArray[Any]]:
     """Return the columns of ``marks`` for some features.
 
@@ -163,6 +173,8 @@ def interpretability(
         Numbers of examples and words, and the seed.
     features
         int64. Index of each feature, in ascending order.
+    advance
+        Called with the number of features after each step; each feature has two.
     """
     text = TextTokens(data.type, _first_half(data, settings))
     count = data.positives((np.ones(len(data), dtype=np.bool_),), threshold=0.0)[0][features]
@@ -177,6 +189,7 @@ def interpretability(
             words=settings.words,
             seed=settings.seed,
         )
+        advance(len(block))
     partner = partners(count)
     found = []
     at = 0
@@ -185,6 +198,7 @@ def interpretability(
         others = [own[one] for one in partner[these]]
         found.append(marks(data.occurrences(block), text, own[these], others=others))
         at += len(block)
+        advance(len(block))
     names = found[0] if found else ()
     return {name: np.concatenate([one[name] for one in found]) for name in names}
 

@@ -140,7 +140,11 @@ class DirectionStudy(TorchStudy):
         a, b = self._sides(task, at)
         sides = [(a, None)] if a is b else [(a, b), (b, a)]
         with one_thread_if_small(a.rows.shape[1]):
-            found = [_edges(one, other, self.settings) for one, other in sides]
+            found = []
+            for number, (one, other) in enumerate(sides, 1):
+                title = f"{task.title}: nearest directions and nulls, {number} of {len(sides)}"
+                with at.progress.stage(title):
+                    found.append(_edges(one, other, self.settings))
         active = [("CO_ACTIVATES", _active_together(a, _edges_of(a, at)))] if a is b else []
         return Found(
             [

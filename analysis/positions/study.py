@@ -5,7 +5,7 @@ Positions are those in the model's context. They are grouped by powers of two: 1
 positions, which preserves the topic of each document and removes the effect of position.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -93,14 +93,17 @@ class PositionStudy(Study):
         """Compute the table of one SAE."""
         shards = stored_shards(at.folder, at.sound, task.name, what="A study of positions")
         position, document, l0, total = _read(shards)
-        rows = by_position(
-            position,
-            document,
-            l0=l0,
-            total=total,
-            draws=self.settings.draws,
-            seed=self.settings.seed,
-        )
+        draws = self.settings.draws
+        with at.progress.stage(f"{task.title}: random orders", total=draws, unit="orders") as stage:
+            rows = by_position(
+                position,
+                document,
+                l0=l0,
+                total=total,
+                draws=draws,
+                seed=self.settings.seed,
+                advance=stage.advance,
+            )
         return Found([("positions", pa.Table.from_pylist(rows))])
 
     def result(self, part: Part) -> Result:
@@ -168,7 +171,14 @@ def activation_by_position(
 
 
 def by_position(
-    position: Ints, document: Ints, *, l0: Ints, total: Floats, draws: int, seed: int
+    position: Ints,
+    document: Ints,
+    *,
+    l0: Ints,
+    total: Floats,
+    draws: int,
+    seed: int,
+    advance: Callable[[], None] = lambda: None,
 ) -> list[dict[str, Any]]:
     """Return a row for each group of positions.
 
@@ -180,6 +190,8 @@ def by_position(
         (tokens,). Number of active features of each token, and the sum of their activations.
     draws, seed
         Number of shuffles of the tokens of each document, and their seed.
+    advance
+        Called after each shuffle.
 
     Returns
     -------
@@ -216,6 +228,7 @@ def by_position(
         mixed = rng.permutation(len(document))
         order = mixed[np.argsort(document[mixed], kind="stable")]
         null[:, draw] = statistics(by_document, l0[order], total[order])
+        advance()
     rows: list[dict[str, Any]] = [
         {
             "first": int(position[group == i].min()),

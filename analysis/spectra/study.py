@@ -50,6 +50,9 @@ MATRICES = ("decoder", "encoder", "model")
 WHAT = "A study of spectra"
 
 _SAMPLE = 2
+
+# Decoder, encoder, and the matrix of the model that writes to the site.
+_MATRICES_OF_AN_SAE = 3
 """Draws of the sample of a forecast."""
 
 
@@ -99,10 +102,13 @@ class SpectrumStudy(TorchStudy):
 
     def run(self, task: Task, at: TaskContext) -> Found:
         """Compute the tables of one SAE."""
-        found = {
-            name: _measured(name, source, rows, self.settings)
-            for name, source, rows in self._matrices(task.name, at)
-        }
+        found = {}
+        with at.progress.stage(
+            f"{task.title}: spectra and nulls", total=_MATRICES_OF_AN_SAE, unit="matrices"
+        ) as stage:
+            for name, source, rows in self._matrices(task.name, at):
+                found[name] = _measured(name, source, rows, self.settings)
+                stage.advance()
         nulls = [row for one in found.values() for row in one.nulls]
         known = [row for row in nulls if row["p"] is not None]
         if known:

@@ -6,7 +6,7 @@ overlapping squares, and clusters the directions of each square by DBSCAN in ang
 Each cluster is a node; clusters with a common direction have an edge.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -195,7 +195,9 @@ def longest_loop(nodes: int, edges: Ints) -> int:
     return int(inside[:, 1].max(initial=0))
 
 
-def compare_mapper(directions: Floats, settings: TopologySettings) -> Iterator[dict[str, Any]]:
+def compare_mapper(
+    directions: Floats, settings: TopologySettings, *, advance: Callable[[], None] = lambda: None
+) -> Iterator[dict[str, Any]]:
     """Compare the Mapper graphs of directions with those of draws from the nulls.
 
     Parameters
@@ -204,6 +206,8 @@ def compare_mapper(directions: Floats, settings: TopologySettings) -> Iterator[d
         float64, (rows, columns). Rows of unit length.
     settings
         The grid and the draws.
+    advance
+        Called after each draw.
 
     Yields
     ------
@@ -217,7 +221,11 @@ def compare_mapper(directions: Floats, settings: TopologySettings) -> Iterator[d
     observed = _over_grid(directions, cells, settings.min_samples)
     for null in NULLS:
         drawn = draw_directions(directions, null, draws=settings.mapper_draws, seed=settings.seed)
-        samples = np.stack([_over_grid(one, cells, settings.min_samples) for one in drawn])
+        found = []
+        for one in drawn:
+            found.append(_over_grid(one, cells, settings.min_samples))
+            advance()
+        samples = np.stack(found)
         for (s, statistic), (c, cell) in product(enumerate(MAPPER_STATISTICS), enumerate(cells)):
             yield {
                 "null": null,

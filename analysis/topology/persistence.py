@@ -10,7 +10,7 @@ References
    2022, arXiv:2207.03926.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -149,7 +149,9 @@ def persistence_of(directions: Floats, settings: TopologySettings) -> Persistenc
     return Persistence(diagrams, np.log(ratios).mean(axis=0))
 
 
-def compare_persistence(directions: Floats, settings: TopologySettings) -> Iterator[dict[str, Any]]:
+def compare_persistence(
+    directions: Floats, settings: TopologySettings, *, advance: Callable[[], None] = lambda: None
+) -> Iterator[dict[str, Any]]:
     """Compare the statistics of directions with those of draws from the nulls.
 
     Parameters
@@ -158,6 +160,8 @@ def compare_persistence(directions: Floats, settings: TopologySettings) -> Itera
         float64, (rows, columns). Rows of unit length; at least four.
     settings
         Numbers of landmarks, repeats and draws, and the seed.
+    advance
+        Called after each draw.
 
     Yields
     ------
@@ -170,7 +174,11 @@ def compare_persistence(directions: Floats, settings: TopologySettings) -> Itera
     observed = persistence_of(directions, settings).log_ratio
     for null in NULLS:
         drawn = draw_directions(directions, null, draws=settings.draws, seed=settings.seed)
-        samples = np.stack([persistence_of(one, settings).log_ratio for one in drawn])
+        found = []
+        for one in drawn:
+            found.append(persistence_of(one, settings).log_ratio)
+            advance()
+        samples = np.stack(found)
         low, high = quantile_interval(samples)
         for k in DIMENSIONS:
             yield {

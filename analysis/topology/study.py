@@ -1,6 +1,7 @@
 """Topology of the live decoder directions of SAEs: homology and Mapper graphs, with nulls."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -34,7 +35,7 @@ from analysis.topology.verdict import verdict_of
 from atlas import schema
 from atlas.disk.parts import Part
 from atlas.errors import AtlasError
-from atlas.progress import SILENT, Progress
+from atlas.progress import SILENT, Progress, Stage
 from atlas.studies.forecast import Cost, timed
 from atlas.studies.results import Result, Results
 from atlas.studies.runner import run_study
@@ -117,15 +118,20 @@ class TopologyStudy(TorchStudy):
         sampled = np.empty(0, dtype=np.int64)
         if len(directions) >= FEWEST:
             homology = persistence_of(directions, self.settings)
-            tests += [
-                {"method": "homology", **row}
-                for row in compare_persistence(directions, self.settings)
-            ]
+            with self._draws(at, task, "persistent homology", self.settings.draws) as stage:
+                tests += [
+                    {"method": "homology", **row}
+                    for row in compare_persistence(directions, self.settings, advance=stage.advance)
+                ]
             rng = np.random.default_rng(self.settings.seed)
             size = min(self.settings.points, len(directions))
             sampled = np.sort(rng.choice(len(directions), size, replace=False))
             some = directions[sampled]
-            tests += [{"method": "mapper", **row} for row in compare_mapper(some, self.settings)]
+            with self._draws(at, task, "Mapper graphs", self.settings.mapper_draws) as stage:
+                tests += [
+                    {"method": "mapper", **row}
+                    for row in compare_mapper(some, self.settings, advance=stage.advance)
+                ]
             grid, shown = _grid(some, self.settings)
         summary = _summary(task.name, directions, homology, tests)
         return Found(
@@ -138,6 +144,13 @@ class TopologyStudy(TorchStudy):
                 *_graph_tables(shown, features[sampled]),
             ]
         )
+
+    def _draws(
+        self, at: TaskContext, task: Task, what: str, draws: int
+    ) -> AbstractContextManager[Stage]:
+        """Begin the stage of the draws from all nulls."""
+        title = f"{task.title}: draws of {what}"
+        return at.progress.stage(title, total=len(NULLS) * draws, unit="draws")
 
     def result(self, part: Part) -> Result:
         """Return the statistics, the p of each null, and the shown Mapper graph."""
