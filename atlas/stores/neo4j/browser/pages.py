@@ -116,7 +116,8 @@ def _example_feature(graph: Graph, sae: str) -> str | None:
     most = max(map(drawn, own), default=0)
     best = [row for row in own if drawn(row) == most]
     best.sort(key=lambda row: (row["active_tokens"] or 0, row["idx"]))
-    return best[len(best) // 2]["id"] if best else None
+    chosen: str | None = best[len(best) // 2]["id"] if best else None
+    return chosen
 
 
 def _ends(graph: Graph, edges: str) -> set[str]:
