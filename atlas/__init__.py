@@ -1,11 +1,13 @@
 """Open and query a feature atlas, stored in a folder or on a server.
 
->>> from atlas import Atlas                                    # doctest: +SKIP
->>> atlas = Atlas("demo.atlas")                                # or "neo4j://localhost"
->>> atlas["tiny-a-l1-s0"]                                      # an SAE: features, codes, matches
->>> atlas["tiny-a-l1-s0/7"]                                    # the card of a feature
->>> atlas.table("Feature", sae="tiny-a-l1-s0").to_pandas()
->>> atlas.ask("feature_card", feature="tiny-a-l1-s0/7")
+>>> from atlas import Atlas
+>>> atlas = Atlas("demo.atlas")           # or "neo4j://localhost"
+>>> sae = atlas["tiny-a-l1-s0"]           # an SAE: features, codes, matches
+>>> card = atlas["tiny-a-l1-s0/7"]        # the card of a feature
+>>> len(atlas.frame("Feature", sae="tiny-a-l1-s0"))
+512
+>>> atlas.ask("feature_card", feature="tiny-a-l1-s0/7").num_rows
+1
 """
 
 from typing import TYPE_CHECKING

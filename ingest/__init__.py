@@ -1,8 +1,12 @@
 """Package ingest: compute the parts of an atlas from texts, models and SAEs.
 
->>> from ingest import ingest                                  # doctest: +SKIP
->>> atlas = ingest("notes.atlas", saes=[sae], model=model, tokenizer=tokenizer,
-...                text=["one document", "another"])
+>>> from ingest import Settings, ingest
+>>> few = Settings(tokens=500)
+>>> atlas = ingest("notes.atlas", saes=["tiny-a-l1-s0"], text="stories.jsonl", settings=few)
+>>> atlas.saes
+['tiny-a-l1-s0']
+
+SAEs, the model and the documents can also be in memory: see ``ingest``.
 """
 
 from importlib import import_module

@@ -315,7 +315,7 @@ def map_features(
     Examples
     --------
     >>> from analysis import MapSettings, map_features
-    >>> settings = MapSettings(repeats=1)
+    >>> settings = MapSettings(repeats=0)
     >>> (result,) = map_features("demo.atlas", ["tiny-a-l1-s0"], settings=settings)
     >>> result.kind
     'feature_map'

@@ -89,10 +89,14 @@ def residual_study(
 
     Examples
     --------
-    >>> from analysis import ResidualSettings, residual_study             # doctest: +SKIP
-    >>> settings = ResidualSettings("hook_embed", "blocks.1.hook_resid_post")
-    >>> residual_study("x.atlas", model="tiny-a", text="stories.jsonl",   # doctest: +SKIP
-    ...                settings=settings)
+    >>> from analysis import ResidualSettings, residual_study
+    >>> sites = ("hook_embed", "blocks.0.hook_resid_post")
+    >>> settings = ResidualSettings(*sites, d_sae=32, k=4, draws=1, epochs=1, text_tokens=6000)
+    >>> result = residual_study(
+    ...     "residual.atlas", model="tiny-a", text="stories.jsonl", settings=settings, match=None
+    ... )
+    >>> len(result.to_pandas("arms"))
+    4
     """
     study = ResidualStudy(
         settings,

@@ -361,7 +361,7 @@ def compare_states(
     Examples
     --------
     >>> from analysis import StateSettings, compare_states
-    >>> settings = StateSettings(tokens=500, draws=19, layout="none")
+    >>> settings = StateSettings(tokens=100, search=2000, draws=1, layout="none")
     >>> (result,) = compare_states("demo.atlas", ["tiny-a-l1-s0/7"], settings=settings)
     >>> result.kind
     'state_change'

@@ -218,7 +218,9 @@ def measure_topology(
     Examples
     --------
     >>> from analysis import TopologySettings, measure_topology
-    >>> settings = TopologySettings(landmarks=30, void_landmarks=20, repeats=1, draws=19, points=60)
+    >>> settings = TopologySettings(
+    ...     landmarks=12, void_landmarks=8, repeats=1, points=30, cubes=(5,), subsamples=1
+    ... )
     >>> (result,) = measure_topology("demo.atlas", ["tiny-a-l1-s0"], settings=settings)
     >>> result.kind
     'topology'

@@ -255,8 +255,9 @@ def feature_card(
 
     Examples
     --------
-    >>> from atlas import Atlas                                    # doctest: +SKIP
-    >>> feature_card(Atlas.open("demo.atlas"), "tiny-a-l1-s0/7").verdict
+    >>> from atlas import Atlas
+    >>> feature_card(Atlas("demo.atlas"), "tiny-a-l1-s0/7").id
+    'tiny-a-l1-s0/7'
     """
     timed = _Timed.of(atlas, timeout)
     timed.ask("feature_card", feature=id)  # raises for an unknown name

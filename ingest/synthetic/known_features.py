@@ -69,8 +69,10 @@ def save_synthetic(
 
     Examples
     --------
-    >>> from ingest import SyntheticSettings, save_synthetic   # doctest: +SKIP
-    >>> save_synthetic(Path("synth"), SyntheticSettings(features=128))  # doctest: +SKIP
+    >>> from ingest import SyntheticSettings, save_synthetic
+    >>> settings = SyntheticSettings(features=128, tokens=2000, training_tokens=2000)
+    >>> sorted(path.name for path in save_synthetic(Path("made"), settings).iterdir())[-1]
+    'truth'
     """
     import torch
 

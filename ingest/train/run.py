@@ -93,8 +93,11 @@ def train_saes(
     Examples
     --------
     >>> from ingest import TrainSettings, train_saes
-    >>> settings = TrainSettings(sites=("blocks.0.hook_resid_post",), widths=(512, 2048), seeds=(0, 1))
-    >>> rows = train_saes("saes", model="./my-model", text="stories.jsonl", settings=settings)  # doctest: +SKIP
+    >>> site = "blocks.0.hook_resid_post"
+    >>> settings = TrainSettings(sites=(site,), widths=(96,), seeds=(0, 1), k=(4,), tokens=2000)
+    >>> rows = train_saes("saes", model="tiny-a", text="stories.jsonl", settings=settings)
+    >>> len(rows)
+    2
     """
     folder = Path(out)
     _check_folder(folder)

@@ -1,83 +1,90 @@
-"""The examples in the docstrings of public functions, run on a small demo."""
+"""The examples in the docstrings of all modules, run on a small demo."""
 
 import doctest
+import shutil
 from importlib import import_module
+from importlib.resources import files
+from pathlib import Path
 
 import pytest
 from small_demo import make_small_demo
 
 import analysis
-import atlas
 import ingest
-from atlas.features.sae_view import SaeView
+from atlas.plugins import study_commands
+from ingest import SyntheticSettings, TrainSettings
+from ingest.model.synthetic_features import SUM_HOOK
 
-#: Examples that are not run: they train SAEs, write a synthetic model, or need a download.
-NOT_RUN = {"compare_with_truth", "residual_study", "save_synthetic", "train_saes"}
-
-#: Examples of more than about two seconds.
-LONG = {
-    "ablate_concepts",
-    "compare_graphs",
-    "compare_states",
-    "find_counterparts",
-    "map_features",
-    "measure_topology",
-}
-
-OBJECTS = {
-    **{f"analysis.{name}": getattr(analysis, name) for name in analysis.__all__},
-    **{f"ingest.{name}": getattr(ingest, name) for name in ingest.__all__},
-    "atlas.Atlas": atlas.Atlas,
-    "SaeView": SaeView,
-}
-WITH_EXAMPLES = sorted(
-    name for name, found in OBJECTS.items() if ">>> " in (getattr(found, "__doc__", None) or "")
+ROOT = Path(__file__).resolve().parents[2]
+MODULES = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for room in ("queries", "atlas", "ingest", "analysis")
+    for path in (ROOT / room).rglob("*.py")
+    if ">>> " in path.read_text("utf-8")
 )
-STUDIES = {
-    name
-    for name in analysis.__all__
-    if getattr(analysis, name).__module__.endswith((".study", "_study", ".intervene", ".texts"))
-    and not isinstance(getattr(analysis, name), type)
+FUNCTIONS = {
+    f"{package.__name__}.{name}": getattr(package, name)
+    for package in (analysis, ingest)
+    for name in package.__all__
+    if not isinstance(getattr(package, name), type)
 }
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory):
+def folder(tmp_path_factory):
+    """Return a folder with the files that the examples name."""
     folder = tmp_path_factory.mktemp("examples")
     make_small_demo(folder / "demo.atlas")
+    shutil.copy(str(files("ingest.demo") / "text.jsonl"), folder / "stories.jsonl")
+    small = SyntheticSettings(
+        features=24, width=16, trees=4, vocabulary=50, tokens=3000, training_tokens=3000
+    )
+    synth = ingest.save_synthetic(folder / "synth", small)
+    settings = TrainSettings(
+        sites=(SUM_HOOK,), widths=(32,), k=(4,), steps=5, batch=64, device="cpu"
+    )
+    ingest.train_saes(
+        folder / "trained", model=synth, text=synth / "training.jsonl", settings=settings
+    )
+    trained = next(path.parent for path in (folder / "trained").rglob("cfg.json"))
+    ingest.ingest(
+        folder / "synth.atlas",
+        saes=[str(synth / "truth"), str(trained)],
+        text=synth / "text.jsonl",
+        model=synth,
+        match=None,
+    ).close()
     return folder
-
-
-def run(name, folder, monkeypatch):
-    found = OBJECTS[name]
-    monkeypatch.chdir(folder)
-    names = vars(import_module(found.__module__)).copy()
-    tests = doctest.DocTestFinder(recurse=True, exclude_empty=True).find(found, name, globs=names)
-    output = []
-    for test in tests:
-        result = doctest.DocTestRunner().run(test, out=output.append)
-        assert not result.failed, "".join(output)
-    return tests
-
-
-def test_every_study_has_an_example_that_runs():
-    for name in STUDIES:
-        text = OBJECTS[f"analysis.{name}"].__doc__
-        assert ">>> " in text, name
-        assert name in NOT_RUN or "+SKIP" not in text, name
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(
-    "name", [n for n in WITH_EXAMPLES if n.rpartition(".")[2] not in LONG | NOT_RUN]
-)
-def test_an_example_runs(name, demo, monkeypatch):
-    assert run(name, demo, monkeypatch)
+@pytest.mark.parametrize("name", MODULES)
+def test_the_examples_of_a_module_run(name, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    output = []
+    for test in doctest.DocTestFinder(exclude_empty=True).find(import_module(name)):
+        result = doctest.DocTestRunner().run(test, out=output.append)
+        assert not result.failed, "".join(output)
 
 
-@pytest.mark.deep
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", [n for n in WITH_EXAMPLES if n.rpartition(".")[2] in LONG])
-def test_a_long_example_runs(name, demo, monkeypatch):
-    assert run(name, demo, monkeypatch)
+def test_every_study_has_an_example_that_runs():
+    packages = tuple(
+        "ingest.match." if kind == "match" else f"{command.package}."
+        for kind, command in study_commands().items()
+    )
+    studies = {
+        name: found
+        for name, found in FUNCTIONS.items()
+        if found.__module__.startswith(packages) and found.__module__.endswith("study")
+    }
+    assert len(studies) >= len(packages)
+    for name, found in studies.items():
+        assert ">>> " in found.__doc__, name
+        assert "+SKIP" not in found.__doc__, name
+
+
+def test_examples_of_public_functions_are_in_their_modules():
+    for name, found in FUNCTIONS.items():
+        if ">>> " in found.__doc__:
+            assert found.__module__ in MODULES, name

@@ -391,8 +391,13 @@ def ablate_concepts(
 
     Examples
     --------
-    >>> from analysis import ablate_concepts
-    >>> (result,) = ablate_concepts("demo.atlas", "gender", ["tiny-a-l1-s0"])
+    >>> from analysis import AblationSettings, ConceptSettings, ablate_concepts
+    >>> few = AblationSettings(
+    ...     ablated=(1,), random_sets=2, direction_sets=2, others=("kinds",), neutral_tokens=0, ablation_repeats=1
+    ... )
+    >>> (result,) = ablate_concepts(
+    ...     "demo.atlas", "gender", ["tiny-a-l1-s0"], settings=few, how=ConceptSettings(folds=2)
+    ... )
     >>> result.summary["concepts"]
     ['gender/female']
     """
