@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.splitting.settings import SplittingSettings
+from atlas.amounts import cell_text
 from atlas.cli.output import echo, print_table
 from atlas.cli.study_command import Writer, study_command
 from atlas.studies.results import Results
@@ -34,7 +35,8 @@ def report(results: Results, saes: Sequence[str]) -> dict[str, Any]:
 
 def show(found: Mapping[str, Any]) -> None:
     """Print the classes and the chains."""
-    print_table(found["classes"], title="Share of tested features by class")
+    rows = [printed_classes(row) for row in found["classes"]]
+    print_table(rows, title="Features by class, and in brackets the share of tested features")
     if (chain := found["chains"]) is not None:
         echo(_chain_sentence(chain))
         if found["chain_rows"]:
@@ -42,15 +44,33 @@ def show(found: Mapping[str, Any]) -> None:
 
 
 def class_rows(results: Sequence[Any]) -> list[dict[str, Any]]:
-    """Return a row for each side and class, with the share of each pair in a column."""
+    """Return a row for each side and class, with the features and the share of tested ones of each pair."""
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for one in results:
         pair = f"{one['narrow']} → {one['wide']}" + (" (equal width)" if one["equal_width"] else "")
         for row in one.table("classes").to_pylist():
             key = row["side"], row["class"]
             of = rows.setdefault(key, {"features of": row["side"], "class": row["class"]})
-            of[pair] = row["share"] if row["class"] != "untested" else row["features"]
+            share = None if row["class"] == "untested" else row["share"]
+            of[pair] = {"features": row["features"], "share": share}
     return list(rows.values())
+
+
+def printed_classes(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of ``class_rows`` with one text for each pair.
+
+    Examples
+    --------
+    >>> printed_classes({"class": "same", "a → b": {"features": 12, "share": 0.25}})
+    {'class': 'same', 'a → b': '12 (25%)'}
+    """
+    return {
+        name: value
+        if not isinstance(value, Mapping)
+        else f"{value['features']:,}"
+        + ("" if value["share"] is None else f" ({cell_text(value['share'], 'share')})")
+        for name, value in row.items()
+    }
 
 
 def _chain_sentence(chain: dict[str, Any]) -> str:

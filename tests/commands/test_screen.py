@@ -110,12 +110,13 @@ def demo(tmp_path_factory):
 ARGUMENTS = {
     "changes": ["tiny-a-l1-s0/7"],
     "match-graphs": ["tiny-a-l1-s0", "tiny-a-l1-s1"],
+    "splitting": ["tiny-a-l1-s0", "tiny-a-l1-s1"],
     "steer": ["--feature", "tiny-a-l1-s0/7", "--prompt", "Once"],
 }
 
 
 @pytest.mark.deep
-@pytest.mark.parametrize("name", sorted(study_commands()))
+@pytest.mark.parametrize("name", sorted({str(each.name) for each in study_commands().values()}))
 def test_every_study_prints_one_screen(demo, name, monkeypatch, capfd):
     from atlas.cli.main import main
 

@@ -276,9 +276,12 @@ def test_command_prints_the_stored_results(path, results):
     assert found["pairs"] == results.rows
     assert found["chains"] == describe_chains(results)
     by_class = {(r["features of"], r["class"]): r for r in found["classes"]}
-    assert by_class["narrow", "same"]["narrow → seed (equal width)"] == pytest.approx(
-        results[3]["narrow_same"] / (40 - results[3]["narrow_untested"])
-    )
+    pair, same = "narrow → seed (equal width)", results[3]["narrow_same"]
+    untested = results[3]["narrow_untested"]
+    assert by_class["narrow", "same"][pair]["features"] == same
+    assert by_class["narrow", "same"][pair]["share"] == pytest.approx(same / (40 - untested))
+    assert by_class["narrow", "untested"][pair] == {"features": untested, "share": None}
     shown = CliRunner().invoke(command(), words)
     assert shown.stdout.startswith("narrow (40 features) and wide (80), narrow and wide: of ")
     assert "chains" in shown.stdout
+    assert f"{same} ({100 * same / (40 - untested):.3g}%)" in shown.stdout
