@@ -212,15 +212,22 @@ def print_verdict(found: "Sequence[str] | Results") -> None:
     groups: list[Sequence[str]] = (
         [one.verdict for one in found] if isinstance(found, Results) else [found]
     )
-    screen = current_screen()
+    screen = _screen()
     first = [sentence for group in groups for sentence in group]
     if screen is not None and screen.free == LINES:
         first, rest = split_verdict(groups)
-        if not screen.rest:
-            click.get_current_context().call_on_close(lambda: _print_rest(screen))
         screen.rest += rest
     for sentence in first:
         click.echo(shown(wrap(sentence)))
+
+
+def _screen() -> Screen | None:
+    """Return the screen of the running command, which states what it omits when the command ends."""
+    screen = current_screen()
+    if screen is not None and not screen.closes:
+        screen.closes = True
+        click.get_current_context().call_on_close(lambda: _print_rest(screen))
+    return screen
 
 
 def _print_rest(screen: Screen) -> None:
@@ -300,7 +307,8 @@ def print_table(
 
     number, text = _on_screen(draw, len(listed))
     if not number:
-        current_screen().omitted.append(_name_of(title, names))  # type: ignore[union-attr]
+        if (screen := _screen()) is not None:
+            screen.omitted.append(_name_of(title, names))
         return
     listed = listed[:number]
     click.echo(text, nl=False, color=True)
@@ -313,7 +321,7 @@ def print_table(
 
 def _on_screen(draw: Callable[[int], str], most: int) -> tuple[int, str]:
     """Return the number of rows for which the screen has space, with the text of the table."""
-    number, text, screen = most, draw(most), current_screen()
+    number, text, screen = most, draw(most), _screen()
     if screen is None:
         return number, text
     while text.count("\n") > screen.free and number:
@@ -492,7 +500,7 @@ def wrap(text: str, *, indent: str = "") -> str:
 def echo(text: str = "", *, err: bool = False) -> None:
     """Print a line that may contain untrusted names or tokens."""
     click.echo(shown(text), err=err)
-    screen = None if err else current_screen()
+    screen = None if err else _screen()
     if screen is not None:
         screen.use(text.count("\n") + 1)
 

@@ -26,12 +26,15 @@ class Screen:
         Sentences of the verdict that follow the tables.
     omitted
         Titles of tables without space.
+    closes
+        Whether the end of the command prints ``rest`` and ``omitted``.
     """
 
     def __init__(self) -> None:
         self.free = LINES
         self.rest: list[str] = []
         self.omitted: list[str] = []
+        self.closes = False
 
     def use(self, lines: int) -> None:
         """Count printed lines."""

@@ -68,6 +68,14 @@ def test_one_screen_below_the_verdict(output, number):
         assert remark == ""
 
 
+def test_an_omitted_table_is_named_without_a_verdict(output):
+    def show():
+        print_table(ROWS)
+        print_table(ROWS[:2], title="Second table")
+
+    assert output(show)[1].count("Second table") == 1
+
+
 def test_folded_rows_are_counted_as_lines(output):
     lines, remark = output(lambda: print_table([{"n": n, "text": "word " * 40} for n in range(30)]))
     assert 30 <= len(lines) <= 40
