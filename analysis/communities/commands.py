@@ -44,6 +44,8 @@ _COLUMNS = {
     "weight": "weight of an edge",
 }
 
+_CONTROLS = {"modularity": ("modularity of random graphs",)}
+
 #: Values that the listed communities of an SAE share; the tables above have them.
 _SHARED = ("id", "sae", "weighted_by", "min_count")
 
@@ -178,7 +180,10 @@ def plot_communities(
 def _show(rows: Sequence[Mapping[str, Any]], results: Results) -> None:
     print_verdict(results)
     echo()
-    print_table([{label: row[name] for name, label in _COLUMNS.items()} for row in rows])
+    print_table(
+        [{label: row[name] for name, label in _COLUMNS.items()} for row in rows],
+        controls=_CONTROLS,
+    )
     print_table(
         [
             {"agreement (AMI)": label, **{row["sae"]: _range(row, name) for row in rows}}

@@ -34,6 +34,7 @@ from atlas.cli.output import (
 from atlas.errors import BadInput
 from atlas.plugins import StudyCommand
 from atlas.studies.results import Results
+from atlas.studies.settings import read_settings
 
 __all__ = ["concepts"]
 
@@ -213,6 +214,8 @@ def concepts(
     # A ranking compares SAEs, so it uses all if none is named.
     selected = selected_names(saes, every=every or (rank and not saes))
     results = study_concepts(folder, words, selected, settings=settings, **how)
+    # A stored result may have more draws and arms than requested.
+    used = read_settings(ConceptSettings, results[0].settings) if results else settings
     ablated = Results()
     if ablate:
         from analysis.concepts.causal.study import ablate_concepts
@@ -220,7 +223,7 @@ def concepts(
         ablated = ablate_concepts(folder, words, selected, settings=ablation, how=settings, **how)
     ranked = rank_saes(results) if rank else []
     found: dict[str, Any] = {
-        "rank_verdict": [*rank_sentences(ranked), *_basis(ranked, settings)] if rank else [],
+        "rank_verdict": [*rank_sentences(ranked), *_basis(ranked, used)] if rank else [],
         "results": [
             {
                 **one.summary,
@@ -252,14 +255,15 @@ def concepts(
         from atlas.disk.atomic_files import atomic_file
 
         line = [
-            *_command(words, saes, settings=settings, ablation=ablation, found=found),
+            *_command(words, saes, settings=used, ablation=ablation, found=found),
             *("--page", str(page), "-a", path),
         ]
         html = concept_page(results, rank=found["rank"], ablated=ablated, command=shlex.join(line))
         with atomic_file(page) as temporary:
             temporary.write_text(html, "utf-8")
         found["written"].append(str(page))
-    emit(found, as_json=as_json, show=lambda: _show(found))
+    shown = Results([*results, *ablated])
+    emit(found, as_json=as_json, show=lambda: _show(found, shown))
 
 
 def _basis(ranked: Sequence[Mapping[str, Any]], how: ConceptSettings) -> list[str]:
@@ -292,10 +296,10 @@ def _command(
     return parts
 
 
-def _show(found: Mapping[str, Any]) -> None:
+def _show(found: Mapping[str, Any], results: Results) -> None:
     if found["rank"]:
         _show_rank(found)
-    print_verdict(found["verdict"])
+    print_verdict(results)
     brief = len(found["results"]) > 1 or any(len(one["concepts"]) > 1 for one in found["results"])
     for one in found["results"]:
         rows: Sequence[Mapping[str, Any]] = [

@@ -183,7 +183,7 @@ def _show(result: Mapping[str, Any], results: Results) -> None:
     print_verdict(results)
     echo()
     saes = result["saes"]
-    complete = requested("full") or not on_terminal()
+    complete = requested("rows") or not on_terminal()
     means = _means(result["nulls"]) if len(saes) == 1 and not complete else {}
     print_table(
         [
@@ -206,7 +206,7 @@ def _show(result: Mapping[str, Any], results: Results) -> None:
         listed = f"Columns {', '.join(means)}: mean over draws of the null. " if means else ""
         more = "also dip tests, and " if means else ""
         echo(
-            wrap(f"{listed}--full prints {more}the spread, interval and z of each null."), err=True
+            wrap(f"{listed}--rows prints {more}the spread, interval and z of each null."), err=True
         )
     keys = dict.fromkeys((row["sae"], row["null"]) for row in result["nulls"])
     for key in keys if complete else ():

@@ -27,6 +27,7 @@ from atlas.cli.output import (
     wrap,
 )
 from atlas.plugins import StudyCommand
+from atlas.studies.results import Results
 
 if TYPE_CHECKING:
     from analysis.graph_comparison.comparison import Comparison, Row
@@ -127,21 +128,23 @@ def compare(
 
         picture = draw_comparisons(comparisons)
         result["written"] = [str(save(picture, out)) for out in outs]
-    emit(result, as_json=as_json, show=lambda: _show(comparisons, result["written"]))
+    emit(result, as_json=as_json, show=lambda: _show(results, result["written"]))
 
 
-def _show(comparisons: Sequence["Comparison"], written: Sequence[str]) -> None:
+def _show(results: Results, written: Sequence[str]) -> None:
     from analysis.graph_comparison.report import verdict_rows
+    from analysis.graph_comparison.study import comparison_of
 
-    print_verdict([one.conclusion for one in comparisons])
+    comparisons = [comparison_of(one) for one in results]
+    print_verdict(results)
     echo()
     shown = [row for one in comparisons for row in _printed(one)]
     every = len(shown)
-    if on_terminal() and not requested("full"):
+    if on_terminal() and not requested("rows"):
         shown = [row for one in comparisons for row in verdict_rows(one.rows)] or shown
     print_table(list(map(_line, shown)), columns=_columns(len(comparisons)), controls=_CONTROLS)
     if every > len(shown):
-        echo(f"Only the rows of the verdict; --full prints all {every}.", err=True)
+        echo(f"Only the rows of the verdict; --rows prints all {every}.", err=True)
     for line in _LEGEND:
         echo(wrap(line))
     for one in comparisons:
@@ -152,7 +155,7 @@ def _show(comparisons: Sequence["Comparison"], written: Sequence[str]) -> None:
 
 
 def _printed(one: "Comparison") -> list["Row"]:
-    """Return the rows that are printed with --full; --json has all rows.
+    """Return the rows that are printed with --rows; --json has all rows.
 
     Distances over halves have more controls than those over all tokens. Shares of edges by r
     are nearly the same for both.

@@ -22,6 +22,7 @@ from atlas.cli.output import (
     which_atlas,
 )
 from atlas.plugins import StudyCommand
+from atlas.studies.results import Results
 
 __all__ = ["counterparts"]
 
@@ -86,29 +87,29 @@ def counterparts(
         for out in outs:
             check_path(out)
     settings = GraphMatchingSettings(**chosen_settings(GraphMatchingSettings, options))
-    (result,) = find_counterparts(
+    results = find_counterparts(
         folder_of(which_atlas(where)),
         [a, b],
         settings=settings,
         replace=replace,
         progress=make_progress(quiet=quiet),
     )
-    found = report_of_result(result)
+    found = report_of_result(results[0])
     if outs:
         from analysis.graph_matching.plots import draw_recalls
         from analysis.plot_style import save
 
         picture = draw_recalls(found)
         found["written"] = [str(save(picture, out)) for out in outs]
-    emit(found, as_json=as_json, show=lambda: _show(found))
+    emit(found, as_json=as_json, show=lambda: _show(found, results))
 
 
-def _show(found: Mapping[str, Any]) -> None:
-    print_verdict(found["sentences"])
+def _show(found: Mapping[str, Any], results: Results) -> None:
+    print_verdict(results)
     for path in found.get("written", ()):
         echo(path)
     echo()
-    if found["chosen"] and (requested("full") or not on_terminal()):
+    if found["chosen"] and (requested("rows") or not on_terminal()):
         for what in ("vectors", "walks"):
             print_table(
                 [row for row in found["chosen"]["tried"] if row["what"] == what],
@@ -126,8 +127,8 @@ def _show(found: Mapping[str, Any]) -> None:
             share,
             f"All methods; the {share:.0%} known counterparts are excluded from queries and candidates",
         )
-    if on_terminal() and not requested("full"):
-        echo("--full prints all tables: curves over anchors, frequency, agreement.", err=True)
+    if on_terminal() and not requested("rows"):
+        echo("--rows prints all tables: curves over anchors, frequency, agreement.", err=True)
         return
     _show_curves(found)
     _show_controls(found)

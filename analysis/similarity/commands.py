@@ -25,7 +25,7 @@ _COLUMNS = (
     "pairs",
     "points",
 )
-#: The subset of matches that a terminal shows without --full.
+#: The subset of matches that a terminal shows without --rows.
 _FIRST = "one-to-one"
 
 _CONTROLS = {"value": ("null", "matched_null", "p", "q")}
@@ -62,7 +62,7 @@ def show(found: Mapping[str, Any]) -> None:
     if len(pairs) - found["floors"] == 1:
         rows = [dict(row) for row in pairs[0]["rows"]]
         every = len(rows)
-        if on_terminal() and not requested("full"):
+        if on_terminal() and not requested("rows"):
             rows = [row for row in rows if row["subset"] == _FIRST] or rows
         # Only subsets have random matched pairs as a null: there are no others of all pairs.
         unused = {"matched_null", "matched_p"} if all(r["subset"] == _FIRST for r in rows) else ()
@@ -70,7 +70,7 @@ def show(found: Mapping[str, Any]) -> None:
             rows, columns=[name for name in _COLUMNS if name not in unused], controls=_CONTROLS
         )
         if every > len(rows):
-            echo(f"Only {_FIRST} matches; --full prints all {every} rows.", err=True)
+            echo(f"Only {_FIRST} matches; --rows prints all {every} rows.", err=True)
         for note in dict.fromkeys(
             f"{r['subset']}, {r['measure']}: {r['note']}" for r in rows if r["note"]
         ):

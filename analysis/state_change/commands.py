@@ -51,7 +51,7 @@ _CONTROLS = {"change": ("low", "high", "control_largest", "q")}
 )
 @settings_options(StateSettings)
 @click.option(
-    "--rows", default=5, show_default=True, type=click.IntRange(0), metavar="N",
+    "--top", default=5, show_default=True, type=click.IntRange(0), metavar="N",
     help="Largest changes of each SAE that are printed.",
 )  # fmt: skip
 @click.option(
@@ -65,7 +65,7 @@ def changes(
     features: tuple[str, ...],
     *,
     on: tuple[str, ...],
-    rows: int,
+    top: int,
     model: str | None,
     device: str,
     replace: bool,
@@ -108,20 +108,20 @@ def changes(
         echo()
         print_table(saes)
         shown = saes
-        if on_terminal() and not requested("full"):
+        if on_terminal() and not requested("rows"):
             shown = [row for row in saes if has_evidence(row, found)]
         for row in shown:
             own = [each for each in found if each["sae"] == row["sae"]]
             echo()
             print_table(
-                own[:rows],
+                own[:top],
                 columns=_COLUMNS,
                 controls=_CONTROLS,
                 title=f"Largest changes of {row['sae']}, with 95% intervals",
             )
         if hidden := len(saes) - len(shown):
             echo(
-                f"Features of {counted(hidden, 'SAE')} without evidence are not shown; --full prints all.",
+                f"Features of {counted(hidden, 'SAE')} without evidence are not shown; --rows prints all.",
                 err=True,
             )
 

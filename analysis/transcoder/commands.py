@@ -18,6 +18,7 @@ from atlas.cli.output import (
     which_atlas,
 )
 from atlas.plugins import StudyCommand
+from atlas.studies.results import Results
 from ingest.text.options import text_options
 
 if TYPE_CHECKING:
@@ -160,11 +161,11 @@ def transcoder(
         progress=make_progress(quiet=quiet),
     )
     shown = [dict(row) | {"conclusion": " ".join(row.verdict)} for row in rows]
-    emit(shown, as_json=as_json, show=lambda: _show(shown))
+    emit(shown, as_json=as_json, show=lambda: _show(shown, rows))
 
 
-def _show(rows: list[dict[str, Any]]) -> None:
-    print_verdict([row["conclusion"] for row in rows])
+def _show(rows: list[dict[str, Any]], results: Results) -> None:
+    print_verdict(results)
     for source in dict.fromkeys(row["source"] for row in rows):
         mine = [row for row in rows if row["source"] == source]
         columns = [c for c in _SHOWN if any(row[c] is not None for row in mine)]

@@ -44,7 +44,7 @@ __all__ = [
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# Rows of a table on a terminal without --full.
+# Rows of a table on a terminal without --rows.
 _SCREEN = 40
 
 # Rows of a table that is not complete; with fewer, the table is not printed.
@@ -61,11 +61,13 @@ _MAX_ID = 200
 
 
 def shared_options(function: F) -> F:
-    """Add ``--json``, ``--quiet``, ``--wide`` and ``--full`` to a command."""
+    """Add ``--json``, ``--quiet``, ``--wide``, ``--rows`` and ``--full`` to a command."""
     function = _layout_option(
-        "full",
-        "Print all rows of a table on a terminal; a study also draws as many samples as a paper needs.",
+        "full", "Draw as many samples as a paper needs, if this is a study; print all rows."
     )(function)
+    function = _layout_option("rows", "Print all rows and sentences; computes nothing more.")(
+        function
+    )
     function = _layout_option("wide", "Print all columns of a table on a terminal.")(function)
     return plain_options(function)
 
@@ -204,8 +206,9 @@ def emit(result: Any, *, as_json: bool, show: Callable[[], None], ok: bool = Tru
 def print_verdict(found: "Sequence[str] | Results") -> None:
     """Print the sentences of a verdict, each in lines of the width of the terminal.
 
-    On a terminal without ``--full``, a study prints the first three sentences, or the first of each
-    of several results. The others follow its tables as far as they fit on the screen.
+    On a terminal without ``--rows``, a study prints the first three sentences, or the first of each
+    of several results. The others follow its tables as far as they fit on the screen. The lines of a
+    second verdict, or of one below a table, count as those of a table.
     """
     from atlas.studies.results import Results
 
@@ -214,11 +217,22 @@ def print_verdict(found: "Sequence[str] | Results") -> None:
     )
     screen = _screen()
     first = [sentence for group in groups for sentence in group]
-    if screen is not None and screen.free == LINES:
-        first, rest = split_verdict(groups)
-        screen.rest += rest
-    for sentence in first:
-        click.echo(shown(wrap(sentence)))
+    if screen is None:
+        for sentence in first:
+            click.echo(shown(wrap(sentence)))
+        return
+    first, rest = split_verdict(groups)
+    counts = screen.has_verdict or screen.free < LINES
+    screen.has_verdict = True
+    for number, sentence in enumerate(first):
+        text = shown(wrap(sentence))
+        lines = text.count("\n") + 1
+        if counts and lines > screen.free:
+            rest = first[number:] + rest
+            break
+        click.echo(text)
+        screen.use(lines if counts else 0)
+    screen.rest += rest
 
 
 def _screen() -> Screen | None:
@@ -241,7 +255,7 @@ def _print_rest(screen: Screen) -> None:
     if rest:
         missing.append("more sentences of the verdict")
     if missing:
-        echo(wrap(f"Not printed: {'; '.join(missing)}. --full prints all."), err=True)
+        echo(wrap(f"Not printed: {'; '.join(missing)}. --rows prints all."), err=True)
 
 
 def print_table(
@@ -259,7 +273,7 @@ def print_table(
     One row is printed as lines of name and value. On a terminal, columns that do not fit are
     omitted and named on stderr, a score never without its controls (``controls``, and see
     ``atlas.cli.columns.with_controls``), words longer than a third of the width are broken, and
-    at most 40 rows are printed; ``--wide`` and ``--full`` print all. Words of the first column and of
+    at most 40 rows are printed; ``--wide`` and ``--rows`` print all. Words of the first column and of
     the columns ``unbroken`` are not broken, so that ids can be copied. With ``turned``, up to three
     rows whose columns do not fit are printed side by side instead, as lines of a name and the value of
     each row. With ``spaced``, headers on a terminal have spaces for underscores, at which they are broken.
@@ -279,7 +293,7 @@ def print_table(
     if len(rows) == 1 and len(names) > 2:
         _print_side_by_side(console, heading, names, rows)
         return
-    listed = rows if complete or requested("full") else rows[:_SCREEN]
+    listed = rows if complete or requested("rows") else rows[:_SCREEN]
     # Each cell is formatted once: a pipe may have many rows.
     texts = {
         name: [
@@ -316,7 +330,7 @@ def print_table(
         remark = f"Columns omitted at this width: {', '.join(omitted)}. --wide prints all."
         echo(wrap(remark), err=True)
     if len(rows) > len(listed):
-        echo(f"{len(listed)} of {len(rows):,} rows; --full prints all.", err=True)
+        echo(f"{len(listed)} of {len(rows):,} rows; --rows prints all.", err=True)
 
 
 def _on_screen(draw: Callable[[int], str], most: int) -> tuple[int, str]:
@@ -356,7 +370,7 @@ def _print_side_by_side(
     if number:
         click.echo(text, nl=False, color=True)
     if number < len(names):
-        echo(wrap(f"Not printed: {', '.join(names[number:])}. --full prints all."), err=True)
+        echo(wrap(f"Not printed: {', '.join(names[number:])}. --rows prints all."), err=True)
 
 
 def _table(
@@ -455,9 +469,10 @@ def _width_side_by_side(names: Sequence[str], rows: Sequence[Mapping[str, Any]])
 
 
 def requested(flag: str) -> bool:
-    """Whether the running command has ``--wide`` or ``--full``."""
+    """Whether the running command has ``--wide``, ``--rows`` or ``--full``, which includes ``--rows``."""
     context = click.get_current_context(silent=True)
-    return bool(context and context.meta.get(f"atlas.{flag}"))
+    flags = ("rows", "full") if flag == "rows" else (flag,)
+    return context is not None and any(context.meta.get(f"atlas.{each}") for each in flags)
 
 
 def on_terminal() -> bool:

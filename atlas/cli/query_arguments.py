@@ -103,7 +103,7 @@ def read_question(
 def list_questions(words: str = "", *, as_json: bool) -> None:
     """Print the named queries by topic: all of them, or those that contain some words.
 
-    On a terminal, all queries are listed by name only. A search, a pipe and ``--full`` also show
+    On a terminal, all queries are listed by name only. A search, a pipe and ``--rows`` also show
     the question and the parameters.
 
     Parameters
@@ -138,7 +138,7 @@ def list_questions(words: str = "", *, as_json: bool) -> None:
 
 
 def _show_questions(found: Sequence[queries.Query], words: str) -> None:
-    complete = bool(words) or requested("full") or not on_terminal()
+    complete = bool(words) or requested("rows") or not on_terminal()
     for topic, group in groupby(found, key=lambda query: query.topic):
         print_heading(topic)
         listed = list(group)
@@ -153,7 +153,7 @@ def _show_questions(found: Sequence[queries.Query], words: str) -> None:
         echo(f"\nExample: {example_of(found[0])}", err=True)
         return
     remark = (
-        "`atlas query WORD` lists the questions with a word, and --full all questions. "
+        "`atlas query WORD` lists the questions with a word, and --rows all questions. "
         "`atlas query NAME --help` shows the parameters and columns of one, and an example."
     )
     echo(f"\n{wrap(remark)}", err=True)

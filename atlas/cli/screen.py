@@ -9,7 +9,7 @@ from atlas.plugins import StudyCommand
 
 __all__ = ["LINES", "SENTENCES", "Screen", "current_screen", "split_verdict"]
 
-#: Sentences of a verdict above the tables of a study, and lines below them, without ``--full``.
+#: Sentences of a verdict above the tables of a study, and lines below them, without ``--rows``.
 SENTENCES, LINES = 3, 40
 
 _END = re.compile(r"(?<!e\.g\.)(?<!i\.e\.)(?<!vs\.)(?<!cf\.)(?<=[.?!])\s+")
@@ -26,6 +26,8 @@ class Screen:
         Sentences of the verdict that follow the tables.
     omitted
         Titles of tables without space.
+    has_verdict
+        Whether a verdict was printed; the lines of the first one do not count.
     closes
         Whether the end of the command prints ``rest`` and ``omitted``.
     """
@@ -34,6 +36,7 @@ class Screen:
         self.free = LINES
         self.rest: list[str] = []
         self.omitted: list[str] = []
+        self.has_verdict = False
         self.closes = False
 
     def use(self, lines: int) -> None:
@@ -42,11 +45,11 @@ class Screen:
 
 
 def current_screen() -> Screen | None:
-    """Return the screen of the running command; None with ``--full``, in a pipe, and for no study."""
+    """Return the screen of the running command; None with ``--rows``, in a pipe, and for no study."""
     from rich.console import Console
 
     context = click.get_current_context(silent=True)
-    if context is None or context.meta.get("atlas.full", True):
+    if context is None or any(context.meta.get(f"atlas.{one}", True) for one in ("rows", "full")):
         return None
     if not (isinstance(context.command, StudyCommand) and Console().is_terminal):
         return None

@@ -32,7 +32,7 @@ _ALL = 1_000_000
     "--limit",
     type=click.IntRange(1, 100),
     metavar="N",
-    help="Rows of each table. [default: one screen; 10 on the page and in JSON; all with --full]",
+    help="Rows of each table. [default: one screen; 10 on the page and in JSON; all with --rows]",
 )
 @atlas_option
 @shared_options
@@ -48,7 +48,7 @@ def show_feature(
 
     The card has the numbers of the feature with their controls, examples from the complete
     range of activations, its tokens, counterparts, neighbours, probes and directions. FEATURE
-    is SAE/INDEX. By default, most tables are one line; --full prints all their rows. On a
+    is SAE/INDEX. By default, most tables are one line; --rows prints all their rows. On a
     terminal with colours, the shade of a token is its activation.
 
     \b
@@ -63,7 +63,7 @@ def show_feature(
     from atlas.features.screen import print_card
 
     with Atlas.open(which_atlas(where), progress=make_progress(quiet=quiet)) as atlas:
-        complete = requested("full") and limit is None
+        complete = requested("rows") and limit is None
         card = feature_card(atlas, feature, limit=None if complete else limit or 10)
     if html is not None:
         if not html.parent.is_dir():
@@ -78,6 +78,6 @@ def show_feature(
         show=lambda: print_card(card, rows=_ALL if complete else limit),
     )
     if not (as_json or quiet or complete or limit):
-        echo("The first rows of each table; --full prints all.", err=True)
+        echo("The first rows of each table; --rows prints all.", err=True)
     if html is not None and not as_json:
         echo(str(html))

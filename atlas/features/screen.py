@@ -89,7 +89,7 @@ def _print_missing(card: FeatureCard, *, complete: bool) -> None:
         for title, command in card.empty.items():
             echo(f"  {title} ({command})")
     elif card.empty:
-        echo("\n" + wrap(f"Not stored (--full lists the commands): {'; '.join(card.empty)}."))
+        echo("\n" + wrap(f"Not stored (--rows lists the commands): {'; '.join(card.empty)}."))
 
 
 def _print_numbers(numbers: Sequence[FeatureNumber], *, complete: bool) -> None:

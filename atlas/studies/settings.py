@@ -20,7 +20,7 @@ import math
 import numbers
 import types
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from atlas.errors import BadInput
@@ -28,6 +28,7 @@ from atlas.errors import BadInput
 __all__ = [
     "Setting",
     "check_settings",
+    "declared_settings",
     "documented",
     "read_settings",
     "setting",
@@ -214,6 +215,13 @@ def settings_of(cls: type) -> tuple[Setting, ...]:
             _setting(f.name, hints[f.name], f.default, f.metadata) for f in fields(cls)
         )
     return _known[cls]
+
+
+def declared_settings(cls: type) -> tuple[Setting, ...]:
+    """Return the settings of a class; none of a class whose fields were not declared with ``setting``."""
+    if not (is_dataclass(cls) and all(_KEY in one.metadata for one in fields(cls))):
+        return ()
+    return settings_of(cls)
 
 
 def check_settings(settings: Any) -> None:

@@ -20,6 +20,7 @@ from atlas.plugins import computing_command
 from atlas.progress import Progress
 from atlas.studies.forecast import Cost
 from atlas.studies.results import Result
+from atlas.studies.settings import declared_settings
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -348,15 +349,36 @@ class Study(ABC):
         """Return the result that a part stores."""
 
     def is_current(self, part: Part, task: Task) -> bool:
-        """Return whether a sound part is what the task would compute."""
+        """Return whether a sound part is what the task would compute, or has the draws of a paper."""
         stored = part.manifest
         if self.codes_removable and stored.settings.get("codes"):
             task = replace(task, recorded={**task.recorded, "codes": True})
         return (
             stored.version == self.version
-            and dict(stored.settings) == _as_json(task.stored_settings)
+            and dict(stored.settings)
+            == _as_json(task.stored_settings) | self.paper_draws(part, task)
             and set(stored.made_from) == set(task.made_from)
         )
+
+    def paper_draws(self, part: Part, task: Task) -> dict[str, int]:
+        """Return the numbers of draws of a part that are those of a paper, where the task has the default.
+
+        A run with the defaults reads such a part, since it has more draws. Numbers of draws that
+        differ from the default are computed as requested.
+
+        Returns
+        -------
+        The stored numbers, by name of the setting.
+        """
+        stored, settings = part.manifest.settings, task.settings
+        return {
+            one.name: one.paper
+            for one in declared_settings(type(settings))
+            if one.paper is not None
+            and stored.get(one.name) == one.paper
+            and getattr(settings, one.name) == one.default != one.paper
+            and one.name not in task.recorded
+        }
 
     def difference(self, part: Part, task: Task) -> str:
         """Describe how a sound part differs from what the task would compute, for a message."""

@@ -70,7 +70,7 @@ def fire_command(
 ) -> None:
     """Run a text and show the strongest features on each token.
 
-    One row per token shows the strongest feature over all SAEs. With --sae or --full, there is a
+    One row per token shows the strongest feature over all SAEs. With --sae or --rows, there is a
     table for each SAE.
 
     Activations equal those that an ingest of this text would store. Features are ranked by
@@ -101,13 +101,13 @@ def fire_command(
             echo("No feature is active on this text.")
             return
         echo(wrap(_verdict(found.rows)))
-        if saes or requested("full"):
+        if saes or requested("rows"):
             _show_by_sae(found.rows)
         else:
             _show_strongest(found.rows)
             if not quiet:
                 echo(
-                    f"The strongest feature on each token. --full shows {top} of each SAE.",
+                    f"The strongest feature on each token. --rows shows {top} of each SAE.",
                     err=True,
                 )
 

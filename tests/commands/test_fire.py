@@ -150,7 +150,7 @@ def test_requests_without_an_answer_are_messages(opened):
 
 def test_the_command_prints_tokens_and_features(folder, capsys):
     for words, check in (
-        (["--full"], lambda out: "\na\n" in out and "\nb\n" in out),
+        (["--rows"], lambda out: "\na\n" in out and "\nb\n" in out),
         (["--sae", "a"], lambda out: "\na\n" in out and "\nb\n" not in out),
         ([], lambda out: "The strongest feature is " in out.splitlines()[0]),
         (["--json"], lambda out: {r["sae"] for r in json.loads(out)["result"]} == {"a", "b"}),

@@ -1,4 +1,4 @@
-"""A study prints at most three sentences, then one screen of lines; the rest with --full."""
+"""A study prints at most three sentences, then one screen of lines; the rest with --rows."""
 
 import re
 
@@ -47,7 +47,8 @@ def test_three_sentences_precede_the_table_and_the_others_follow(output):
     assert lines[3].split() == ["row", "text"]
     assert lines[-3:] == SENTENCES[3:]
     assert remark == ""
-    assert output(show, "--full")[0][:6] == SENTENCES
+    for option in ("--rows", "--full"):
+        assert output(show, option)[0][:6] == SENTENCES
 
 
 @pytest.mark.parametrize("number", [37, 38, 39, 40, 60])
@@ -60,9 +61,9 @@ def test_one_screen_below_the_verdict(output, number):
     lines, remark = output(show)
     assert len(lines) <= 43
     assert lines[:3] == SENTENCES[:3]
-    assert "--full prints all" in remark
+    assert "--rows prints all" in remark
     assert "Second table" in remark
-    for options, terminal in ((["--full"], True), ([], False)):
+    for options, terminal in ((["--rows"], True), (["--full"], True), ([], False)):
         lines, remark = output(show, *options, terminal=terminal)
         assert len(lines) == 6 + 1 + number + 4
         assert remark == ""
@@ -79,7 +80,7 @@ def test_an_omitted_table_is_named_without_a_verdict(output):
 def test_folded_rows_are_counted_as_lines(output):
     lines, remark = output(lambda: print_table([{"n": n, "text": "word " * 40} for n in range(30)]))
     assert 30 <= len(lines) <= 40
-    assert "of 30 rows; --full prints all." in remark
+    assert "of 30 rows; --rows prints all." in remark
 
 
 def test_one_row_of_many_names_is_cut_too(output):
@@ -87,7 +88,7 @@ def test_one_row_of_many_names_is_cut_too(output):
     lines, remark = output(lambda: print_table([row]))
     assert [line.split()[0] for line in lines] == list(row)[:40]
     assert (
-        remark.split(": ")[1].split(". --full")[0].replace("\n", " ").split(", ") == list(row)[40:]
+        remark.split(": ")[1].split(". --rows")[0].replace("\n", " ").split(", ") == list(row)[40:]
     )
 
 
@@ -96,6 +97,31 @@ def test_several_results_print_their_first_sentence(output):
     lines, _ = output(lambda: (print_verdict(results), echo("below")))
     assert lines[:5] == [*(f"{n}: one." for n in range(4)), "below"]
     assert lines[-4:] == ["Two."] * 4
+
+
+def test_a_verdict_below_a_table_is_split_and_its_lines_count(output):
+    def show(rows):
+        print_verdict(["Above."])
+        print_table(ROWS[:rows])
+        print_verdict(SENTENCES)
+        print_table(ROWS)
+
+    lines, _ = output(lambda: show(9))  # 10 lines of a table, 3 sentences, 27 of the other table
+    assert lines[0] == "Above."
+    assert lines[11:14] == SENTENCES[:3]
+    assert len(lines) == 41
+    lines, remark = output(lambda: show(37))  # 2 lines remain
+    assert lines[39:] == SENTENCES[:2]
+    assert "a table of row, text; more sentences of the verdict" in remark.replace("\n", " ")
+
+
+def test_a_second_verdict_counts(output):
+    def show():
+        print_verdict(SENTENCES)
+        print_verdict(["Second."] * 2)
+        print_table(ROWS)
+
+    assert len(output(show)[0]) == 3 + 40
 
 
 def test_abbreviations_and_numbers_end_no_sentence():

@@ -107,6 +107,7 @@ class Drawn:
     ("words", "expected"),
     [
         ([], {}),
+        (["--rows"], {}),
         (["--full"], {"draws": 999}),
         (["--full", "--draws", "5"], {"draws": 5}),
         (["--draws", "5", "--full", "--seed", "1"], {"draws": 5, "seed": 1}),

@@ -101,12 +101,14 @@ def test_json_has_the_report_and_the_written_files(tmp_path, more, expected):
 
 
 def test_names_and_all_exclude_each_other(tmp_path):
-    for arguments in ([], ["one", "--all"]):
-        done = invoke(arguments, tmp_path, every="All.")
-        assert isinstance(done.exception, RequestError)
-        assert CALLS == []
-    assert invoke(["--all"], tmp_path, every="All.").exit_code == 0
-    assert CALLS == [("run", None, 3, False)]
+    done = invoke(["one", "--all"], tmp_path)
+    assert isinstance(done.exception, RequestError)
+    assert CALLS == []
+    # Without names, the study itself selects the first SAE or pair.
+    for arguments, passed in ((["--all"], "all"), ([], None)):
+        assert invoke(arguments, tmp_path).exit_code == 0
+        ((_, names, *_),) = CALLS
+        assert names == passed
 
 
 @pytest.mark.parametrize(

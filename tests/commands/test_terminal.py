@@ -157,8 +157,8 @@ def test_a_long_text_does_not_widen_a_table_without_limit(show):
 def test_one_screen_of_rows_and_all_on_request(show):
     lines, remark = show(ROWS)
     assert len(lines) == 41
-    assert "40 of 50 rows; --full prints all." in remark
-    lines, remark = show(ROWS, options=["--full"])
+    assert "40 of 50 rows; --rows prints all." in remark
+    lines, remark = show(ROWS, options=["--rows"])
     assert len(lines) == 51
     assert "rows" not in remark
 

@@ -14,6 +14,7 @@ from atlas.disk.parts import Manifest, write_part
 from atlas.errors import BadInput, Locked, Missing, QueryFailed, UnknownName
 from atlas.studies.results import Result, Results
 from atlas.studies.runner import run_locked, run_study
+from atlas.studies.settings import setting
 from atlas.studies.study import Found
 
 
@@ -205,6 +206,39 @@ def test_a_result_of_other_settings_is_replaced_with_a_message(path):
     assert recorded.messages[0] == (
         "The long counts of a are already stored with other settings (factor 1, now 3); they are replaced."
     )
+
+
+@dataclass(frozen=True)
+class DrawSettings(CountSettings):
+    """Settings with draws."""
+
+    draws: int = setting(20, "Draws.", least=1, paper=999)
+    probes: int = setting(5, "Probes.", least=1, paper=50)
+
+
+def test_a_run_with_the_defaults_reads_the_result_of_a_paper(path):
+    def run(**more):
+        recorded = RecordingProgress()
+        study = CountStudy(DrawSettings(**more))
+        (result,) = run_study(study, path, ["a"], progress=recorded)
+        stored = result.settings
+        return (stored["factor"], stored["draws"], stored["probes"]), recorded.messages
+
+    assert run()[0] == (1, 20, 5)
+    assert run(draws=999, probes=50)[0] == (1, 999, 50)  # --full computes more
+    stored, messages = run()
+    assert stored == (1, 999, 50)
+    assert messages == [
+        "The count of a is already stored with as many draws as a paper needs (draws 999, probes 50)."
+    ]
+    assert run(draws=999)[0] == (1, 999, 50)
+    # Other settings, or a number of draws that is not the default, are computed as requested.
+    assert run(draws=21)[0] == (1, 21, 5)
+    assert run()[0] == (1, 20, 5)
+    assert run(draws=999)[0] == (1, 999, 5)
+    assert run(factor=2)[0] == (2, 20, 5)
+    assert run(draws=999, probes=50)[0] == (1, 999, 50)
+    assert run(factor=2)[0] == (2, 20, 5)
 
 
 def test_arguments_of_other_types_are_refused(path):

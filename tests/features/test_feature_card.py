@@ -128,7 +128,7 @@ def test_totals_are_the_numbers_of_edges_whatever_the_limit(opened, run):
         assert [label, str(stored[title])] in [line[:2] for line in lines]
     count = stored["Counterparts in other SAEs"]
     assert (f"Counterparts in other SAEs (3 of {count})" in out) == (count > 3)
-    _, out, _ = run("show", row["id"], "--full")
+    _, out, _ = run("show", row["id"], "--rows")
     found = [
         t["feature"] for t in card_rows(opened, row["id"], "Features active on the same tokens")
     ]

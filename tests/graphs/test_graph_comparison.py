@@ -865,7 +865,7 @@ def test_a_narrow_terminal_shows_the_values_of_the_verdict(path, monkeypatch):
     header = next(line.split() for line in shown if re.match("measure ", line))
     assert header[:4] == ["measure", "value", "SAE", "null"]  # "same SAE" takes two lines
     assert "Wasserstein" not in out
-    _, full = run_command(path, "one", "two", *QUICK, "-q", "--full")
+    _, full = run_command(path, "one", "two", *QUICK, "-q", "--rows")
     assert "Wasserstein" in full
     _, three = run_command(path, "one", "copy", "two", *QUICK, "-q", "--wide")
     assert re.search(r"^A +B +measure +value", re.sub(styles, "", three), re.MULTILINE)

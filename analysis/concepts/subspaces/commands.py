@@ -26,6 +26,7 @@ from atlas.cli.output import (
     which_atlas,
 )
 from atlas.plugins import StudyCommand
+from atlas.studies.results import Results
 
 __all__ = ["concept_subspaces"]
 
@@ -134,11 +135,11 @@ def concept_subspaces(
 
         picture = draw_heatmaps(results)
         found["written"] = [str(save(picture, out)) for out in outs]
-    emit(found, as_json=as_json, show=lambda: _show(found))
+    emit(found, as_json=as_json, show=lambda: _show(found, results))
 
 
-def _show(found: Mapping[str, Any]) -> None:
-    print_verdict(found["verdict"])
+def _show(found: Mapping[str, Any], results: Results) -> None:
+    print_verdict(results)
     several = len({(row["a"], row["b"]) for row in found["grid"]}) > 1
     print_table(
         found["grid"],
