@@ -27,6 +27,10 @@ _COLUMNS = (
     "partner_near",
     "partner_chance",
 )
+_CONTROLS = {
+    "overlap": ("chance", "pca_overlap", "seeds_overlap"),
+    "partner_near": ("partner_chance",),
+}
 
 #: Suffix of the export of coordinates and neighbours.
 _EXPORT = ".parquet"
@@ -109,6 +113,7 @@ map_command = study_command(
     "\n  atlas map tiny-a-l1-s0 tiny-a-l1-s1 --layout joint --out joint.html --out map.parquet"
     "\n  atlas map tiny-a-l1-s0 --space activation",
     columns=_COLUMNS,
+    controls=_CONTROLS,
     writer=Writer(
         "Draw the maps next to each other: .html (interactive, works offline), .png or .svg; or "
         "export coordinates and nearest features: .parquet. Repeat for several files.",

@@ -244,7 +244,8 @@ def _show_null(key: tuple[str, str], rows: Iterable[Mapping[str, Any]]) -> None:
                 "observed is": row["where"],
             }
             for row in rows
-        ]
+        ],
+        controls={"observed": ("mean", "95% from", "to")},
     )
 
 

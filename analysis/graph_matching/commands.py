@@ -36,6 +36,10 @@ _AGREE = {
     "decoder cosine",
 }
 
+# Header of the interval of each score; headers of a table differ in their spaces.
+_INTERVALS = {"recall@1": "95%", "recall@10": "95% ", "recall@100": "95%  ", "mrr": "95%   "}
+_CONTROLS = {score: (interval,) for score, interval in _INTERVALS.items()}
+
 
 @click.command("match-graphs", cls=StudyCommand, kind="graph_matching")
 @click.argument("a", metavar="A")
@@ -140,17 +144,20 @@ def _show_curves(found: Mapping[str, Any]) -> None:
         echo()
         print_table(
             [_curve_row(row) for row in found["methods"] if row["method"].startswith("anchors")],
+            controls=_CONTROLS,
             title="Methods with anchors, by share of known counterparts",
         )
         echo()
         print_table(
             [_gain_row(row) for row in found["by_anchors"]],
+            controls=_CONTROLS,
             title="Difference of 'anchors, matched' and 'structure, matched', same queries and candidates",
         )
     echo()
     print_table(
         [{**row, "95%": _between(row["low"], row["high"])} for row in found["by_frequency"]],
         columns=["method", "bin", "active from", "to", "queries", "frequency alone", "gain", "95%"],
+        controls={"gain": ("frequency alone", "95%")},
         title="Gain of recall@10 over frequency alone, by quintile of query frequency",
     )
 
@@ -178,22 +185,25 @@ def _show_controls(found: Mapping[str, Any]) -> None:
             }
             for row in found["faq"]
         ],
+        controls={"FAQ, recall@1": ("range", "matched, recall@1", "range ", "chance")},
         title="Comparison with SciPy's FAQ on subgraphs in which every feature has a counterpart; range over repeats",
     )
 
 
 def _show_methods(rows: Sequence[Mapping[str, Any]], share: float, title: str) -> None:
-    print_table([_method_row(row) for row in rows if row["share"] == share], title=title)
+    print_table(
+        [_method_row(row) for row in rows if row["share"] == share], controls=_CONTROLS, title=title
+    )
 
 
 def _method_row(row: Mapping[str, Any]) -> dict[str, Any]:
     shown: dict[str, Any] = {
         name: row[name] for name in ("method", "queries", "candidates", "coverage")
     }
-    for number, name in enumerate(("recall@1", "recall@10", "recall@100", "mrr")):
+    for name, interval in _INTERVALS.items():
         shown |= {
             name: row[name],
-            "95%" + " " * number: _between(row[f"{name} low"], row[f"{name} high"]),
+            interval: _between(row[f"{name} low"], row[f"{name} high"]),
         }
     return shown
 
@@ -204,10 +214,10 @@ def _curve_row(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _gain_row(row: Mapping[str, Any]) -> dict[str, Any]:
     shown: dict[str, Any] = {"known": f"{row['share']:.0%}", "anchors": row["anchors"]}
-    for number, name in enumerate(("recall@1", "recall@10", "recall@100", "mrr")):
+    for name, interval in _INTERVALS.items():
         shown |= {
             name: row[name],
-            "95%" + " " * number: _between(row[f"{name} low"], row[f"{name} high"]),
+            interval: _between(row[f"{name} low"], row[f"{name} high"]),
         }
     return shown
 

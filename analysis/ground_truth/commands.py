@@ -30,4 +30,10 @@ truth = study_command(
         "parent_chance",
         "parent_recall",
     ),
+    controls={
+        "f1": ("chance_f1",),
+        "mean_cosine": ("chance_mean_cosine",),
+        "edge_precision": ("edge_chance",),
+        "parent_precision": ("parent_chance",),
+    },
 )

@@ -26,6 +26,7 @@ def print_positions(rows: Sequence[Mapping[str, Any]]) -> None:
         echo()
         print_table(
             [_line(one) for one in row["listed"]],
+            controls={"L0": ("L0 p",), "activation": ("activation p",)},
             title=f"{row['sae']}{floor}: L0 and mean activation, 95% ranges of shuffled tokens",
         )
 

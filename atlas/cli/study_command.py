@@ -4,7 +4,7 @@ A study whose only arguments are names of SAEs needs no other code for its comma
 plots and files are functions that its module names.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -68,6 +68,7 @@ def study_command(
     help: str,
     kind: str = "",
     columns: Sequence[str] = (),
+    controls: Mapping[str, Sequence[str]] | None = None,
     metavar: str = "[SAE]...",
     every: bool = True,
     writer: Writer | None = None,
@@ -92,6 +93,8 @@ def study_command(
         Kind of the parts of the study; the name of the command, if empty.
     columns
         Columns of the summary to print; all columns without lists, if empty.
+    controls
+        Columns that are the controls of a score, by its name; see ``atlas.cli.columns.with_controls``.
     metavar
         The names of SAEs in the help.
     every
@@ -132,7 +135,10 @@ def study_command(
                 import_function(show)(found)
             else:
                 print_table(
-                    results.rows, columns=columns or _plain_columns(results.rows), turned=True
+                    results.rows,
+                    columns=columns or _plain_columns(results.rows),
+                    controls=controls,
+                    turned=True,
                 )
             for each in written:
                 echo(each)

@@ -1,6 +1,7 @@
 """Generated commands of studies: checks before work, --all, --out, JSON and tables."""
 
 import json
+import re
 from dataclasses import dataclass
 
 import click
@@ -98,6 +99,15 @@ def test_paths_are_checked_before_the_study_runs(tmp_path):
 def test_json_has_the_report_and_the_written_files(tmp_path, more, expected):
     done = invoke(["one", "--out", "a.png", "--json"], tmp_path, **more)
     assert json.loads(done.stdout)["result"] == expected
+
+
+def test_a_narrow_table_has_no_score_without_its_control(tmp_path, monkeypatch):
+    monkeypatch.setattr("rich.console.Console.is_terminal", True)
+    monkeypatch.setenv("COLUMNS", "60")
+    row = {"sae": "one", "f1": 0.5, "a" * 30: 1, "b" * 30: 2, "chance": 0.1}
+    monkeypatch.setattr(f"{ME}.run", lambda *_, **__: Results([Result("few", "one", row)] * 4))
+    header = invoke([], tmp_path, controls={"f1": ["chance"]}).stdout.splitlines()[0]
+    assert re.findall(r"sae|f1|chance", header) == ["sae", "f1", "chance"]
 
 
 def test_names_and_all_exclude_each_other(tmp_path):
