@@ -13,7 +13,7 @@ from atlas.cli.main import command
 from atlas.cli.query_arguments import list_questions
 from atlas.cli.query_command import example_of
 from atlas.errors import UnknownName
-from atlas.features.card import _SECTIONS
+from atlas.features.sections import SECTIONS
 from atlas.missing_studies import missing_studies
 from atlas.plugins import study_commands
 from atlas.stores.cypher_names import names_in
@@ -171,7 +171,7 @@ def test_every_kind_that_fills_the_graph_has_a_command():
     kinds = {owner for table in schema.TABLES for owner in schema.owners(table)}
     studies = study_commands()
     assert kinds - by_ingest <= set(studies)
-    for section in _SECTIONS:
+    for section in SECTIONS:
         if section.kind:
             assert section.command.split()[1] == studies[section.kind].name
     assert [studies[kind].example for kind in ("match", "logits", "concepts", "splitting")] == [
