@@ -81,6 +81,7 @@ class DirectionStudy(TorchStudy):
     floor_values: ClassVar[Mapping[str, str]] = {
         "median_cosine": "Median cosine of the nearest direction",
     }
+    sorted_pairs: ClassVar[bool] = True
 
     settings: DirectionSettings
     opened: tuple[Autoencoder, ...] = ()

@@ -83,6 +83,7 @@ class SimilarityStudy(TorchStudy):
         "activation_rsa": "RSA of activations",
     }
     needs_floors: ClassVar[bool] = True
+    sorted_pairs: ClassVar[bool] = True
 
     settings: SimilaritySettings
     opened: Sequence[Autoencoder] = ()

@@ -29,7 +29,7 @@ def add_floor_values(
     for result in results if study.floor_values else ():
         if not floors.intersection(result.saes):
             wanted = replaced_by_floors(rows, result.saes, first_only=study.floors == "first")
-            found = list(_results_of(wanted, results))
+            found = list(_results_of(wanted, results, any_order=study.sorted_pairs))
             sentences = list(_sentences(study, result, found, by_name))
             if not sentences and study.needs_floors and _known(result, study):
                 sentences = [_missing(result, rows, first_only=study.floors == "first")]
@@ -37,12 +37,17 @@ def add_floor_values(
 
 
 def _results_of(
-    wanted: Iterator[tuple[str, ...]], results: Sequence[Result]
+    wanted: Iterator[tuple[str, ...]], results: Sequence[Result], *, any_order: bool
 ) -> Iterator[tuple[tuple[str, ...], Result]]:
-    """Yield the SAEs for which there is a result, with the result."""
-    by_saes = {frozenset(one.saes): one for one in results}
+    """Yield the SAEs for which there is a result, with the result.
+
+    In any order, a result of the same SAEs in another order is used if there is none in this one.
+    """
+    by_saes = {tuple(one.saes): one for one in results}
+    by_set = {frozenset(one.saes): one for one in results} if any_order else {}
     for names in wanted:
-        if (one := by_saes.get(frozenset(names))) is not None:
+        one = by_saes.get(names, by_set.get(frozenset(names)))
+        if one is not None:
             yield names, one
 
 

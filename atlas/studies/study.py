@@ -215,6 +215,9 @@ class Study(ABC):
     needs_floors: ClassVar[bool] = False
     """Whether the verdict states that there is no floor to compare, because other nulls are weak."""
 
+    sorted_pairs: ClassVar[bool] = False
+    """Whether the name of a part sorts the names of its pair, so that a+b and b+a are one result."""
+
     codes_removable: ClassVar[bool] = False
     """Whether a part that records ``codes: true`` stays current after the codes are removed."""
 

@@ -64,6 +64,7 @@ class MatchStudy(TorchStudy):
         "one_to_one": "Number of one-to-one matches",
         "beyond_token": "Number of matches beyond the token",
     }
+    sorted_pairs: ClassVar[bool] = True
 
     settings: MatchSettings
     memory: int = 4 * 2**30

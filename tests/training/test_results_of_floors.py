@@ -120,6 +120,10 @@ class NeedsFloors(Measured):
     needs_floors = True
 
 
+class SortedPairs(Measured):
+    sorted_pairs = True
+
+
 ROWS = [
     {"name": "a"},
     {"name": "c"},
@@ -159,13 +163,26 @@ def test_a_verdict_has_the_values_of_all_floors():
 
 def test_a_verdict_of_a_pair_names_the_replaced_sae():
     pair = measured("a", "c", score=0.5)
-    floors = [measured("a-frozen", "c", score=0.25), measured("c", "a-untrained", score=0.125)]
+    floors = [measured("a-frozen", "c", score=0.25), measured("a-untrained", "c", score=0.125)]
     (own, *rest) = sentences(NeedsFloors, [pair, *floors])
     assert own == [
         "The score is 0.5; it is 0.25 with the floor a-frozen (frozen-decoder) instead of a, and 0.125 with "
         "the floor a-untrained (untrained) instead of a."
     ]
     assert rest == [[], []]
+
+
+def test_both_orders_of_a_pair_are_two_results_unless_names_are_sorted():
+    floor = measured("a-frozen", "c", score=0.25)
+    reverse = measured("c", "a-frozen", score=0.125)
+    sentence = "The score is 0.5; it is {} with the floor a-frozen (frozen-decoder) instead of a."
+    for study in (Measured, SortedPairs):
+        for floors in ([floor, reverse], [reverse, floor]):
+            own, *_ = sentences(study, [measured("a", "c", score=0.5), *floors])
+            assert own == [sentence.format(0.25)]
+    assert sentences(Measured, [measured("a", "c", score=0.5), reverse])[0] == []
+    own, _ = sentences(SortedPairs, [measured("a", "c", score=0.5), reverse])
+    assert own == [sentence.format(0.125)]
 
 
 def test_a_verdict_that_needs_floors_states_that_there_are_none():
