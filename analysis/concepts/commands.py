@@ -222,8 +222,11 @@ def concepts(
 
         ablated = ablate_concepts(folder, words, selected, settings=ablation, how=settings, **how)
     ranked = rank_saes(results) if rank else []
+    basis = _basis(ranked, used)
+    if basis and not (requested("full") or options["raw"] or options["subsets"] is not None):
+        basis += _not_scored(results)
     found: dict[str, Any] = {
-        "rank_verdict": [*rank_sentences(ranked), *_basis(ranked, used)] if rank else [],
+        "rank_verdict": [*rank_sentences(ranked), *basis] if rank else [],
         "results": [
             {
                 **one.summary,
@@ -255,7 +258,7 @@ def concepts(
         from atlas.disk.atomic_files import atomic_file
 
         line = [
-            *_command(words, saes, settings=used, ablation=ablation, found=found),
+            *_command(words, saes, every=every, settings=used, ablation=ablation, found=found),
             *("--page", str(page), "-a", path),
         ]
         html = concept_page(results, rank=found["rank"], ablated=ablated, command=shlex.join(line))
@@ -267,29 +270,38 @@ def concepts(
 
 
 def _basis(ranked: Sequence[Mapping[str, Any]], how: ConceptSettings) -> list[str]:
-    """Return the number of concepts and splits behind a ranking, and of the arms without scores."""
+    """Return the number of concepts and splits behind a ranking."""
     if not ranked:
         return []
     shared, concepts = (max(row[name] for row in ranked) for name in ("shared", "concepts"))
-    found = [
+    return [
         f"Areas are means over {shared:,} of {counted(concepts, 'concept')}, with {how.repeats:,} repetitions of "
         f"{how.folds:,}-fold cross-validation and {counted(how.probe_draws, 'permutation')} of the labels."
     ]
-    if how.raw == _BRIEF_RANK["raw"] and how.subsets == _BRIEF_RANK["subsets"]:
-        found.append("The neurons and subsets of features are not scored; --full scores them too.")
-    return found
+
+
+def _not_scored(results: Results) -> list[str]:
+    """Return which of neurons and subsets no result was computed with; stored ones may have both."""
+    stored = [one.settings for one in results]
+    missing = [] if any("neurons" in (how.get("raw") or ()) for how in stored) else ["neurons"]
+    missing += [] if any(how.get("subsets") for how in stored) else ["subsets of features"]
+    if not missing:
+        return []
+    return [f"{' and '.join(missing).capitalize()} are not scored; --full scores them too."]
 
 
 def _command(
     words: str,
     saes: Sequence[str],
     *,
+    every: bool,
     settings: ConceptSettings,
     ablation: AblationSettings,
     found: Mapping[str, Any],
 ) -> list[str]:
     """Return the words of the command that computed some results, without files and atlas."""
     parts = ["atlas", "concepts", words, *saes, *flags_for(ConceptSettings, asdict(settings))]
+    parts += ["--all"] if every else []
     parts += ["--rank"] if found["rank"] else []
     if found["ablated"]:
         parts += ["--ablate", *flags_for(AblationSettings, asdict(ablation))]

@@ -662,13 +662,14 @@ def test_study_command_and_stored_result(world):
     shown = CliRunner().invoke(command(), [*arguments, *options, "--ablate", *own])
     assert "one: fall of the AUROC at blocks.2.hook_resid_post" in shown.stdout
     page = world / "page.html"
-    words = [*arguments, *options, "--ablate", *own, "--rank", "--page", str(page)]
+    words = [*arguments, *options, "--ablate", *own, "--all", "--rank", "--page", str(page)]
     written = CliRunner().invoke(command(), words)
     assert written.exit_code == 0, written.output
     text = page.read_text("utf-8")
     assert "4. Do later probes need these features?" in text
     assert text.count("<figure>") == 2  # the ablations, and the SAE
     assert "--ablated 1 --ablated 30 --random-sets 3" in text
+    assert " --all --rank --ablate " in text
     assert f"--page {page} -a {world / 'a.atlas'}" in text
     assert "http" not in text.replace("http-equiv", "")  # the page loads no file
     words[-1] = str(world / "page.png")

@@ -184,6 +184,25 @@ def test_the_ranking_states_its_concepts_and_splits(world):
     assert f"{SETTINGS.repeats} repetitions" in basis
 
 
+def test_the_ranking_names_arms_that_no_result_was_computed_with(world, results, tmp_path):
+    options = [*OPTIONS[:-2], "--rank", "--json", "-q"]
+    shutil.copytree(world / "a.atlas", tmp_path / "a.atlas")
+
+    def verdict(*more):
+        words = ["concepts", str(world / "words.csv"), *options, *more]
+        shown = CliRunner().invoke(command(), [*words, "-a", str(tmp_path / "a.atlas")])
+        assert shown.exit_code == 0, shown.output
+        return [
+            line for line in json.loads(shown.stdout)["result"]["rank_verdict"] if "--full" in line
+        ]
+
+    assert verdict() == []  # the stored results have neurons and a subset
+    assert verdict("--replace") == [
+        "Neurons and subsets of features are not scored; --full scores them too."
+    ]
+    assert verdict("--subsets", "0") == []
+
+
 def test_the_command_prints_sentences_tables_rank_and_json(world, results, tmp_path):
     arguments = ["concepts", str(world / "words.csv"), *OPTIONS, "-q", "-a", str(world / "a.atlas")]
     out = tmp_path / "front.html"
