@@ -82,7 +82,7 @@ class SplittingStudy(TorchStudy):
 
     @property
     def unnamed(self) -> Literal[0, 1, 2]:
-        """All SAEs are used if none is named: the widths of a site, and a baseline."""
+        """No SAE is selected for the user: ``tasks`` raises an error if none is named."""
         return 0
 
     def tasks(self, at: TaskContext, saes: Sequence[str] | None) -> list[Task]:
@@ -244,7 +244,8 @@ def find_splits(
     UnknownName, Missing
         If the atlas has no SAE of a name, or its codes are not stored.
     BadInput
-        If there are not two or three SAEs, the narrowest first, or weights are not available.
+        If not two or three SAEs are named, the narrowest first (``"all"`` names none), or weights
+        are not available.
     Mismatch
         If the SAEs read different sites.
 

@@ -45,10 +45,11 @@ def pairs_of(
         If they read different sites.
     """
     order = "name two or three SAEs of one site, the narrowest first"
-    if saes is None or not 2 <= len(saes) <= 3:
-        given = ", ".join(saes or ()) or "none"
+    if not saes:
+        raise BadInput(f"No SAE was named, and splitting cannot use all; {order}.")
+    if not 2 <= len(saes) <= 3:
         raise BadInput(
-            f"Splitting compares two or three SAEs, but these were named: {given}; {order}."
+            f"Splitting compares two or three SAEs, but these were named: {', '.join(saes)}; {order}."
         )
     names = check_saes(sound, saes)
     if len(names) < len(saes):

@@ -233,9 +233,9 @@ class Study(ABC):
 
     @property
     def unnamed(self) -> Literal[0, 1, 2]:
-        """Number of SAEs that are used if none is named: one, a pair, or 0 for all.
+        """Number of SAEs that are used if none is named: one, a pair, or 0 if none is selected.
 
-        All is for a study whose result needs several SAEs, such as the floors of a family.
+        With 0, ``tasks`` receives None, and uses all SAEs, such as the floors of a family, or raises an error.
         """
         return 1
 

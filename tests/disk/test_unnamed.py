@@ -154,7 +154,7 @@ def test_the_command_and_python_use_the_same_sae(tmp_path):
 
 
 def test_each_study_of_named_saes_has_the_option():
-    """Except studies that use all SAEs if none is named, or that are of named features or sites."""
+    """Except studies that use all SAEs if none is named, or need the names of SAEs or sites."""
     root = command()
     context = root.make_context("atlas", [], resilient_parsing=True)
     studies = [

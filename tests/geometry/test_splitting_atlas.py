@@ -210,7 +210,8 @@ def test_plot_shows_tested_features_and_edges(results):
 @pytest.mark.parametrize(
     ("saes", "error", "words"),
     [
-        (None, BadInput, "none; name two or three"),
+        (None, BadInput, "No SAE was named, and splitting cannot use all; name two or three"),
+        ("all", BadInput, "No SAE was named, and splitting cannot use all; name two or three"),
         (["narrow"], BadInput, "narrow; name two or three"),
         (["narrow", "wide", "wider", "seed"], BadInput, "two or three"),
         (["narrow", "narrow"], BadInput, "twice"),

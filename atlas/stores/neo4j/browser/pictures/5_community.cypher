@@ -1,5 +1,5 @@
 // title: Its community
-// question: The community of the feature, and the 25 members with the largest share of their edges inside. Empty until `atlas communities` and a push.
+// question: The community of the feature, and the 25 members with the largest share of their edges inside. Empty until `atlas communities SAE` and a push.
 // param feature (feature, such as 'tiny-a-l1-s0/7'): the feature, as `sae/index`
 MATCH own = (:Feature {id: 'tiny-a-l1-s0/7' /* $feature */})-[:IN_COMMUNITY]->(c:Community)
 MATCH p = (c)<-[m:IN_COMMUNITY]-(g:Feature)
