@@ -167,7 +167,11 @@ def _show_feature(open_atlas: Open, timeout: float) -> Tool:
                     "control; share_below: share of the live features of the SAE with a smaller value",
                 },
                 "examples": {"type": "array", "items": _OPEN_OBJECT},
-                "tables": {"type": "array", "items": _OPEN_OBJECT},
+                "tables": {
+                    "type": "array",
+                    "items": _OPEN_OBJECT,
+                    "description": "rows of each table; query: the named query that returns all its rows",
+                },
                 "no_rows": {
                     "type": "array",
                     "items": {"type": "string"},
@@ -229,6 +233,7 @@ def _card(card: FeatureCard) -> dict[str, Any]:
         tables.append(
             {
                 "title": table.title,
+                "query": table.query,
                 "how_to_read": table.note,
                 "rows": fitted["rows"],
                 "row_count": table.row_count,
@@ -259,7 +264,7 @@ class _Missing:
             notes.insert(
                 0,
                 f"Only the first rows, because of `limit`: {', '.join(self._limited)}. "
-                "The named query of a table returns more.",
+                "The `query` of a table returns more, and examples_of_feature returns more passages.",
             )
         return " ".join(notes) or None
 

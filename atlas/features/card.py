@@ -44,6 +44,8 @@ class CardTable:
         The title in one or two words.
     scores
         Scores of a row, each with its controls.
+    query
+        Name of the query that returns all rows; empty if there is none.
     """
 
     title: str
@@ -52,6 +54,7 @@ class CardTable:
     total: int | None = None
     label: str = ""
     scores: Sequence[Score] = ()
+    query: str = ""
 
     @property
     def row_count(self) -> int:
@@ -286,6 +289,7 @@ def feature_card(
                 len(rows),
                 section.label,
                 section.scores,
+                section.query,
             )
             for section, rows in found.items()
             if rows

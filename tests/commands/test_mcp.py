@@ -179,6 +179,11 @@ def test_a_card_has_the_controls_of_its_numbers_and_its_empty_tables(example):
             row = by_id[feature]
             assert numbers["degree"]["controls"] == {"null graphs": near(row["partners_expected"])}
             assert near(row["effect_q"]) in numbers["effect_kl_with_later"]["controls"].values()
+            assert len(answer["tables"]) > 5
+            for table in answer["tables"]:
+                more, text = answered(tools, table["query"], {"feature": feature})
+                assert more is not None, text
+                assert set(table["rows"][0]) <= set(more["rows"][0])
             continue
         assert {"Promoted tokens", "Community"} <= set(answer["no_rows"])
         assert not answer["not_computed"]
