@@ -181,7 +181,7 @@ class GraphStatisticsStudy(Study):
         return Found(tables)
 
     def result(self, part: Part) -> Result:
-        """Return the statistics, and how clustering compares with the nearest null."""
+        """Return the statistics, and how clustering and modularity compare with each null."""
         (row,) = part.table("summary").to_pylist()
         summary = {name: dict(row[name]) if name in _MAPS else row[name] for name in row}
         return Result(
@@ -308,17 +308,17 @@ def _nulls(of: CoactivationGraph, requested: str | None, progress: Progress) -> 
     return possible
 
 
-#: Position of an observed value among the draws, as the end of "x is ...".
-_THAN = {
-    "above": "higher than in every draw of",
-    "below": "lower than in every draw of",
-    "within": "within the range of",
-    "equal": "equal to",
+#: Position of an observed value among the draws, before the names of the nulls.
+_WHERE = {
+    "above": "above every draw of",
+    "within": "within the range of the draws of",
+    "equal": "equal to every draw of",
+    "below": "below every draw of",
 }
 
 
 def verdict_of(row: Mapping[str, Any], nulls: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Compare the clustering and modularity of a graph with the nearest null, and state its size.
+    """Compare the clustering and modularity of a graph with every null, and state its size.
 
     Parameters
     ----------
@@ -333,32 +333,27 @@ def verdict_of(row: Mapping[str, Any], nulls: Sequence[Mapping[str, Any]]) -> li
         return [f"{row['sae']}: {size}"]
     found = []
     for statistic, name in (
-        ("average_clustering", "Average clustering"),
-        ("modularity_unweighted", "Modularity of the edges without weights"),
+        ("average_clustering", "average clustering"),
+        ("modularity_unweighted", "modularity of the edges without weights"),
     ):
         drawn = [one for one in nulls if one["statistic"] == statistic and one["mean"] is not None]
         if drawn:
-            found.append((name, min(drawn, key=lambda one: abs(one["observed"] - one["mean"]))))
+            found.append(f"{row['sae']}: {name} is {_compared(drawn)}.")
     if not found:
         shown = f"average clustering is {row['average_clustering']:.3f}; no null was drawn."
-        return [f"{row['sae']}: {shown}", f"The graph has {size}"]
-    short = [
-        f"{name.split(' of ')[0].lower()} is {_THAN[one['where']]} {'its' if i else 'the'} nearest null"
-        for i, (name, one) in enumerate(found)
-    ]
-    first = f"{row['sae']}: {', and '.join(short)}."
-    return [first, *(f"{n} is {_compared(one)}." for n, one in found), f"The graph has {size}"]
+        found = [f"{row['sae']}: {shown}"]
+    return [*found, f"The graph has {size}"]
 
 
-def _compared(one: Mapping[str, Any]) -> str:
-    draws = f"all {one['draws']:,} draws" if one["draws"] > 1 else "the one draw"
-    where = {
-        "above": f"above {draws}",
-        "below": f"below {draws}",
-        "within": f"within the range of {draws}",
-        "equal": f"equal to {draws}",
-    }[one["where"]]
-    return (
-        f"{one['observed']:.3f}, {where} from the nearest null ({one['null']}), whose mean is "
-        f"{one['mean']:.3f}"
-    )
+def _compared(drawn: Sequence[Mapping[str, Any]]) -> str:
+    """Return an observed value, and each null with its mean: those it is above first."""
+    groups = []
+    for where, words in _WHERE.items():
+        means = [f"{one['null']} ({one['mean']:.3f})" for one in drawn if one["where"] == where]
+        if means:
+            null = "the null" if len(means) == 1 else "the nulls"
+            groups.append(f"{words} {null} {' and '.join(means)}")
+    draws = sorted({one["draws"] for one in drawn})
+    number = " to ".join(f"{n:,}" for n in (draws[0], draws[-1])[: len(draws)])
+    plural = "draw" if draws == [1] else "draws"
+    return f"{drawn[0]['observed']:.3f}, {', and '.join(groups)} (mean of {number} {plural})"
