@@ -78,7 +78,7 @@ class SteeringStudy(TorchStudy):
         """Return a task for each SAE."""
         if not saes:
             raise BadInput(
-                "No SAE was named. Name a feature, as in `features=SAE/INDEX`, or an SAE with `saes`."
+                "No SAE was named. Name a feature, as in `features=('SAE/INDEX',)`, or an SAE with `saes`."
             )
         names = check_saes(at.sound, saes)
         for name in names:

@@ -137,7 +137,7 @@ def subjects(
         if each.model["name"] in found:
             raise BadInput(
                 f"Two of `model` have the name {each.model['name']}; pass another name for one of them, as in "
-                f"`model=other={opened.source}`."
+                f"`model={f'other={opened.source}'!r}`."
             )
         found[each.model["name"]] = replace(each, passed=source)
     every = known | found
@@ -252,7 +252,7 @@ def _new(
         )
         raise Mismatch(
             f"{opened.name} is not the model that {other.noted} with in this atlas (its {what} differ). Pass "
-            f"another name, as in `model=other={opened.source}`."
+            f"another name, as in `model={f'other={opened.source}'!r}`."
         )
     contexts, batch = layout.of(*_takes(opened))
     names = (p.name for p in node("Model").properties if p.name != "tokenizer")

@@ -2,8 +2,10 @@
 
 A message names a setting as Python does, in backticks: "Increase `memory`" or "use `draws=20`". The
 command line writes the option of the running command instead: "Increase --memory", "use --draws 20".
+Names of SAEs are arguments of most commands, so "`saes='all'`" is written as "--all".
 """
 
+import ast
 import re
 from collections.abc import Callable
 from functools import wraps
@@ -12,10 +14,11 @@ from typing import Any
 import click
 
 from atlas.errors import AtlasError
+from atlas.studies.unnamed import ALL
 
 __all__ = ["as_options", "name_options"]
 
-_SETTING = re.compile(r"`([a-z][a-z0-9_]*)(?:=([\"']?)([^`\"']+)\2)?`")
+_SETTING = re.compile(r"`([a-z][a-z0-9_]*)(?:=([^`]+))?`")
 _MARK = "names_options"
 
 
@@ -36,16 +39,32 @@ def as_options(text: str) -> str:
     own, root = context.command, context.find_root().command
 
     def option(found: re.Match[str]) -> str:
-        name, _, value = found.groups()
+        name, written = found.groups()
+        value = None if written is None else _value(written)
+        if name == "saes" and value == ALL:
+            return _option(own, ALL, True) or found[0]
         switch = {"True": True, "False": False}.get(value)
         words = _option(own, name, switch)
         if words is None and switch is not None:
             words = next(filter(None, (_option(c, name, switch) for c in _commands(root))), None)
         if words is None:
             return found[0]
-        return words if value is None or switch is not None else f"{words} {value}"
+        if value is None or switch is not None:
+            return words
+        return f"{words} {value}"
 
     return _SETTING.sub(option, text)
+
+
+def _value(written: str) -> str:
+    """Return a value of Python as on the command line: without quotes, or a tuple of one value."""
+    try:
+        value = ast.literal_eval(written)
+    except (ValueError, SyntaxError):
+        return written
+    if isinstance(value, tuple) and len(value) == 1:  # of an option that can be repeated
+        value = value[0]
+    return str(value)
 
 
 def name_options(command: click.Command) -> None:

@@ -122,7 +122,10 @@ class Results(list[Result]):
     """The results of a study, one for each SAE, pair or site; those of floors are last."""
 
     others: tuple[str, ...] = ()
-    """Names of the SAEs that are not used because no SAE was named; ``"all"`` uses all."""
+    """Names of the SAEs that were not used because no SAE was named.
+
+    Whether the study can use each of them is not checked; ``saes="all"`` uses those that it can.
+    """
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -193,7 +196,11 @@ class Results(list[Result]):
     def _others(self) -> list[str]:
         if not self.others:
             return []
-        return [f'No SAE was named; "all" uses {len(self.others):,} others too.']
+        number = len(self.others)
+        return [
+            f"No SAE was named: {number:,} other {'SAEs were' if number > 1 else 'SAE was'} not "
+            'used. For all, pass saes="all".'
+        ]
 
 
 @cache

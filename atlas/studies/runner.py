@@ -266,7 +266,7 @@ def _on_ray(
         if needed and not available:
             raise Mismatch(
                 f"`atlas {study.command or study.kind}` must run on a GPU, and the machines of this Ray "
-                "cluster have none. Choose another --device, or omit --ray."
+                "cluster have none. Choose another `device`, or omit `ray`."
             )
         remote = ray.remote(num_cpus=1, num_gpus=int(needed))(_compute)
         for answer in [remote.remote(item) for item in work]:

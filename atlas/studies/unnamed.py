@@ -25,21 +25,20 @@ class Unnamed:
     saes
         Names of the SAEs that are used.
     others
-        Names of the other SAEs of the atlas that have the inputs of the study.
+        Names of the other SAEs of the tasks of the study, without tasks that were skipped.
     """
 
     saes: tuple[str, ...]
     others: tuple[str, ...]
 
     def __str__(self) -> str:
-        first = (
-            f"{' and '.join(self.saes)}, {'the first pair' if len(self.saes) > 1 else 'the first'}"
-        )
+        pair = len(self.saes) > 1
+        first = f"{' and '.join(self.saes)} ({'the first pair' if pair else 'the first'})"
         more = len(self.others) - _MOST
         others = ", ".join(self.others[:_MOST]) + (f" and {more:,} more" if more > 0 else "")
         return (
-            f"No SAE was named: the result is that of {first}. Others: {others}. "
-            'For all, use --all (in Python "all").'
+            f"No SAE was named, so {first} {'are' if pair else 'is'} used. Others: {others}. "
+            f"For all, pass `saes='{ALL}'`."
         )
 
 
@@ -81,12 +80,14 @@ def unnamed_saes(study: Study, at: TaskContext) -> Unnamed | None:
         return missing and not at.on_server, any(map(is_floor, known)), len(sites) > 1
 
     # Whether a task can be computed may need the weights of its SAEs, so not all are examined.
+    skipped: set[tuple[str, ...]] = set()
     for task in sorted(choices.values(), key=rank):
         reason = study.unavailable([task], at).get(task.name)
         if reason is None:
             first = task.saes[:number]
-            every = dict.fromkeys(name for names in choices for name in names)
+            every = dict.fromkeys(n for names in choices if names not in skipped for n in names)
             return Unnamed(first, tuple(name for name in every if name not in first))
+        skipped.add(task.saes[:number])
         at.progress.report(f"Skipped {task.title}: {reason}")
     return None
 

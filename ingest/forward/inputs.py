@@ -72,7 +72,12 @@ def open_groups(
 
 
 def named_saes(saes: Sequence[object] | Mapping[str, object]) -> list[object]:
-    """Return a list of SAEs for ``open_groups``; the SAEs of a mapping take its keys as names."""
+    """Return a list of SAEs for ``open_groups``; the SAEs of a mapping take its keys as names.
+
+    A string is one SAE.
+    """
+    if isinstance(saes, str):
+        return [saes]
     if not isinstance(saes, Mapping):
         return list(saes)
     return [
@@ -136,7 +141,7 @@ def _open_saes(saes: Sequence[object]) -> list[Autoencoder]:
     if duplicates:
         raise BadInput(
             f"Two of the SAEs have the name {duplicates[0]!r}; give one another name, as in "
-            "`saes=other-name=SOURCE`."
+            "`saes='other-name=SOURCE'`."
         )
     return opened
 
@@ -162,7 +167,7 @@ def _with_role(info: SaeInfo, settings: Settings) -> SaeInfo:
     if floor_of == info.name:
         raise BadInput(
             f"The SAE {info.name} is named as a floor of itself; name the trained SAE of which it is a "
-            "floor with `floor_of`, or give the floor another name, as in `saes=NAME=SOURCE`."
+            "floor with `floor_of`, or give the floor another name, as in `saes='NAME=SOURCE'`."
         )
     return replace(info, role=role, floor_of=floor_of)
 

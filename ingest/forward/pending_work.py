@@ -65,7 +65,7 @@ def pending_work(
         if stored.manifest.origin != requested.origin:
             raise RequestError(
                 f"The atlas has a different SAE {name} ({stored.manifest.difference(requested)}). Add "
-                "`replace=True` to replace it, or give this one another name, as in `saes=NAME=SOURCE`."
+                "`replace=True` to replace it, or give this one another name, as in `saes='NAME=SOURCE'`."
             )
         has_codes = f"codes/{name}" in sound.parts
         needs_pass = _missing(sound, name, on_activations())

@@ -48,7 +48,7 @@ def run_command(
     """Ingest as requested; the default text is the atlas' own, or the SAE's training data set."""
     if not saes:
         raise BadInput(
-            "No SAE was named; name at least one with `saes`, as in `saes=gemmascope-l20`."
+            "No SAE was named; name at least one with `saes`, as in `saes='gemmascope-l20'`."
         )
     has_corpus = (path / "atlas.json").exists() and Folder.open(path).corpus is not None
     if text is None and not has_corpus:

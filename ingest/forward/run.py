@@ -63,7 +63,7 @@ def ingest(
         The folder of the atlas; it is created if it does not exist.
     saes
         Each a short name, ``release:sae_id``, a local folder, or a sae-lens object. To choose
-        their names in the atlas, pass a mapping, ``{"mine": sae}``, or ``"NAME=SOURCE"``.
+        their names in the atlas, pass a mapping, ``{"mine": sae}``, or ``"NAME=SOURCE"``. A string is one SAE.
     text
         The text to read. An atlas has one corpus: None uses the existing one.
     model

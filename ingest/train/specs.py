@@ -104,7 +104,7 @@ def _check(width: int, k: int, d_in: int, *, site: str) -> None:
     if width < d_in:
         raise BadInput(
             f"The width is {width}, but {site} has {d_in} dimensions; expected at least as many "
-            f"features. Pass `widths={EXPANSION * d_in}`, for example."
+            f"features. Pass `widths=({EXPANSION * d_in},)`, for example."
         )
     if k > width:
         raise BadInput(

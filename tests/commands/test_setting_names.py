@@ -14,8 +14,12 @@ from atlas.api import Atlas
 from atlas.cli.main import command
 from atlas.cli.setting_names import as_options, name_options
 from atlas.errors import BadInput, QueryFailed
+from atlas.progress import SILENT
 from atlas.stores import Limits
+from ingest.forward.inputs import named_saes, open_groups
 from ingest.match.study import match_saes
+from ingest.settings import Settings
+from ingest.train.specs import _check
 
 ROOT = Path(atlas.__file__).parents[1]
 
@@ -27,7 +31,12 @@ OF_COMMANDS = {
     "plot_command.py",
     "reproduce_commands.py",
 }
-OTHERS = {"atlas/doctor.py", "ingest/doctor_checks.py", "atlas/stores/neo4j/admin_import.py"}
+OTHERS = {
+    "atlas/doctor.py",
+    "atlas/features/screen.py",
+    "atlas/stores/neo4j/admin_import.py",
+    "ingest/doctor_checks.py",
+}
 
 
 @pytest.fixture
@@ -72,6 +81,8 @@ def shown():
             "Set `keep_codes=True`, not `keep_codes=False`.",
             "Set --keep-codes, not --no-keep-codes.",
         ),
+        ("Name it in `sites='name=hook'`.", "Name it in --from name=hook."),
+        ("Use `memory=(20,)`.", "Use --memory 20."),
         ("Run it again with `replace=True`.", "Run it again with --replace."),  # of another command
         ("Use more `draws`.", "Use more `draws`."),  # the command has no such option
         ("`atlas match a b` computes it.", "`atlas match a b` computes it."),
@@ -80,6 +91,23 @@ def shown():
 )
 def test_the_command_line_names_its_options(shown, text, expected):
     assert shown(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("ingest", "as in `saes='NAME=SOURCE'`.", "as in --sae NAME=SOURCE."),
+        ("train", "Pass `widths=(768,)`.", "Pass --width 768."),
+        ("steer", "Use `features=('SAE/INDEX',)`.", "Use --feature SAE/INDEX."),
+        ("transcoder", "Use `model='other=/m/a'`.", "Use --model other=/m/a."),
+        ("positions", "For all, pass `saes='all'`.", "For all, pass --all."),
+        ("ingest", "For all, pass `saes='all'`.", "For all, pass `saes='all'`."),
+    ],
+)
+def test_python_values_of_settings_are_written_as_options(name, text, expected):
+    root = command()
+    with click.Context(root) as parent, click.Context(root.get_command(parent, name), parent):
+        assert as_options(text) == expected
 
 
 def test_python_messages_are_unchanged(shown):
@@ -149,4 +177,32 @@ def test_messages_of_the_library_name_no_option():
                 )
                 if re.search(r"(?<![\w-])--[a-z][a-z-]+", rest) and " " in text:
                     found.append(f"{name}:{line}: {text}")
+    assert not found
+
+
+def test_the_values_in_messages_about_names_are_valid_in_python():
+    assert named_saes("mine=tiny-a-l1-s0") == ["mine=tiny-a-l1-s0"]
+    assert named_saes(["mine=tiny-a-l1-s0"]) == ["mine=tiny-a-l1-s0"]
+    with pytest.raises(BadInput, match=r"`saes='other-name=SOURCE'`"):
+        open_groups(
+            [named(topk(), "one")] * 2,
+            model(),
+            tokenizer=None,
+            settings=Settings(),
+            progress=SILENT,
+        )
+    with pytest.raises(BadInput, match=r"Pass `widths=\(32,\)`"):
+        _check(3, 1, 4, site="hook_embed")
+
+
+def test_messages_of_the_library_pass_values_that_python_can_parse():
+    found = []
+    for room in ("queries", "atlas", "ingest", "analysis"):
+        for file in sorted((ROOT / room).rglob("*.py")):
+            for line, text in _texts(ast.parse(file.read_text("utf-8"))):
+                for words in re.findall(r"`([a-z_]+=[^`]*)`", text):
+                    try:  # an inserted value is written as a number
+                        ast.literal_eval(words.split("=", 1)[1].replace("{}", "0"))
+                    except (ValueError, SyntaxError):
+                        found.append(f"{file.name}:{line}: {words}")
     assert not found

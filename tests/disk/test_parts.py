@@ -73,7 +73,7 @@ def test_a_changed_byte_is_reported(folder):
 
 def test_a_missing_file_is_reported(folder):
     (folder.part("sae", "one") / "Feature.parquet").unlink()
-    with pytest.raises(BrokenPart, match=r"its table Feature is missing.*--replace"):
+    with pytest.raises(BrokenPart, match=r"its table Feature is missing.*`replace=True`"):
         assemble(folder)
 
 
@@ -316,7 +316,9 @@ def test_a_broken_atlas_json_is_reported(folder):
 
 def test_an_atlas_has_one_corpus(folder):
     folder.set_corpus({"id": "c0ffee", "name": "text", "documents": 3})
-    with pytest.raises(Mismatch, match=r"The corpus of .* is .text.*is another one.*--atlas"):
+    with pytest.raises(
+        Mismatch, match=r"The corpus of .* is .text.*is another one.*another folder with `atlas`"
+    ):
         folder.set_corpus({"id": "decaf0", "name": "other", "documents": 4})
 
 

@@ -88,7 +88,7 @@ def test_options_of_the_ingest_override_the_record(tmp_path):
 def test_a_floor_of_no_trained_sae_is_refused_before_the_text_is_read(tmp_path):
     path, floor = tmp_path / "a.atlas", saved(tmp_path / "floor", RECORD)
     absent = Settings(role="untrained", floor_of="absent")
-    with pytest.raises(UnknownName, match=r"No SAE .*'absent'.*--floor-of"):
+    with pytest.raises(UnknownName, match=r"No SAE .*'absent'.*`floor_of`"):
         ingest(path, saes=[floor], text=texts(5), model=model(), settings=absent)
     assert not path.exists()
     trained = saved(tmp_path / "tied", seed=2)

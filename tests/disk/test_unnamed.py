@@ -73,11 +73,10 @@ def test_the_first_trained_sae_is_used_and_the_others_are_named(path):
     assert names(results) == ["b"]
     assert results.others == ("a", "c", "d")
     assert recorded.messages == [
-        "No SAE was named: the result is that of b, the first. Others: a, c, d. "
-        'For all, use --all (in Python "all").'
+        "No SAE was named, so b (the first) is used. Others: a, c, d. For all, pass `saes='all'`."
     ]
-    assert '"all" uses 3 others' in repr(results)
-    assert "&quot;all&quot; uses 3 others" in results._repr_html_()
+    assert '3 other SAEs were not used. For all, pass saes="all".' in repr(results)
+    assert "pass saes=&quot;all&quot;." in results._repr_html_()
     parts = Folder.open(path).sound().parts
     assert [key for key in parts if key.startswith("count/")] == ["count/b"]
 
@@ -99,8 +98,10 @@ def test_a_list_with_all_names_an_sae(path):
 
 
 def test_the_first_pair_is_of_trained_saes_at_one_site(path):
-    results = run_study(PairStudy(), path)
+    recorded = RecordingProgress()
+    results = run_study(PairStudy(), path, progress=recorded)
     assert names(results) == ["c+d"]
+    assert "so c and d (the first pair) are used. Others: a, b." in recorded.messages[0]
     assert results.others == ("a", "b")
     assert len(run_study(PairStudy(), path, "all")) == 6
 
@@ -118,6 +119,7 @@ def test_an_unavailable_sae_is_skipped(path):
     recorded = RecordingProgress()
     assert names(run_study(Partly(), path, progress=recorded)) == ["c"]
     assert recorded.messages[0] == "Skipped b: It is away."
+    assert "Others: a, d. " in recorded.messages[1]
 
 
 def test_the_reason_is_raised_if_every_sae_is_unavailable(path):

@@ -812,7 +812,7 @@ def test_models_of_one_name_and_different_weights_are_distinguished(path, lm, tm
         tmp_path / "small", model(seed=1)
     )  # for example a finetuned model in a folder of the same name
     with pytest.raises(
-        Mismatch, match=r"weights, .* differ\). Pass another name, as in `model=other="
+        Mismatch, match=r"weights, .* differ\). Pass another name, as in `model='other="
     ):
         one(path, str(tuned))
     row = one(path, f"tuned={tuned}")

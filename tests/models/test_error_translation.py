@@ -194,7 +194,7 @@ def test_a_local_model_is_answered_with_its_folder_and_no_address(kind, monkeypa
     error = kind.__new__(kind)  # their constructors want a response
     with (
         pytest.raises(
-            Missing, match=r"'my-model' is neither a folder .*pass it with `--model FOLDER`"
+            Missing, match=r"'my-model' is neither a folder .*pass it with `model`"
         ) as raised,
         reached("model", "my-model", repo="my-model"),
     ):

@@ -82,12 +82,12 @@ def probes(atlas: Path, progress: Progress = SILENT) -> Any:
 @pytest.mark.parametrize(
     ("study", "owner", "name", "message"),
     [
-        (effects, rows, "_codes", "the contexts without an edit: use a shorter --context-size"),
-        (effects, rows, "_losses", "changes of later features: use a shorter --context-size"),
-        (effects, attribution._Graph, "loss", r"the attributions of \d+ contexts: use a shorter"),
+        (effects, rows, "_codes", "the contexts without an edit: use a smaller `context_size`"),
+        (effects, rows, "_losses", "changes of later features: use a smaller `context_size`"),
+        (effects, attribution._Graph, "loss", r"the attributions of \d+ contexts: use a smaller"),
         (effects, attribution, "encoder_rows", r"the attributions of \d+ contexts: use"),
-        (effects, effects_study, "pair_measures", "`atlas effects`: use a shorter"),
-        (probes, probe_study, "Design", "the vectors of 1 site: use a smaller --memory"),
+        (effects, effects_study, "pair_measures", "`atlas effects`: use a smaller"),
+        (probes, probe_study, "Design", "the vectors of 1 site: use a smaller `memory`"),
         (probes, schedule, "read_site", "the mean and covariance at 1 site: use a smaller"),
         (probes, ActiveProbe, "columns", r"probing \d+ features at once at hook_embed: use"),
     ],

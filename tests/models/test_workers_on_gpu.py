@@ -148,6 +148,8 @@ def test_a_named_gpu_that_the_cluster_does_not_have_is_reported(
     atlas: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert on_ray(monkeypatch, gpus=0) == []
-    with pytest.raises(Mismatch, match=r"`atlas count` must run on a GPU.*Choose another --device"):
+    with pytest.raises(
+        Mismatch, match=r"`atlas count` must run on a GPU.*Choose another `device`, or omit `ray`"
+    ):
         run_study(DeviceStudy(device="cuda:1"), atlas, "all", ray="auto", replace=True)
     assert DeviceStudy(device="cuda:1").needs_gpu(available=True)

@@ -26,7 +26,7 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 #: What to do if memory does not suffice.
-SHORTER = "use a shorter --context-size, targets with fewer features (--on), or another device"
+SHORTER = "use a smaller `context_size`, targets with fewer features (`on`), or another `device`"
 
 
 @dataclass(frozen=True, eq=False)
