@@ -59,7 +59,7 @@ def raw_hook(hook: str, raw: RawSite) -> str:
     block = _BLOCK.match(hook)
     if block is None:
         raise BadInput(
-            f"An SAE at {hook} reads no block, so `raw={raw}` has no site there; use `raw='site'`."
+            f"An SAE at {hook} reads no block, so `raw={raw!r}` has no site there; use `raw='site'`."
         )
     return _HOOKS[raw].format(block[1])
 

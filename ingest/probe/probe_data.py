@@ -345,7 +345,7 @@ def training(data: ProbeData, how: Split, *, share: float, seed: int) -> NDArray
         other = {"document": "sample", "sample": "document", "type": "document"}[how]
         raise BadInput(
             f"The text has {number} {_UNITS[how]}, but a split by {how} needs at least 2: "
-            f"choose `splits={other}`, or a longer text."
+            f"choose `splits=('{other}',)`, or a longer text."
         )
     order = np.random.default_rng([seed, *how.encode()]).permutation(number)
     sizes = np.ones(number) if how == "type" else np.bincount(unit, minlength=number)

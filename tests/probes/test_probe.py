@@ -461,7 +461,7 @@ def test_one_unit_cannot_be_split(tmp_path):
     data = probe_data_of(tmp_path, [np.zeros(30, dtype=int)], np.ones((30, 2)))
     for split, other in (("document", "sample"), ("type", "document")):
         with pytest.raises(
-            BadInput, match=rf"has 1 .* by {split} needs at least 2: choose `splits={other}`"
+            BadInput, match=rf"has 1 .* by {split} needs at least 2: choose `splits=\('{other}',\)`"
         ):
             training(data, split, share=0.8, seed=0)
     assert training(data, "sample", share=0.8, seed=0).sum() == 24

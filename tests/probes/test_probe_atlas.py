@@ -237,7 +237,7 @@ def replace_settings(**more):
 
 def test_a_text_of_one_document_is_reported(lm, tmp_path):
     run(tmp_path / "d.atlas", lm, [named(topk(), "top")], [" ".join(texts())], match=None)
-    with pytest.raises(BadInput, match=r"has 1 document, .* `splits=sample`"):
+    with pytest.raises(BadInput, match=r"has 1 document, .* `splits=\('sample',\)`"):
         probe_saes(tmp_path / "d.atlas", "all", settings=SETTINGS, model=lm)
     (row,) = probe_saes(
         tmp_path / "d.atlas", "all", settings=replace(SETTINGS, splits=("sample",)), model=lm
