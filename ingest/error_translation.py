@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from atlas.errors import AtlasError, BadInput, Missing, OutOfSpace
 from ingest.device_memory import release_cache
-from ingest.hub_reach import is_cached, offline_while, why_out_of_reach
+from ingest.hub_reach import has_cached, is_cached, offline_while, why_out_of_reach
 
 __all__ = ["FEWER", "SMALLER", "check_in_reach", "memory_errors", "reached"]
 
@@ -57,8 +57,10 @@ def reached(what: str, name: str, *, repo: str | None = None) -> Iterator[None]:
     from huggingface_hub.errors import EntryNotFoundError
     from safetensors import SafetensorError
 
-    # Data sets are read by a library with a switch of its own.
-    why = why_out_of_reach() if repo and what != "data set" else ""
+    # Data sets are read by a library with a switch of its own. With a file in the cache the libraries
+    # decide: without a connection, an older commit than that of the hub could be loaded.
+    ask = repo and what != "data set" and not has_cached(repo)
+    why = why_out_of_reach() if ask else ""
     # The hub logs every retry; the error message at the end suffices.
     logger = logging.getLogger("huggingface_hub")
     level = logger.level

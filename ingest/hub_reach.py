@@ -1,7 +1,9 @@
 """Whether a file is in the cache of the hub on this machine, and whether the hub answers.
 
-A library that is asked for a file that is not in the cache tries the hub several times, for up to
-half a minute. One request with a short limit decides before whether it can answer.
+A library that needs a file that is not in the cache tries the hub several times, for up to
+half a minute. One request with a short limit decides before whether it can answer. It is sent only
+for a repository without a file in the cache: for others the libraries decide, so that a slow
+connection does not change which commit is loaded.
 """
 
 import os
@@ -10,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["is_cached", "offline_while", "why_out_of_reach"]
+__all__ = ["has_cached", "is_cached", "offline_while", "why_out_of_reach"]
 
 #: Limit of the request in seconds. A larger one is that of the variable of the hub's own library.
 _LIMIT = 1.2
@@ -27,19 +29,27 @@ def is_cached(repo: str, path: str) -> bool:
     path
         A file of the repository, or the folder of the weights.
     """
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    top = Path(HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}" / "snapshots"
     parts = [part for part in path.split("/") if part]
     if not parts or ".." in parts:
         return False
-    for snapshot in top.glob("*"):
+    for snapshot in _snapshots(repo).glob("*"):
         found = snapshot.joinpath(*parts)
         if found.is_file():  # a link to a file that is gone is none
             return True
         if any(p.suffix in _WEIGHTS and p.is_file() for p in found.rglob("*")):
             return True
     return False
+
+
+def has_cached(repo: str) -> bool:
+    """Return whether the cache of the hub has any file of a repository of models."""
+    return any(file.is_file() for file in _snapshots(repo).rglob("*"))
+
+
+def _snapshots(repo: str) -> Path:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return Path(HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}" / "snapshots"
 
 
 def why_out_of_reach() -> str:

@@ -19,7 +19,7 @@ from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_direc
 
 from atlas.cli.main import main
 from atlas.errors import BadInput, Mismatch, Missing, UnknownName
-from ingest import hub_reach
+from ingest import error_translation, hub_reach
 from ingest.error_translation import check_in_reach, reached
 from ingest.model.loading import load_model
 from ingest.sae import loading
@@ -509,6 +509,22 @@ def test_libraries_use_their_cache_only_while_the_hub_is_out_of_reach(hub):
     hub(200)
     with reached("model", "m", repo="a/m"):
         assert not constants.is_offline_mode()
+
+
+def test_a_slow_hub_does_not_switch_libraries_to_an_older_commit_in_the_cache(hub, monkeypatch):
+    from huggingface_hub import constants
+
+    asked = []
+    monkeypatch.setattr(error_translation, "why_out_of_reach", lambda: asked.append(1) or "slow")
+    with reached("model", "m", repo="a/m"):
+        assert constants.is_offline_mode()  # nothing is in the cache, so nothing older is loaded
+    _file("a/m", "config.json")
+    with reached("model", "m", repo="a/m"):
+        assert not constants.is_offline_mode()
+    _file("b/saes", "layer_1/params.npz")
+    with reached("SAE", "s", repo="b/saes"):
+        assert not constants.is_offline_mode()
+    assert asked == [1]
 
 
 def test_releases_that_cannot_be_read_are_refused_with_the_reason():
