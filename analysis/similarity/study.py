@@ -428,14 +428,14 @@ _SELECTED = (
 )
 
 
-def _of_matched_null(rows: Sequence[Row], of: Row) -> str:
+def _of_matched_null(rows: Sequence[Row], of: Row, what: str) -> str:
     """Return the value of the half of highest r and of random matched pairs; empty if absent."""
     for row in rows:
         same = (row["space"], row["measure"]) == (of["space"], of["measure"])
         if same and row["subset"] == "top half by r" and row["matched_null"] is not None:
             return (
-                f" In the half of highest correlation it is {row['value']:.3g}, and "
-                f"{row['matched_null']:.3g} in random matched pairs of equal frequency."
+                f" In the half of highest correlation, {row['measure']} of {what} is {row['value']:.3g}, "
+                f"and {row['matched_null']:.3g} in random matched pairs of equal frequency."
             )
     return ""
 
@@ -460,7 +460,7 @@ def _verdict(a: str, b: str, rows: Sequence[Row]) -> list[str]:
         found.append(
             f"{a} and {b}, {what} of {rsa['pairs']:,} pairs: {len(above)} of {len(own)} measures exceed "
             f"shuffled pairings (p ≤ 0.05); {rsa['measure']} is {rsa['value']:.3g}, {rsa['null']:.3g} if shuffled."
-            + _of_matched_null(rows, rsa)
+            + _of_matched_null(rows, rsa, what)
         )
         if space == "activations":
             found.append(_SELECTED)

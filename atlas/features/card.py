@@ -22,6 +22,9 @@ __all__ = ["CardTable", "Example", "FeatureCard", "feature_card"]
 # Above the number of rows of any section.
 _ALL = 100_000
 
+# Share of a feature's active tokens from which its most frequent token dominates.
+_DOMINANT = 0.25
+
 # Properties of the node that the heading of a card shows already, or that only plots use.
 _HIDDEN = frozenset({"id", "sae", "idx", "neuronpedia", "dead", "map_x", "map_y"})
 
@@ -405,13 +408,25 @@ def _verdict(
         )
     if tokens := tables.get("Tokens"):
         first = tokens[0]
-        sentences.append(
-            f"Its most frequent token is {first['token']!r}, with {first['share']:.0%} of its "
-            f"activity; the feature is active on {first['rate']:.0%} of the occurrences of that token."
-        )
+        sentences.append(_about_token(first))
     if matches := tables.get("Counterparts in other SAEs"):
         sentences.append(_about_match(max(matches, key=lambda row: row["pearson"])))
     return sentences
+
+
+def _about_token(token: Mapping[str, Any]) -> str:
+    """State whether one token dominates, so that a rare one is not read as the meaning."""
+    rate = f"active on {token['rate']:.0%} of the occurrences of that token"
+    if token["share"] >= _DOMINANT:
+        return (
+            f"Its most frequent token is {token['token']!r}, with {token['share']:.0%} of its "
+            f"activity; the feature is {rate}."
+        )
+    return (
+        f"No token dominates: the most frequent is {token['token']!r}, with {token['share']:.0%} of "
+        f"its activity, and the feature is {rate}. Its examples "
+        "show what it is active on."
+    )
 
 
 def _about_match(match: Mapping[str, Any]) -> str:

@@ -145,6 +145,21 @@ def test_the_verdict_states_frequency_and_most_frequent_token(opened):
     assert repr(row["top_token"]) in verdict
 
 
+@pytest.mark.parametrize(
+    ("share", "expected"),
+    [
+        (0.09, "No token dominates: the most frequent is ' to', with 9% of its activity, and "),
+        (0.24, "No token dominates: the most frequent is ' to', with 24% of its activity, and "),
+        (0.25, "Its most frequent token is ' to', with 25% of its activity; "),
+        (1.0, "Its most frequent token is ' to', with 100% of its activity; "),
+    ],
+)
+def test_a_rare_token_does_not_lead_the_verdict(share, expected):
+    sentence = card_module._about_token({"token": " to", "share": share, "rate": 0.14})
+    assert sentence.startswith(f"{expected}the feature is active on 14% of the occurrences")
+    assert ("Its examples show" in sentence) == (share < 0.25)
+
+
 def test_a_dead_feature_has_a_card(opened):
     dead = next(r for r in opened.features("a").to_pylist() if r["dead"])
     card = feature_card(opened, dead["id"])

@@ -259,7 +259,10 @@ def test_planted_pairs_exceed_both_nulls(results):
         for r in rows
         if (r["space"], r["measure"], r["subset"]) == ("activations", "rsa", "top half by r")
     )
-    assert f"{half['matched_null']:.3g} in random matched pairs" in verdict
+    sentence = (
+        f"In the half of highest correlation, rsa of activations is {half['value']:.3g}, and "
+    )
+    assert sentence + f"{half['matched_null']:.3g} in random matched pairs" in verdict
 
 
 def test_few_pairs_are_flagged(results):
