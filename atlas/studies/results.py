@@ -5,6 +5,8 @@ from functools import cache
 from html import escape
 from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
+from atlas.errors import BadInput
+
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
 __all__ = ["Result", "Results"]
 
 _SHOWN_ROWS = 20
+
+# Number of results that a message names.
+_SHOWN_NAMES = 3
 
 
 class Result(Mapping[str, Any]):
@@ -168,6 +173,33 @@ class Results(list[Result]):
             frame.insert(0, "part", one.name)
             frame.insert(1, "is_floor", one.floor)
         return pd.concat(frames, ignore_index=True)
+
+    def plot(self) -> Any:
+        """Return the plot of the only result; results of floors are not counted.
+
+        Returns
+        -------
+        altair.Chart
+            As ``Result.plot`` returns it.
+
+        Raises
+        ------
+        BadInput
+            If there are several results or none, or nothing to plot; the message states why.
+        NotImplementedError
+            If results of this kind have no plot.
+        """
+        own = [one for one in self if not one.floor] or list(self)
+        if len(own) == 1:
+            return own[0].plot()
+        if not own:
+            raise BadInput("There are no results, so there is nothing to plot.")
+        names = ", ".join(one.name for one in own[:_SHOWN_NAMES])
+        more = ", …" if len(own) > _SHOWN_NAMES else ""
+        raise BadInput(
+            f"There are {len(own):,} results ({names}{more}), and a plot shows one. Select one, such "
+            f"as `results[0].plot()` for {own[0].name}."
+        )
 
     @overload
     def __getitem__(self, index: SupportsIndex, /) -> Result: ...

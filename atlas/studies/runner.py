@@ -402,18 +402,29 @@ def _floors(
 def _how_to_compare(
     study: Study, parts: Sequence[Part], rows: Sequence[Mapping[str, Any]], missing: Sequence[str]
 ) -> str:
-    """Return how to compute the result for missing floors; for pairs, a command for each pair."""
+    """Return how to compute the result for missing floors, as commands; for pairs, one for each pair."""
     pairs = []
     for saes in (part.manifest.saes for part in parts if len(part.manifest.saes) == 2):
         for i in range(1 if study.floors == "first" else 2):
             own = [name for name in floors_of(rows, saes[i]) if name in missing]
             pairs += [(*saes[:i], name, *saes[i + 1 :]) for name in own]
     if not pairs:
-        return "Run the same command on them to compare."
+        return f"To compare, run with the same settings: {_command_of(study, missing)}."
     name = study.command or study.kind
     shown = [f"`atlas {name} {shlex.join(pair)}`" for pair in dict.fromkeys(pairs)]
     more = f" and {len(shown) - _MOST_PAIRS} more" if len(shown) > _MOST_PAIRS else ""
     return f"To compare, run with the same settings: {', '.join(shown[:_MOST_PAIRS])}{more}."
+
+
+def _command_of(study: Study, saes: Sequence[str]) -> str:
+    """Return the command of a study of single SAEs; another one with its own arguments."""
+    from atlas.plugins import study_commands
+
+    name = study.command or study.kind
+    command = study_commands().get(study.kind)
+    if command is None or command.example == f"atlas {name} A":
+        return f"`atlas {name} {shlex.join(saes)}`"
+    return f"`{command.example}`, of {', '.join(saes)}"
 
 
 def _part(study: Study, task: Task, found: Found, at: TaskContext) -> Part:

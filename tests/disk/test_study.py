@@ -174,6 +174,21 @@ def test_a_result_is_a_mapping_a_frame_and_html():
     assert Results().to_pandas().empty
 
 
+def test_one_result_is_plotted_and_several_name_how_to_select_one(monkeypatch):
+    monkeypatch.setattr("atlas.plugins.find_plotter", lambda _: lambda one: f"plot of {one.name}")
+    one, other, floor = (Result("count", name, {}) for name in ("x", "y", "x-frozen"))
+    floor.floor = True
+    assert Results([one]).plot() == "plot of x"
+    assert Results([one, floor]).plot() == "plot of x"
+    assert Results([floor]).plot() == "plot of x-frozen"
+    with pytest.raises(BadInput, match=r"2 results \(x, y\).*`results\[0\]\.plot\(\)` for x\."):
+        Results([one, other, floor]).plot()
+    with pytest.raises(BadInput, match=r"5 results \(x, x, x, …\)"):
+        Results([one] * 5).plot()
+    with pytest.raises(BadInput, match="no results"):
+        Results().plot()
+
+
 def test_a_joined_table_has_the_part_and_the_floor_of_each_row():
     numbers = {"x": [1, 2], "x-frozen": [3]}
     results = Results(

@@ -56,7 +56,8 @@ def test_a_study_of_one_sae_has_the_results_of_its_floors(path):
     settings = PositionSettings(draws=3)
     alone = activation_by_position(path, ["one"], settings=settings, progress=recorded)
     assert names(alone) == [("one", False)]
-    assert any("floors without this result: floor." in m for m in recorded.messages)
+    hint = next(m for m in recorded.messages if "floors without this result: floor." in m)
+    assert hint.endswith("run with the same settings: `atlas positions floor`.")
     activation_by_position(path, ["floor"], settings=settings)
     both = activation_by_position(path, ["one"], settings=settings)
     assert names(both) == [("one", False), ("floor", True)]
