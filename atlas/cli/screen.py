@@ -1,18 +1,16 @@
 """One screen of output for a study on a terminal: three sentences, then at most 40 lines."""
 
-import re
 from collections.abc import Sequence
 
 import click
 
 from atlas.plugins import StudyCommand
+from atlas.studies.results import sentences_of
 
 __all__ = ["LINES", "SENTENCES", "Screen", "current_screen", "split_verdict"]
 
 #: Sentences of a verdict above the tables of a study, and lines below them, without ``--rows``.
 SENTENCES, LINES = 3, 40
-
-_END = re.compile(r"(?<!e\.g\.)(?<!i\.e\.)(?<!vs\.)(?<!cf\.)(?<=[.?!])\s+")
 
 
 class Screen:
@@ -83,7 +81,7 @@ def split_verdict(groups: Sequence[Sequence[str]]) -> tuple[list[str], list[str]
     for group in groups:
         free = most
         for text in group:
-            sentences = _END.split(text)
+            sentences = sentences_of(text)
             first.append(" ".join(sentences[:free]))
             rest.append(" ".join(sentences[free:]))
             free = max(0, free - len(sentences))

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from atlas.studies.floors import is_floor, replaced_by_floors, role_shown
-from atlas.studies.results import Result
+from atlas.studies.results import Result, sentences_of
 from atlas.studies.study import Study
 
 __all__ = ["add_floor_values"]
@@ -33,7 +33,15 @@ def add_floor_values(
             sentences = list(_sentences(study, result, found, by_name))
             if not sentences and study.needs_floors and _known(result, study):
                 sentences = [_missing(result, rows, first_only=study.floors == "first")]
-            result.verdict = (*result.verdict, *sentences)
+            result.verdict = _with_control(result.verdict, sentences)
+
+
+def _with_control(verdict: Sequence[str], controls: Sequence[str]) -> tuple[str, ...]:
+    """Insert sentences after the first one, since a terminal prints the first three."""
+    if not verdict or not controls:
+        return (*verdict, *controls)
+    first, *more = sentences_of(verdict[0])
+    return (first, *controls, *([" ".join(more)] if more else []), *verdict[1:])
 
 
 def _results_of(

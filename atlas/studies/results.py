@@ -1,5 +1,6 @@
 """Results of studies, for the command line, notebooks, pages and reports."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from html import escape
@@ -12,12 +13,15 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from jinja2 import Template
 
-__all__ = ["Result", "Results"]
+__all__ = ["Result", "Results", "sentences_of"]
 
 _SHOWN_ROWS = 20
 
 # Number of results that a message names.
 _SHOWN_NAMES = 3
+
+
+_END = re.compile(r"(?<!e\.g\.)(?<!i\.e\.)(?<!vs\.)(?<!cf\.)(?<=[.?!])\s+")
 
 
 class Result(Mapping[str, Any]):
@@ -233,6 +237,17 @@ class Results(list[Result]):
             f"No SAE was named: {number:,} other {'SAEs were' if number > 1 else 'SAE was'} not "
             'used. For all, pass saes="all".'
         ]
+
+
+def sentences_of(text: str) -> list[str]:
+    """Return the sentences of a text.
+
+    Examples
+    --------
+    >>> sentences_of("One, e.g. 1. Two.")
+    ['One, e.g. 1.', 'Two.']
+    """
+    return _END.split(text)
 
 
 @cache

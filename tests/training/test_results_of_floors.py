@@ -20,7 +20,7 @@ from analysis import (
 )
 from atlas.cli.main import command
 from atlas.disk.folder import Folder
-from atlas.studies.floor_values import add_floor_values
+from atlas.studies.floor_values import _with_control, add_floor_values
 from atlas.studies.floors import floor_parts
 from atlas.studies.results import Result
 from atlas.studies.study import Study
@@ -239,3 +239,16 @@ def test_floors_of_targets_are_not_compared(path):
         pair = replace(part, manifest=replace(part.manifest, saes=saes))
         assert floor_parts(sound, [pair], rows, first_only=True)[1] == missing
         assert floor_parts(sound, [pair], rows)[1] == ["floor"]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "expected"),
+    [
+        ((), ("F.",)),
+        (("One.",), ("One.", "F.")),
+        (("One. Two.", "Three."), ("One.", "F.", "Two.", "Three.")),
+    ],
+)
+def test_the_value_of_a_floor_follows_the_first_sentence(verdict, expected):
+    assert _with_control(verdict, ["F."]) == expected
+    assert _with_control(verdict, []) == verdict
