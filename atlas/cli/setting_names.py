@@ -43,7 +43,7 @@ def as_options(text: str) -> str:
         value = None if written is None else _value(written)
         if name == "saes" and value == ALL:
             return _option(own, ALL, True) or found[0]
-        switch = {"True": True, "False": False}.get(value)
+        switch = {"True": True, "False": False}.get(value or "")
         words = _option(own, name, switch)
         if words is None and switch is not None:
             words = next(filter(None, (_option(c, name, switch) for c in _commands(root))), None)
