@@ -2,24 +2,44 @@
 
 import json
 from dataclasses import replace
+from importlib import import_module
+from importlib.util import find_spec
+from inspect import signature
 from typing import ClassVar
 
 import pytest
 from click.testing import CliRunner
+from random_models import random_model, small_tokenizer
 from recording_progress import RecordingProgress
 from small_ingest import model, texts, topk
 
 from analysis import (
+    CommunitySettings,
     ComparisonSettings,
+    DirectionSettings,
     GraphStatisticsSettings,
+    InterpretabilitySettings,
+    LogitSettings,
     PositionSettings,
+    SimilaritySettings,
+    SpectrumSettings,
+    SplittingSettings,
+    TopologySettings,
     activation_by_position,
     compare_graphs,
+    compare_spaces,
+    find_splits,
     graph_features,
     graph_statistics,
+    measure_interpretability,
+    measure_logits,
+    measure_spectra,
+    measure_topology,
+    nearest_directions,
 )
 from atlas.cli.main import command
 from atlas.disk.folder import Folder
+from atlas.plugins import study_commands
 from atlas.studies.floor_values import _with_control, add_floor_values
 from atlas.studies.floors import floor_parts
 from atlas.studies.results import Result
@@ -206,6 +226,69 @@ def test_the_numbers_that_are_compared_with_floors_are_in_the_summary(path):
         f"Number of one-to-one matches is {own['one_to_one']}; it is {floor['one_to_one']} with the floor "
         "floor (untrained) instead of one."
     ) in own.verdict
+
+
+#: Each study with numbers that are compared with floors: its function, small settings, and SAEs.
+COMPARED = {
+    "CommunityStudy": (graph_features, CommunitySettings(runs=2, splits=1, draws=2), ["one"]),
+    "DirectionStudy": (nearest_directions, DirectionSettings(draws=1), ["one"]),
+    "GraphStatisticsStudy": (graph_statistics, GraphStatisticsSettings(draws=2), ["one"]),
+    "InterpretabilityStudy": (measure_interpretability, InterpretabilitySettings(), ["one"]),
+    "LogitStudy": (measure_logits, LogitSettings(features=0), ["one"]),
+    "MatchStudy": (match_saes, MATCH, ["one", "two"]),
+    "SimilarityStudy": (compare_spaces, SimilaritySettings(draws=19), ["one", "two"]),
+    "SpectrumStudy": (measure_spectra, SpectrumSettings(draws=20), ["one"]),
+    "SplittingStudy": (find_splits, SplittingSettings(draws=3), ["one", "two"]),
+    "TopologyStudy": (
+        measure_topology,
+        TopologySettings(
+            repeats=1, draws=19, mapper_draws=19, cubes=(3,), overlap=(0.3,), subsamples=1
+        ),
+        ["one"],
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def with_codes(tmp_path_factory):
+    """Return an atlas of two matched SAEs with codes, and the SAEs."""
+    path = tmp_path_factory.mktemp("codes") / "a.atlas"
+    saes = [open_sae(topk(seed=s), name=n) for s, n in enumerate(["one", "two"])]
+    settings = Settings(keep_codes=True)
+    ingest(path, saes=saes, text=texts(30), model=model(), settings=settings, match=MATCH).close()
+    return path, saes
+
+
+def compared_studies():
+    """Return the studies of the repository that compare numbers with floors, by class name."""
+    for each in study_commands().values():
+        if find_spec(f"{each.package}.study"):
+            import_module(f"{each.package}.study")
+    found, classes = {}, [Study]
+    while classes:
+        one = classes.pop()
+        classes += one.__subclasses__()
+        if one.floor_values and not one.__module__.startswith("test_"):
+            found[one.__name__] = one
+    return found
+
+
+def test_each_study_that_compares_with_floors_is_tested():
+    assert set(compared_studies()) == set(COMPARED)
+
+
+@pytest.mark.parametrize("name", sorted(COMPARED))
+def test_the_summary_has_the_numbers_that_are_compared(name, with_codes):
+    path, opened = with_codes
+    function, settings, saes = COMPARED[name]
+    more = {
+        "opened": opened,
+        "model": random_model("llama", seed=0),
+        "tokenizer": small_tokenizer(),
+    }
+    taken = {key: more[key] for key in more if key in signature(function).parameters}
+    (result, *_) = function(path, saes, settings=settings, **taken)
+    assert set(compared_studies()[name].floor_values) <= set(result.summary)
 
 
 @pytest.mark.slow
