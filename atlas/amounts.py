@@ -9,14 +9,14 @@ from atlas.safe_text import shown
 
 __all__ = ["byte_size", "cell_text", "counted", "span"]
 
-# Columns that hold p-values or values adjusted for multiple tests.
+# Columns of p-values and q-values, such as ``effect_q``. ``p_at_most_0.05`` is a share of p-values.
 _P_VALUES = re.compile(r"(^|[ _])[pq]($|[ _](?!at_most))")
 
-# Columns that hold shares, printed as percent. Rates of Adam are rates of learning.
-_SHARES = re.compile(r"(^|[ _])(share|frequency|recall|coverage|rate_before|rate_after)$")
+# Columns of shares, printed as percent; the logarithm of a share is none. Of rates, only those of a
+# changed generation are listed: ``rate`` is also the learning rate of a training.
+_SHARES = re.compile(r"(?<!log)(^|[ _])(share|frequency|recall|coverage|rate_before|rate_after)$")
 
-
-# Columns of integers that are labels and no amounts: ``f.idx``, ``seed``.
+# Columns of integers that identify something, such as ``f.idx`` and ``seed``; they are no amounts.
 _LABELS = re.compile(r"(^|[ _.])(idx|index|seed|number|position|token_id)$")
 
 
@@ -106,13 +106,16 @@ def cell_text(value: Any, name: str = "") -> str:
 
 
 def _number(value: float, name: str) -> str:
-    """Format a float with three significant digits, and thousands separators from 1,000."""
+    """Format a float with three significant digits; a column of shares is percent in all rows."""
     if not math.isfinite(value):
         return str(value)
     if 0 <= value < 0.001 and _P_VALUES.search(name):
         return "<.001"
-    if 0 <= value <= 1 and _SHARES.search(name):
-        return f"{100 * value:.3g}%"
+    return f"{_three_digits(100 * value)}%" if _SHARES.search(name) else _three_digits(value)
+
+
+def _three_digits(value: float) -> str:
+    """Format a finite float, with thousands separators from 1,000."""
     if value == 0 or abs(value) < 1e-4 or abs(value) >= 1e9:
         return f"{value:.3g}"
     if abs(value) >= 999.5:  # three digits of 999.7 are 1e+03

@@ -58,10 +58,22 @@ def test_other_small_numbers_are_printed(name):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.0, "0%"), (0.00195, "0.195%"), (0.0892, "8.92%"), (1.0, "100%"), (1.5, "1.5")],
+    [
+        (0.0, "0%"),
+        (0.00195, "0.195%"),
+        (0.0892, "8.92%"),
+        (1.0, "100%"),
+        (1.5, "150%"),
+        (-0.25, "-25%"),
+    ],
 )
 def test_shares_are_percent(value, text):
     assert cell_text(value, "dead_share") == cell_text(value, "frequency") == text
+
+
+@pytest.mark.parametrize("name", ["log frequency", "the same with log frequency", "rate", "shares"])
+def test_other_numbers_are_no_percent(name):
+    assert cell_text(0.25, name) == "0.25"
 
 
 def test_numbers_below_1000_have_no_exponent():
