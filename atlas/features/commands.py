@@ -60,7 +60,7 @@ def show_feature(
     from atlas.disk.atomic_files import atomic_file
     from atlas.errors import BadInput
     from atlas.features.card import feature_card
-    from atlas.features.screen import print_card
+    from atlas.features.card_screen import print_card
 
     with Atlas.open(which_atlas(where), progress=make_progress(quiet=quiet)) as atlas:
         complete = requested("rows") and limit is None

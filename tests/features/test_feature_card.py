@@ -16,9 +16,9 @@ from atlas.cli.main import main
 from atlas.errors import UnknownName
 from atlas.features import card as card_module
 from atlas.features.card import CardTable, feature_card
+from atlas.features.card_screen import print_card
 from atlas.features.numbers import feature_numbers
 from atlas.features.remarks import about_few_tokens, about_fvu, rarest_seen
-from atlas.features.screen import print_card
 from atlas.progress import SILENT
 from ingest.forward.run import ingest
 from ingest.sae.autoencoder import open_sae
