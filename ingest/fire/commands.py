@@ -20,9 +20,12 @@ from atlas.cli.output import (
     wrap,
 )
 
-__all__ = ["fire_command"]
+__all__ = ["about_few_active_tokens", "fire_command"]
 
 _COLUMNS = ("feature", "activation", "quantile", "top_token")
+
+# Active tokens below which a quantile gets a remark: one token changes it by more than 5%.
+_FEW_TOKENS = 20
 
 
 @click.command("fire")
@@ -102,14 +105,16 @@ def fire_command(
             return
         echo(wrap(_verdict(found.rows)))
         if saes or requested("rows"):
-            _show_by_sae(found.rows)
+            shown = _show_by_sae(found.rows)
         else:
-            _show_strongest(found.rows)
+            shown = _show_strongest(found.rows)
             if not quiet:
                 echo(
                     f"The strongest feature on each token. --rows shows {top} of each SAE.",
                     err=True,
                 )
+        if not quiet and (remark := about_few_active_tokens(shown)):
+            echo(wrap(remark), err=True)
 
     emit(list(found.rows), as_json=as_json, show=show)
     if html is not None and not as_json:
@@ -138,14 +143,48 @@ def _verdict(rows: Sequence[Mapping[str, Any]]) -> str:
     token = f"on the token {best['token']!r}"
     if best["quantile"] is None:
         return f"{size} The strongest feature is {best['feature']}, {token}."
+    few = best["active_tokens"] is not None and best["active_tokens"] < _FEW_TOKENS
+    number = counted(best["active_tokens"], "activation") if few else "activations"
     return (
         f"{size} The strongest feature is {best['feature']}, {token}: higher than {best['quantile']:.1%} "
-        "of its activations in the corpus."
+        f"of its {number} in the corpus."
     )
 
 
-def _show_strongest(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print a row for each token, with the strongest feature over all SAEs of the model."""
+def about_few_active_tokens(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Name the features whose quantile is computed from few tokens; empty if there are none.
+
+    Parameters
+    ----------
+    rows
+        Rows of ``TextFeatures``.
+
+    Examples
+    --------
+    >>> about_few_active_tokens([{"feature": "a/1", "quantile": 1.0, "active_tokens": 3}])
+    'Quantiles from fewer than 20 active tokens are not reliable: a/1 (3 tokens).'
+    """
+    few = {
+        row["feature"]: row["active_tokens"]
+        for row in rows
+        if row["quantile"] is not None
+        and row["active_tokens"] is not None
+        and row["active_tokens"] < _FEW_TOKENS
+    }
+    if not few:
+        return ""
+    ordered = sorted(few.items(), key=lambda one: one[1])
+    names = [f"{name} ({counted(tokens, 'token')})" for name, tokens in ordered[:3]]
+    more = f" and {len(few) - 3:,} more" if len(few) > 3 else ""
+    return (
+        f"Quantiles from fewer than {_FEW_TOKENS} active tokens are not reliable: "
+        f"{', '.join(names)}{more}."
+    )
+
+
+def _show_strongest(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Print and return a row for each token: the strongest feature over all SAEs of the model."""
+    printed: list[Mapping[str, Any]] = []
     models = list(dict.fromkeys(row["model"] for row in rows))
     for model in models:
         found: dict[int, Mapping[str, Any]] = {}
@@ -157,10 +196,12 @@ def _show_strongest(rows: Sequence[Mapping[str, Any]]) -> None:
         if len(models) > 1:
             echo()
         print_table(shown, title=f"Model {model}" if len(models) > 1 else "")
+        printed += found.values()
+    return printed
 
 
-def _show_by_sae(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print a table for each SAE, with all its rows."""
+def _show_by_sae(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Print a table for each SAE, with all its rows; return the rows."""
     for name in dict.fromkeys(row["sae"] for row in rows):
         shown: list[dict[str, Any]] = []
         last = -1
@@ -172,3 +213,4 @@ def _show_by_sae(rows: Sequence[Mapping[str, Any]]) -> None:
             )
         echo()
         print_table(shown, title=name)
+    return rows

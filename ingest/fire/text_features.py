@@ -50,7 +50,8 @@ class TextFeatures:
     rows
         One row per token, SAE and feature: by model, in the order of the tokens of its
         tokenizer. ``model``, ``sae``, ``position`` (of the token, from 0), ``token``, ``feature``, ``activation``, ``quantile`` (share of the
-        activations of this feature in the corpus that are at most as large), ``top_token``.
+        activations of this feature in the corpus that are at most as large), ``active_tokens`` (tokens of the corpus on which the
+        feature is active, from which the quantile is computed), ``top_token``.
     tokens
         Texts of all tokens, by SAE.
     """
@@ -203,6 +204,9 @@ def _rows(
     quantiles = _quantiles(atlas, name, block.indices.astype(np.int64), block.values)
     features = atlas.features(name)
     labels = features["top_token"].to_pylist() if "top_token" in features.column_names else []
+    active = (
+        features["active_tokens"].to_pylist() if "active_tokens" in features.column_names else []
+    )
     rows = []
     for position in range(len(block)):
         span = slice(int(block.indptr[position]), int(block.indptr[position + 1]))
@@ -215,6 +219,7 @@ def _rows(
                 "feature": f"{name}/{block.indices[i]}",
                 "activation": float(block.values[i]),
                 "quantile": None if np.isnan(quantiles[i]) else float(quantiles[i]),
+                "active_tokens": active[block.indices[i]] if active else None,
                 "top_token": labels[block.indices[i]] if labels else None,
             }
             for i in order

@@ -15,6 +15,7 @@ from atlas import Atlas
 from atlas.cli.main import main
 from atlas.errors import BadInput, UnknownName
 from ingest.codes.store import read_shard
+from ingest.fire.commands import about_few_active_tokens
 from ingest.fire.text_features import FireSettings, fire
 from ingest.forward.run import ingest
 from ingest.settings import Settings
@@ -122,6 +123,28 @@ def test_quantiles_are_bounds_by_the_codes_of_the_corpus(folder, opened):
         )
         tested += 1
     assert tested > 20
+
+
+def test_rows_have_the_number_of_active_tokens_of_the_corpus(folder, opened):
+    found = fire(opened, TEXT, FireSettings(saes=("a",), top=10_000))
+    files = sorted((folder / "corpus.atlas" / "codes" / "a").glob("*.arrow"))
+    features = np.concatenate([block.indices for file in files for block in read_shard(file)])
+    for row in found.rows:
+        assert row["active_tokens"] == (features == int(row["feature"].split("/")[1])).sum()
+
+
+def test_a_quantile_from_few_active_tokens_has_a_remark():
+    def row(feature, active, quantile=1.0):
+        return {"feature": feature, "quantile": quantile, "active_tokens": active}
+
+    enough = [row("a/0", 20), row("a/1", None), row("a/2", 0, None)]
+    assert about_few_active_tokens(enough) == ""
+    few = [row("a/3", 19), row("a/4", 1), row("a/4", 1)]
+    assert about_few_active_tokens([*enough, *few]) == (
+        "Quantiles from fewer than 20 active tokens are not reliable: a/4 (1 token), a/3 (19 tokens)."
+    )
+    many = [row(f"a/{i}", i) for i in range(5, 15)]
+    assert about_few_active_tokens(many).endswith("a/7 (7 tokens) and 7 more.")
 
 
 def test_each_token_has_its_strongest_features_in_order(opened):
