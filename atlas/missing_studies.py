@@ -1,7 +1,9 @@
 """Why an answer has no rows: the studies that never ran in this atlas."""
 
-from collections.abc import Container, Iterator
-from typing import TYPE_CHECKING
+import shlex
+from collections.abc import Container, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from atlas import schema
 from atlas.plugins import study_commands
@@ -14,7 +16,9 @@ if TYPE_CHECKING:
 __all__ = ["missing_studies"]
 
 
-def missing_studies(store: "Store", cypher: str) -> list[str]:
+def missing_studies(
+    store: "Store", cypher: str, params: Mapping[str, Any] = MappingProxyType({})
+) -> list[str]:
     """Return which data that a query reads are not stored at all, and the command that computes them.
 
     Call this when an answer has no rows.
@@ -25,6 +29,8 @@ def missing_studies(store: "Store", cypher: str) -> list[str]:
         The graph store that answered.
     cypher
         The query.
+    params
+        Values of its parameters. The commands have the SAEs that they name.
 
     Returns
     -------
@@ -36,8 +42,32 @@ def missing_studies(store: "Store", cypher: str) -> list[str]:
     names, studies = names_in(cypher), study_commands()
     for kind, what in _empty(store, names, studies):
         command = studies[kind].example if kind in studies else "atlas ingest"
-        found.setdefault(command, f"{what}: run `{command}`.")
+        if command not in found:
+            shown, letters = _with_saes(command, _saes_of(store, params))
+            found[command] = f"{what}: run `{shown}`{letters}."
     return list(found.values())
+
+
+def _saes_of(store: "Store", params: Mapping[str, Any]) -> list[str]:
+    """Return the SAEs that parameters name, as ``A`` or as the feature ``A/5``, in their order."""
+    values = [value for value in params.values() if isinstance(value, str)]
+    if not values:
+        return []
+    names = set(store.query("MATCH (s:SAE) RETURN s.name AS name", {})["name"].to_pylist())
+    found = (value if value in names else value.rpartition("/")[0] for value in values)
+    return list(dict.fromkeys(name for name in found if name in names))
+
+
+def _with_saes(command: str, saes: Sequence[str]) -> tuple[str, str]:
+    """Return a command with names instead of the letters A and B, and what the others are."""
+    letters = [word for word in command.split() if word in ("A", "B")]
+    names = dict(zip(letters, map(shlex.quote, saes), strict=False))
+    shown = " ".join(names.get(word, word) for word in command.split())
+    rest = [letter for letter in letters if letter not in names]
+    if not rest:
+        return shown, ""
+    are = "are names of SAEs" if len(rest) > 1 else "is the name of an SAE"
+    return shown, f", where {' and '.join(rest)} {are}"
 
 
 def _empty(store: "Store", names: Names, studies: Container[str]) -> Iterator[tuple[str, str]]:

@@ -51,7 +51,7 @@ def remarks(atlas: "Atlas", question: Question, rows: int) -> list[str]:
     found = [counted(rows, "row")]
     if rows:
         return found
-    missing = missing_studies(atlas.store, question.cypher)
+    missing = missing_studies(atlas.store, question.cypher, question.params)
     found += missing
     if not missing and "token" in question.params:
         found.append("Most tokens begin with a space: --token ' word'.")

@@ -142,9 +142,9 @@ def test_a_token_can_be_pasted_from_a_table(demo):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("promoted_tokens", "--feature", "tiny-a-l1-s0/5"), "No PROMOTES edges are stored: run `atlas logits A`."),
-        (("comparisons_of_saes",), "No COMPARED_WITH edges are stored: run `atlas match A B`."),
-        (("--cypher", "MATCH (f:Feature) WHERE f.community = 3 RETURN f.id"), "run `atlas communities A`."),
+        (("promoted_tokens", "--feature", "tiny-a-l1-s0/5"), "No PROMOTES edges are stored: run `atlas logits tiny-a-l1-s0`."),
+        (("comparisons_of_saes",), "stored: run `atlas match A B`, where A and B are names of SAEs."),
+        (("--cypher", "MATCH (f:Feature) WHERE f.community = 3 RETURN f.id"), "run `atlas communities A`, where A is the name of an SAE."),
         (("features_of_token", "--token", "zzz"), "Most tokens begin with a space"),
     ],
 )  # fmt: skip
