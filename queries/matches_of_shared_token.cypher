@@ -11,8 +11,8 @@
 // column feature_b (string): its partner in the other SAE
 // column token_b (string): the token the partner is active on most often
 // column pearson (double): correlation of both activations
-// column by_token (double): the part of it that tokens explain: its mean when they are shuffled
-// column by_token_in_document (double): the part that tokens in their documents explain
+// column by_token (double): best of either feature, with any, when tokens are shuffled; a mean
+// column by_token_in_document (double): the same when they are shuffled within each document
 // column shared_tokens (int64): texts among the five commonest tokens of both
 // column q (double): false discovery rate when documents are shifted
 // column token_q (double): the same when activations are shuffled among occurrences of a token

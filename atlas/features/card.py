@@ -439,7 +439,7 @@ def _about_match(match: Mapping[str, Any]) -> str:
     if len(token) < 2:
         return f"{sentence}, better than under the null of shifted documents."
     by_token = match["by_token_in_document"]
-    size = "" if by_token is None else f" ({by_token:.2f}, within documents)"
+    size = "" if by_token is None else f" (best under the null within documents: {by_token:.2f})"
     if max(token) > 0.05:
         return f"{sentence}, which shared tokens explain{size}."
     return f"{sentence}, significantly more than shared tokens explain{size}."

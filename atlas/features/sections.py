@@ -88,7 +88,7 @@ SECTIONS = (
         (Score("pearson", ("q", "by_token_in_document", "token_document_q")),),
         "q: null of shifted documents. token_q, token_document_q: nulls that shuffle occurrences of "
         "the same token, everywhere or within documents. If one is large, shared tokens explain the match. "
-        "by_token_in_document: the part of pearson that shared tokens within documents explain.",
+        "by_token_in_document: mean best correlation of either feature, with any feature, under the latter.",
         kind="match",
         command="atlas match {sae} OTHER_SAE",
         largest="pearson",

@@ -80,8 +80,8 @@ class Null:
         float64, likewise. Lowest possible ``p_pooled`` of the pair: 1 / (1 + draws x features
         of the pool), the larger of both ends; 1 if an end is not eligible.
     expected
-        float64, likewise. Mean best correlation over draws, at the end where it is higher: the
-        part of the correlation that the null explains.
+        float64, likewise. Mean best correlation over draws, at the end where it is higher. It belongs to
+        the two features and not to the pair, so it may exceed the correlation of the pair.
     threshold
         Correlation that the best match of an eligible feature of either SAE exceeds in 5%
         of draws; NaN without draws or features.

@@ -351,12 +351,16 @@ def test_shown_runs_stay_distinct(runs, shown):
 @pytest.mark.parametrize(
     ("q", "by_token", "expected"),
     [
-        (0.001, 0.93, ", significantly more than shared tokens explain (0.93, within documents)."),
-        (0.2, 0.95, ", which shared tokens explain (0.95, within documents)."),
+        (
+            0.001,
+            0.93,
+            ", significantly more than shared tokens explain (best under the null within documents: 0.93).",
+        ),
+        (0.2, 0.95, ", which shared tokens explain (best under the null within documents: 0.95)."),
         (0.001, None, ", significantly more than shared tokens explain."),
     ],
 )
-def test_the_verdict_on_a_match_has_the_share_explained_by_tokens(q, by_token, expected):
+def test_the_verdict_on_a_match_has_the_best_under_the_null_within_documents(q, by_token, expected):
     match = {"counterpart": "b/1", "pearson": 0.96, "q": 0.001, "token_q": 0.001}
     match |= {"token_document_q": q, "by_token_in_document": by_token}
     assert (
