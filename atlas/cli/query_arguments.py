@@ -48,6 +48,9 @@ def remarks(atlas: "Atlas", question: Question, rows: int) -> list[str]:
     rows
         Number of rows of the answer.
     """
+    limit = question.params.get("limit") if question.query is not None else None
+    if rows and rows == limit:
+        return [f"{counted(rows, 'row')}, the limit of the query; --limit N for more."]
     found = [counted(rows, "row")]
     if rows:
         return found

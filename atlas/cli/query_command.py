@@ -10,6 +10,7 @@ from click.shell_completion import CompletionItem
 
 import queries
 from atlas.cli.completion import COMPLETIONS
+from atlas.errors import UnknownName
 from atlas.safe_text import SPACE, with_spaces
 
 __all__ = ["QueryCommand", "complete_query", "example_of", "named_query", "values_of"]
@@ -30,7 +31,15 @@ class QueryCommand(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Find the named query among the arguments, before they are parsed."""
         ctx.meta[_META] = self._named(args)
-        return super().parse_args(ctx, args)
+        first = args[0] if args else "-"
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption:
+            if ctx.meta[_META] is None and not first.startswith("-"):
+                hint = "`atlas query` lists all queries."
+                known = queries.names()
+                raise UnknownName("query", first, known=known, hint=hint) from None
+            raise
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Return the parameters of the command, and those of the named query."""

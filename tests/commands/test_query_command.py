@@ -60,6 +60,21 @@ def test_a_word_lists_the_queries_that_contain_it():
     assert [row["name"] for row in two] == ["counterpart_of_community"]
 
 
+def test_an_unknown_query_with_an_option_is_named_with_the_nearest():
+    done = run("query", "counterpart_of_feature", "--feature", "x/1")
+    assert isinstance(done.exception, UnknownName)
+    assert "counterpart_of_feature" in str(done.exception)
+    assert "counterparts_of_feature" in str(done.exception)
+    done = run("query", "counterparts_of_feature", "--fature", "x/1")
+    assert "No such option" in done.output
+
+
+def test_an_answer_as_long_as_its_limit_states_the_limit(demo):
+    words = ("query", "most_frequent_features", "--sae", "tiny-a-l1-s0", "-a", demo, "--limit")
+    assert "1 row, the limit of the query; --limit N for more" in run(*words, "1").stderr
+    assert "the limit of the query" not in run(*words, "1000").stderr
+
+
 def test_an_unknown_word_is_an_error():
     done = run("query", "feature_crad")
     assert "feature_card" in str(done.exception)
