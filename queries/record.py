@@ -166,7 +166,8 @@ class Query:
         Raises
         ------
         BadParameters
-            If a parameter is unknown, missing, of the wrong type, or not one of its choices.
+            If a parameter is unknown, missing, of the wrong type, or not one of its choices; or if
+            ``limit`` is negative.
         """
         names = [p.name for p in self.parameters]
         if unknown := [n for n in passed if n not in names]:
@@ -178,7 +179,11 @@ class Query:
         required = [p for p in self.parameters if p.required]
         if missing := [p.name_and_example for p in required if p.name not in passed]:
             raise BadParameters(f"The query {self.name!r} needs a value for: {', '.join(missing)}.")
-        return {p.name: p.value(passed.get(p.name, p.example)) for p in self.parameters}
+        filled = {p.name: p.value(passed.get(p.name, p.example)) for p in self.parameters}
+        limit = filled.get("limit")
+        if type(limit) is int and limit < 0:
+            raise BadParameters(f"The parameter limit is {limit}; expected 0 or more rows.")
+        return filled
 
 
 def parse(name: str, text: str) -> Query:

@@ -882,6 +882,7 @@ def test_fill_adds_defaults_and_parses_texts():
         ({"sae": None}, "sae is None; expected"),
         ({"sae": "a", "limit": "many"}, "limit is 'many'; expected a whole number, such as 20."),
         ({"sae": "a", "limit": 2.0}, "limit is 2.0; expected"),
+        ({"sae": "a", "limit": -3}, "limit is -3; expected 0 or more rows."),
         ({"sae": "a", "limit": True}, "limit is True; expected"),
         ({"sae": "a", "limit": 2**63}, f"limit is {2**63}; expected"),
         ({"sae": "a", "min_rate": "nan"}, "min_rate is 'nan'; expected a number, such as 0.5."),
