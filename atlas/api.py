@@ -1,5 +1,6 @@
 """``Atlas``: read and query an atlas, in a folder or on a server."""
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
@@ -219,6 +220,11 @@ class Atlas:
         QueryFailed
             If the Cypher cannot be run.
 
+        Warns
+        -----
+        UserWarning
+            If a named query has no rows because a study never ran, or as many as its default limit.
+
         Examples
         --------
         >>> from atlas import Atlas
@@ -235,7 +241,9 @@ class Atlas:
         if any(letter.isspace() for letter in what):
             table = self.query(what, params)
         elif what in queries.names():
-            table = self.answer(named(what, params))
+            question = named(what, params)
+            table = self.answer(question)
+            self._warn(question, table.num_rows, chosen="limit" in params)
         elif set(params) <= {"sae"}:
             table = self.table(what, **params)  # type: ignore[arg-type]  # a name of any type is unknown
         elif what[:1].isupper():
@@ -244,6 +252,17 @@ class Atlas:
             raise UnknownName("query", what, known=queries.names())
         found: pd.DataFrame = table.to_pandas()
         return found
+
+    def _warn(self, question: Question, rows: int, *, chosen: bool) -> None:
+        """Warn of an answer without rows because a study never ran, or cut by a default limit."""
+        from atlas.missing_studies import missing_studies
+
+        limit = question.params.get("limit")
+        found = [] if rows else missing_studies(self.store, question.cypher)
+        if rows and rows == limit and not chosen:
+            found = [f"{rows} rows, the limit of the query; pass limit=N for more."]
+        for sentence in found:
+            warnings.warn(sentence, UserWarning, stacklevel=3)
 
     def features(self, sae: str) -> "pa.Table":
         """Return the features of an SAE, sorted by index."""

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from small_graph import small_graph
 
 import queries
-from atlas import schema
+from atlas import Atlas, schema
 from atlas.cli.main import command
 from atlas.cli.query_arguments import list_questions
 from atlas.cli.query_command import example_of
@@ -73,6 +73,15 @@ def test_an_answer_as_long_as_its_limit_states_the_limit(demo):
     words = ("query", "most_frequent_features", "--sae", "tiny-a-l1-s0", "-a", demo, "--limit")
     assert "1 row, the limit of the query; --limit N for more" in run(*words, "1").stderr
     assert "the limit of the query" not in run(*words, "1000").stderr
+
+
+def test_a_frame_warns_of_a_study_that_never_ran_and_of_a_default_limit(demo):
+    with Atlas.open(demo) as atlas:
+        with pytest.warns(UserWarning, match="No PROMOTES edges are stored: run `atlas logits A`"):
+            assert atlas.frame("features_that_promote_token", token=" dog").empty
+        with pytest.warns(UserWarning, match="20 rows, the limit of the query"):
+            assert len(atlas.frame("most_frequent_features", sae="tiny-a-l1-s0")) == 20
+        assert len(atlas.frame("most_frequent_features", sae="tiny-a-l1-s0", limit=3)) == 3
 
 
 def test_an_unknown_word_is_an_error():
