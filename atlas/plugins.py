@@ -17,6 +17,7 @@ from typing import Any, Literal
 import click
 
 __all__ = [
+    "ALL",
     "SECTIONS",
     "Check",
     "Failed",
@@ -29,6 +30,9 @@ __all__ = [
     "import_function",
     "study_commands",
 ]
+
+ALL = "all"
+"""Passed instead of names of SAEs, selects every SAE that a study can use."""
 
 #: Sections of ``atlas --help``, in order.
 SECTIONS = (

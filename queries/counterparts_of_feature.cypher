@@ -7,7 +7,7 @@
 // matched: feature, sae
 // column counterpart (string): its feature
 // column pearson (double): correlation of both activations
-// column by_token_in_document (double): best under the null, of the features, not the pair; null: no draws
+// column by_token_in_document (double): best of either feature under the null; null: no draws
 // column one_to_one (bool): they are partners in the best assignment of one SAE to the other
 // column q (double): as a false discovery rate: small is a match; null, as below: not tested
 // column token_q (double): small, where `q` is small: more than a shared token; null: not tested

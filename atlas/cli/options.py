@@ -13,8 +13,8 @@ import click
 
 from atlas.cli.output import requested
 from atlas.errors import BadInput
+from atlas.plugins import ALL
 from atlas.studies.settings import Setting, settings_of
-from atlas.studies.unnamed import ALL
 
 __all__ = [
     "all_option",

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from atlas.errors import AtlasError
-from atlas.studies.unnamed import ALL
+from atlas.plugins import ALL
 
 __all__ = ["as_options", "name_options"]
 

@@ -14,6 +14,7 @@ from atlas.disk.folder import Folder, Sound
 from atlas.disk.parts import Manifest, Part, unwritten_part, write_part
 from atlas.disk.temp_storage import scratch
 from atlas.errors import BadInput, Locked, Mismatch, RequestError
+from atlas.plugins import ALL
 from atlas.progress import SILENT, Progress, Stage, report_remark
 from atlas.ray_connection import connected
 from atlas.studies.floor_values import add_floor_values
@@ -21,7 +22,7 @@ from atlas.studies.floors import floor_parts, floors_of, is_floor, role_shown, s
 from atlas.studies.forecast import Forecast
 from atlas.studies.results import Result, Results
 from atlas.studies.study import Found, Study, Task, TaskContext, check_inputs
-from atlas.studies.unnamed import ALL, unnamed_saes
+from atlas.studies.unnamed import unnamed_saes
 
 if TYPE_CHECKING:
     from atlas.api import Atlas

@@ -3,14 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from atlas.plugins import ALL
 from atlas.progress import SILENT
 from atlas.studies.floors import is_floor
 from atlas.studies.study import Study, Task, TaskContext
 
-__all__ = ["ALL", "Unnamed", "unnamed_saes"]
-
-ALL = "all"
-"""Passed instead of names of SAEs, selects every SAE that a study can use."""
+__all__ = ["Unnamed", "unnamed_saes"]
 
 _MOST = 8
 """Number of other SAEs that a message names."""

@@ -97,7 +97,7 @@ def ingest(
     --------
     >>> from ingest import Settings, ingest
     >>> atlas = ingest(
-    ...     "notes.atlas",
+    ...     "girl.atlas",
     ...     saes={"mine": "tiny-a-l1-s0"},  # or an SAE of sae-lens in memory
     ...     text=["Once upon a time there was a girl.", "She had a red ball."],
     ...     settings=Settings(device="cpu"),

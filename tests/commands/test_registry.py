@@ -685,7 +685,7 @@ def test_the_site_is_shown_in_80_columns(words, site, monkeypatch):
     console = Console(file=io.StringIO(), force_terminal=True, width=80, highlight=False)
     monkeypatch.setattr("rich.console.Console", lambda **_: console)
     with pytest.raises(SystemExit):
-        main(["saes", *words, "--full"])
+        main(["saes", *words, "--rows"])
     lines = console.file.getvalue().splitlines()
     assert any(site in line for line in lines)
     assert max(len(re.sub(r"\x1b\[[\d;]*m", "", line)) for line in lines) <= 80

@@ -33,7 +33,7 @@ OF_COMMANDS = {
 }
 OTHERS = {
     "atlas/doctor.py",
-    "atlas/features/screen.py",
+    "atlas/features/card_screen.py",
     "atlas/stores/neo4j/admin_import.py",
     "ingest/doctor_checks.py",
 }

@@ -238,5 +238,5 @@ def test_an_sae_without_eligible_features_has_a_result(atlas):
     )
     assert result["features"] == 0
     assert "no feature" in result.verdict[0]
-    with pytest.raises(BadInput, match="min-active"):
+    with pytest.raises(BadInput, match="min_active"):
         result.plot()

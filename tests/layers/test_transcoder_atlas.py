@@ -1025,7 +1025,7 @@ def test_an_error_creates_no_atlas(tmp_path, lm):
     for options, error in (
         ({"text": "absent.txt"}, "absent"),
         ({"text": ["  "]}, "blank|empty|no document|nothing"),
-        ({"text": texts(), "model": None}, "pass one with --model"),
+        ({"text": texts(), "model": None}, "pass one with `model`"),
         ({"text": texts(), "targets": ["blocks.7.hook_resid_post"]}, "blocks.7"),
         ({"text": texts(), "source": "nonsense"}, "nonsense"),
         ({"text": texts(), "like": "absent"}, "absent"),

@@ -201,10 +201,10 @@ def test_logits_steering_and_state_changes(tmp_path: Any) -> None:
         return [
             measure_logits(path, ["last"], settings=LogitSettings(features=6), **options)
             .to_pandas("features")
-            .drop(columns="feature"),
+            .drop(columns=["part", "is_floor", "feature"]),
             steer_task(path, "feelings", saes=["last"], settings=few, **options)
             .to_pandas("arms")
-            .drop(columns=["arm", "features"]),
+            .drop(columns=["part", "is_floor", "arm", "features"]),
             compare_states(
                 path, ["middle/3"], settings=StateSettings(tokens=64, draws=1), **options
             ).to_pandas("changes")[["mean_before", "mean_after", "change"]],

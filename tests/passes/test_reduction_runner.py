@@ -30,7 +30,7 @@ def test_small_sizes_are_reported_in_mib():
 def test_the_error_of_examples_advises_an_existing_option():
     with pytest.raises(OutOfSpace) as refused:
         plan_all([Examples(seed=0)], SIZES, memory=10 * 2**20)
-    advised = re.findall(r"--[a-z-]+", str(refused.value))
-    options = {name for option in command().commands["ingest"].params for name in option.opts}
+    advised = re.findall(r"`([a-z_]+)`", str(refused.value))
+    options = {option.name for option in command().commands["ingest"].params}
     assert advised
     assert set(advised) <= options

@@ -139,7 +139,7 @@ def test_a_second_run_does_nothing_and_other_settings_replace(path, lm):
 
 
 def test_probes_of_a_reingested_sae_are_reported_as_stale(path, lm):
-    probe_saes(path, None, settings=SETTINGS, model=lm)
+    probe_saes(path, "all", settings=SETTINGS, model=lm)
     assert len(edges(path)) > 10 < len(edges(path, "other"))
     recorded = RecordingProgress()
     run(
