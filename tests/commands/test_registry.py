@@ -679,14 +679,14 @@ def test_demo_saes_are_no_saes_of_the_cache(capsys):
         (["mwhanna-qwen3-4b"], "9.mlp.hook_in"),
     ],
 )
-def test_the_site_is_shown_in_80_columns(words, site, monkeypatch):
+def test_the_site_is_shown_in_80_columns(words, site, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr("ingest.sae.commands.on_terminal", lambda: True)
     console = Console(file=io.StringIO(), force_terminal=True, width=80, highlight=False)
     monkeypatch.setattr("rich.console.Console", lambda **_: console)
     with pytest.raises(SystemExit):
         main(["saes", *words, "--rows"])
-    lines = console.file.getvalue().splitlines()
+    lines = (capsys.readouterr().out + console.file.getvalue()).splitlines()
     assert any(site in line for line in lines)
     assert max(len(re.sub(r"\x1b\[[\d;]*m", "", line)) for line in lines) <= 80
 

@@ -899,7 +899,7 @@ def test_other_studies_are_named(tmp_path):
     with Atlas.open(study_folder.path) as atlas:
         found = find(atlas, study="study")
     assert found.study.others == ("another",)
-    assert "To report on another study of this atlas, pass `study`: another" in html(
+    assert "To report on another study of this atlas, pass <code>study</code>: another" in html(
         found, where="s.atlas"
     )
 
