@@ -89,7 +89,7 @@ class FloorStudy(Study):
         """Return a task for each family with a floor."""
         if saes is not None:
             check_saes(at.sound, saes)
-        rows = [row for part in at.sound.of("sae") for row in part.table("SAE").to_pylist()]
+        rows = list(at.sound.sae_rows.values())
         families = _families(rows, saes)
         named = [row for row in rows if row["name"] in (saes or ()) and is_floor(row)]
         if named:

@@ -80,11 +80,10 @@ class GroundTruthStudy(TorchStudy):
         """Return a task for each SAE that reads the sums of the true features."""
         truth = self.settings.truth
         if truth not in at.sound.saes:
-            rows = [row for part in at.sound.of("sae") for row in part.table("SAE").to_pylist()]
             raise UnknownName(
                 "SAE of true features",
                 truth,
-                known=[row["name"] for row in rows if row["hook"] == FEATURES_HOOK],
+                known=[n for n, row in at.sound.sae_rows.items() if row["hook"] == FEATURES_HOOK],
                 hint="`atlas synthetic` saves it with its model; ingest it together with SAEs of that model.",
             )
         true = open_sae_record(at.sound, truth).row

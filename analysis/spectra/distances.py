@@ -42,8 +42,8 @@ def compare_spectra(
         and for the encoder the one it reads.
     """
     sound = Folder.open(Path(atlas)).sound()
-    rows = [row for part in sound.of("sae") for row in part.table("SAE").to_pylist()]
-    by_name = {row["name"]: row for row in rows}
+    by_name = sound.sae_rows
+    rows = list(by_name.values())
     stored: dict[str, tuple[NDArray[np.float64], float | None]] = {}
     for part in sound.of("spectra"):
         if part.manifest.version != SpectrumStudy.version:

@@ -23,7 +23,6 @@ from analysis.splitting.subjects import (
     decoder_vectors,
     equal_width,
     pairs_of,
-    sae_rows,
 )
 from analysis.statistics.directions import unit_rows
 from atlas.disk.parts import Part
@@ -95,7 +94,7 @@ class SplittingStudy(TorchStudy):
         BadInput, Mismatch
             If the SAEs cannot be compared; see ``analysis.splitting.subjects.pairs_of``.
         """
-        rows = sae_rows(at.sound)
+        rows = at.sound.sae_rows
         pairs = pairs_of(rows, at.sound, saes)
         for narrow in dict.fromkeys(a for a, b in pairs if rows[a]["d_sae"] < rows[b]["d_sae"]):
             baseline = self._baseline(at, rows, narrow, pairs)
@@ -105,7 +104,7 @@ class SplittingStudy(TorchStudy):
 
     def forecast(self, task: Task, at: TaskContext) -> Cost:
         """Return the cost of one pair, from a sample of the documents and a block of cosines."""
-        rows = sae_rows(at.sound)
+        rows = at.sound.sae_rows
         a, b = (rows[name] for name in task.saes)
         rng, settings = np.random.default_rng(0), self.settings
         narrow, block = (
@@ -141,7 +140,7 @@ class SplittingStudy(TorchStudy):
 
     def run(self, task: Task, at: TaskContext) -> Found:
         """Compute one pair."""
-        names, rows = " and ".join(task.saes), sae_rows(at.sound)
+        names, rows = " and ".join(task.saes), at.sound.sae_rows
         with at.progress.stage(f"{names}: reading codes and directions"):
             narrow, wide = (decoder_vectors(rows[name], self.opened) for name in task.saes)
             tokens = active_tokens(at.folder, at.sound, task.saes, scratch=at.scratch)

@@ -20,16 +20,10 @@ from ingest.sae.autoencoder import Autoencoder
 from ingest.sae.record import reopen_sae, written_hook
 from ingest.text.corpus import Corpus
 
-__all__ = ["active_tokens", "decoder_vectors", "equal_width", "pairs_of", "sae_rows"]
+__all__ = ["active_tokens", "decoder_vectors", "equal_width", "pairs_of"]
 
 # Codes of this size or less are aligned in memory, others in a scratch folder.
 _SMALL = 1 << 30
-
-
-def sae_rows(sound: Sound) -> dict[str, Mapping[str, Any]]:
-    """Return the rows of the table SAE by name."""
-    rows = (row for part in sound.of("sae") for row in part.table("SAE").to_pylist())
-    return {row["name"]: row for row in rows}
 
 
 def pairs_of(

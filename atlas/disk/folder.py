@@ -62,6 +62,12 @@ class Sound:
         """The SAEs of the atlas, by name."""
         return [p.manifest.name for p in self.of("sae")]
 
+    @property
+    def sae_rows(self) -> dict[str, dict[str, Any]]:
+        """The rows of the table SAE, by name of the SAE; each call reads them."""
+        rows = (row for part in self.of("sae") for row in part.table("SAE").to_pylist())
+        return {row["name"]: row for row in rows}
+
 
 class Folder:
     """An atlas on disk.

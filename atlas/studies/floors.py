@@ -95,7 +95,7 @@ def stored_floors(sound: Sound) -> list[dict[str, Any]]:
     """
     if not any(_marked(part) for part in sound.of("sae")):
         return []
-    return [row for part in sound.of("sae") for row in part.table("SAE").to_pylist()]
+    return list(sound.sae_rows.values())
 
 
 def replaced_by_floors(

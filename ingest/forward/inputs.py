@@ -116,7 +116,7 @@ def check_floor_of(settings: Settings, sound: Sound) -> None:
     """
     if (name := settings.floor_of) is None:
         return
-    stored = {r["name"]: r for part in sound.of("sae") for r in part.table("SAE").to_pylist()}
+    stored = sound.sae_rows
     if name not in stored:
         raise UnknownName(
             "SAE",
