@@ -7,7 +7,7 @@ from typing import Any
 
 from atlas.safe_text import shown
 
-__all__ = ["byte_size", "cell_text", "counted", "span"]
+__all__ = ["byte_size", "cell_text", "counted", "listed", "span"]
 
 # Columns of p-values and q-values, such as ``effect_q``. ``p_at_most_0.05`` is a share of p-values.
 _P_VALUES = re.compile(r"(^|[ _])[pq]($|[ _](?!at_most))")
@@ -36,6 +36,27 @@ def counted(number: int, noun: str) -> str:
     ('1 SAE', '1,200 SAEs')
     """
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def listed(names: Sequence[str], most: int, *, separator: str = ", ") -> str:
+    """Return the first names of a list, and how many more there are.
+
+    Parameters
+    ----------
+    names
+        The names.
+    most
+        Number of names that are listed, at most.
+    separator
+        Between two names.
+
+    Examples
+    --------
+    >>> listed(["a", "b", "c"], 3), listed(["a", "b", "c"], 1)
+    ('a, b, c', 'a and 2 more')
+    """
+    more = len(names) - most
+    return separator.join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def byte_size(number: float) -> str:

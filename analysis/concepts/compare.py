@@ -24,7 +24,7 @@ from analysis.concepts.worth.evaluate import (
     score_arm,
     test_units,
 )
-from atlas.amounts import counted
+from atlas.amounts import counted, listed
 from atlas.progress import Progress
 from atlas.schema import arrow_schema
 from atlas.studies.study import Found
@@ -73,10 +73,9 @@ class ConceptWork:
     def __post_init__(self) -> None:
         missing = sorted(set(range(len(self.words.items))) - set(self.items.tolist()))
         if missing:
-            some = ", ".join(repr(self.words.items[i].word[:40]) for i in missing[:5])
-            more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+            some = listed([repr(self.words.items[i].word[:40]) for i in missing], 5)
             why = "absent from the text" if self.settings.in_corpus else "without a token"
-            self.progress.report(f"Excluded {counted(len(missing), 'word')} {why}: {some}{more}.")
+            self.progress.report(f"Excluded {counted(len(missing), 'word')} {why}: {some}.")
         self.skipped.extend(self._usable_messages())
 
     @property

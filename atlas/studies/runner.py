@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from atlas.amounts import listed
 from atlas.disk.folder import Folder, Sound
 from atlas.disk.parts import Manifest, Part, unwritten_part, write_part
 from atlas.disk.temp_storage import scratch
@@ -413,8 +414,7 @@ def _how_to_compare(
         return f"To compare, run with the same settings: {_command_of(study, missing)}."
     name = study.command or study.kind
     shown = [f"`atlas {name} {shlex.join(pair)}`" for pair in dict.fromkeys(pairs)]
-    more = f" and {len(shown) - _MOST_PAIRS} more" if len(shown) > _MOST_PAIRS else ""
-    return f"To compare, run with the same settings: {', '.join(shown[:_MOST_PAIRS])}{more}."
+    return f"To compare, run with the same settings: {listed(shown, _MOST_PAIRS)}."
 
 
 def _command_of(study: Study, saes: Sequence[str]) -> str:

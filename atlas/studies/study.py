@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from atlas.amounts import listed
 from atlas.disk.folder import Folder, Sound
 from atlas.disk.parts import Part
 from atlas.errors import AtlasError, BadInput, Missing, RequestError, UnknownName
@@ -393,8 +394,7 @@ class Study(ABC):
         ]
         if not changed:
             return "other inputs"
-        more = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
-        return f"other settings ({'; '.join(changed[:_NAMED])}{more})"
+        return f"other settings ({listed(changed, _NAMED, separator='; ')})"
 
 
 def _short(value: Any) -> str:

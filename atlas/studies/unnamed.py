@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from atlas.amounts import listed
 from atlas.plugins import ALL
 from atlas.progress import SILENT
 from atlas.studies.floors import is_floor
@@ -32,10 +33,8 @@ class Unnamed:
     def __str__(self) -> str:
         pair = len(self.saes) > 1
         first = f"{' and '.join(self.saes)} ({'the first pair' if pair else 'the first'})"
-        more = len(self.others) - _MOST
-        others = ", ".join(self.others[:_MOST]) + (f" and {more:,} more" if more > 0 else "")
         return (
-            f"No SAE was named, so {first} {'are' if pair else 'is'} used. Others: {others}. "
+            f"No SAE was named, so {first} {'are' if pair else 'is'} used. Others: {listed(self.others, _MOST)}. "
             f"For all, pass `saes='{ALL}'`."
         )
 
@@ -65,11 +64,7 @@ def unnamed_saes(study: Study, at: TaskContext) -> Unnamed | None:
         choices.setdefault(task.saes[:number], task)
     if len(choices) < 2:
         return None
-    rows = {
-        str(row["name"]): row
-        for part in at.sound.of("sae")
-        for row in part.table("SAE").to_pylist()
-    }
+    rows = at.sound.sae_rows
 
     def rank(task: Task) -> tuple[bool, bool, bool]:
         known = [rows[name] for name in task.saes[:number] if name in rows]

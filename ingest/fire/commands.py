@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from atlas.amounts import counted
+from atlas.amounts import counted, listed
 from atlas.cli.output import (
     atlas_option,
     echo,
@@ -174,11 +174,10 @@ def about_few_active_tokens(rows: Sequence[Mapping[str, Any]]) -> str:
     if not few:
         return ""
     ordered = sorted(few.items(), key=lambda one: one[1])
-    names = [f"{name} ({counted(tokens, 'token')})" for name, tokens in ordered[:3]]
-    more = f" and {len(few) - 3:,} more" if len(few) > 3 else ""
+    names = [f"{name} ({counted(tokens, 'token')})" for name, tokens in ordered]
     return (
         f"Quantiles from fewer than {_FEW_TOKENS} active tokens are not reliable: "
-        f"{', '.join(names)}{more}."
+        f"{listed(names, 3)}."
     )
 
 
