@@ -28,11 +28,12 @@ def add_floor_values(
     floors = {name for name, row in by_name.items() if is_floor(row)}
     for result in results if study.floor_values else ():
         if not floors.intersection(result.saes):
-            wanted = replaced_by_floors(rows, result.saes, first_only=study.floors == "first")
+            first_only = study.floors == "first"
+            wanted = list(replaced_by_floors(rows, result.saes, first_only=first_only))
             found = list(_results_of(wanted, results, any_order=study.sorted_pairs))
             sentences = list(_sentences(study, result, found, by_name))
             if not sentences and study.needs_floors and _known(result, study):
-                sentences = [_missing(result, rows, first_only=study.floors == "first")]
+                sentences = [_missing(result, wanted)]
             result.verdict = _with_control(result.verdict, sentences)
 
 
@@ -45,7 +46,7 @@ def _with_control(verdict: Sequence[str], controls: Sequence[str]) -> tuple[str,
 
 
 def _results_of(
-    wanted: Iterator[tuple[str, ...]], results: Sequence[Result], *, any_order: bool
+    wanted: Sequence[tuple[str, ...]], results: Sequence[Result], *, any_order: bool
 ) -> Iterator[tuple[tuple[str, ...], Result]]:
     """Yield the SAEs for which there is a result, with the result.
 
@@ -94,9 +95,8 @@ def _replaced(
     return f"with the floor{'s' if len(pairs) > 1 else ''} {' and '.join(pairs)}"
 
 
-def _missing(result: Result, rows: Sequence[Mapping[str, Any]], *, first_only: bool) -> str:
+def _missing(result: Result, wanted: Sequence[tuple[str, ...]]) -> str:
     """State that no floor is compared, and whether the atlas has one."""
-    wanted = list(replaced_by_floors(rows, result.saes, first_only=first_only))
     if not wanted:
         return f"No floor is compared: the atlas has no floor of {' or '.join(result.saes)}."
     floors = sorted({name for names in wanted for name in names} - set(result.saes))
