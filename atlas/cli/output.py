@@ -11,7 +11,7 @@ import click
 
 from atlas.amounts import cell_text
 from atlas.cli.columns import fitting, with_controls
-from atlas.cli.screen import LINES, Screen, current_screen, split_verdict
+from atlas.cli.screen import LINES, Screen, current_screen, on_terminal, split_verdict
 from atlas.cli.setting_names import as_options
 from atlas.errors import BadInput
 from atlas.progress import SILENT, Progress
@@ -126,11 +126,9 @@ def which_atlas(selected: str | None) -> str:
     """
     if selected:
         return selected
-    if named := os.environ.get("ATLAS"):
-        return named
     here = atlases_here()
-    if len(here) == 1:
-        return here[0]
+    if found := _default_atlas(here):
+        return found
     if here:
         raise BadInput(
             f"There are several atlases here ({', '.join(here)}); select one with --atlas."
@@ -139,6 +137,11 @@ def which_atlas(selected: str | None) -> str:
         "There is no *.atlas folder here; select one with --atlas, or create one with `atlas demo` or "
         "`atlas ingest`."
     )
+
+
+def _default_atlas(here: Sequence[str]) -> str | None:
+    """Return $ATLAS, or the only one of the atlases in the current folder; None without either."""
+    return os.environ.get("ATLAS") or (here[0] if len(here) == 1 else None)
 
 
 def option_of(url: str) -> str:
@@ -154,8 +157,7 @@ def option_of(url: str) -> str:
     >>> option_of("my atlases/a.atlas")
     " -a 'my atlases/a.atlas'"
     """
-    here = atlases_here()
-    default = os.environ.get("ATLAS") or (here[0] if len(here) == 1 else None)
+    default = _default_atlas(atlases_here())
     same = default is not None and (
         url == default
         or ("://" not in url + default and Path(url).resolve() == Path(default).resolve())
@@ -473,13 +475,6 @@ def requested(flag: str) -> bool:
     context = click.get_current_context(silent=True)
     flags = ("rows", "full") if flag == "rows" else (flag,)
     return context is not None and any(context.meta.get(f"atlas.{each}") for each in flags)
-
-
-def on_terminal() -> bool:
-    """Return whether stdout is a terminal, where tables are cut to one screen."""
-    from rich.console import Console
-
-    return Console().is_terminal
 
 
 def print_heading(text: str) -> None:

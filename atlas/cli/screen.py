@@ -7,7 +7,7 @@ import click
 from atlas.plugins import StudyCommand
 from atlas.studies.results import sentences_of
 
-__all__ = ["LINES", "SENTENCES", "Screen", "current_screen", "split_verdict"]
+__all__ = ["LINES", "SENTENCES", "Screen", "current_screen", "on_terminal", "split_verdict"]
 
 #: Sentences of a verdict above the tables of a study, and lines below them, without ``--rows``.
 SENTENCES, LINES = 3, 40
@@ -44,17 +44,23 @@ class Screen:
 
 def current_screen() -> Screen | None:
     """Return the screen of the running command; None with ``--rows``, in a pipe, and for no study."""
-    from rich.console import Console
-
     context = click.get_current_context(silent=True)
     if context is None or any(context.meta.get(f"atlas.{one}", True) for one in ("rows", "full")):
         return None
-    if not (isinstance(context.command, StudyCommand) and Console().is_terminal):
-        return None
     found = context.meta.get("atlas.screen")
-    if not isinstance(found, Screen):
-        found = context.meta["atlas.screen"] = Screen()
-    return found
+    if isinstance(found, Screen):
+        return found
+    if not (isinstance(context.command, StudyCommand) and on_terminal()):
+        return None
+    screen = context.meta["atlas.screen"] = Screen()
+    return screen
+
+
+def on_terminal() -> bool:
+    """Return whether stdout is a terminal, where tables are cut to one screen."""
+    from rich.console import Console
+
+    return Console().is_terminal
 
 
 def split_verdict(groups: Sequence[Sequence[str]]) -> tuple[list[str], list[str]]:
