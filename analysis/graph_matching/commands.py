@@ -197,15 +197,8 @@ def _show_methods(rows: Sequence[Mapping[str, Any]], share: float, title: str) -
 
 
 def _method_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    shown: dict[str, Any] = {
-        name: row[name] for name in ("method", "queries", "candidates", "coverage")
-    }
-    for name, interval in _INTERVALS.items():
-        shown |= {
-            name: row[name],
-            interval: _between(row[f"{name} low"], row[f"{name} high"]),
-        }
-    return shown
+    names = ("method", "queries", "candidates", "coverage")
+    return {name: row[name] for name in names} | _scores(row)
 
 
 def _curve_row(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -213,7 +206,12 @@ def _curve_row(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _gain_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    shown: dict[str, Any] = {"known": f"{row['share']:.0%}", "anchors": row["anchors"]}
+    return {"known": f"{row['share']:.0%}", "anchors": row["anchors"], **_scores(row)}
+
+
+def _scores(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return each score of a row with its interval."""
+    shown: dict[str, Any] = {}
     for name, interval in _INTERVALS.items():
         shown |= {
             name: row[name],
