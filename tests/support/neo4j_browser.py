@@ -5,7 +5,7 @@ Used by the tests and by ``docs/make_screenshot.py``.
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,6 +142,27 @@ class Browser:
 
 
 @contextmanager
+def chromium_page(*, args: Sequence[str] = (), permissions: Sequence[str] = ()) -> Iterator[Page]:
+    """Yield a page of a headless Chromium that waits long, and requests nothing from the internet.
+
+    Raises
+    ------
+    NoBrowser
+        If there is no Chromium.
+    """
+    path = find_chromium()
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=args)
+        context = chromium.new_context(
+            viewport={"width": 1280, "height": 900}, permissions=permissions
+        )
+        context.set_default_timeout(PATIENCE)
+        context.route(re.compile("^https:"), lambda route: route.abort())  # fonts, statistics
+        yield context.new_page()
+        chromium.close()
+
+
+@contextmanager
 def browser(url: str, *, username: str, password: str) -> Iterator[Browser]:
     """Yield a Browser that is connected to a server.
 
@@ -150,21 +171,10 @@ def browser(url: str, *, username: str, password: str) -> Iterator[Browser]:
     NoBrowser
         If there is no Chromium, or the server serves no Browser.
     """
-    path = find_chromium()
-    start = address(url, username=username, password=password)
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path)
-        context = chromium.new_context(
-            viewport={"width": 1280, "height": 900},
-            permissions=["clipboard-read", "clipboard-write"],
-        )
-        context.set_default_timeout(PATIENCE)
-        context.route(re.compile("^https:"), lambda route: route.abort())  # fonts, statistics
-        page = context.new_page()
-        page.goto(f"{start}?connectURL={url}")
+    with chromium_page(permissions=["clipboard-read", "clipboard-write"]) as page:
+        page.goto(f"{address(url, username=username, password=password)}?connectURL={url}")
         _log_in(page, username, password)
         yield Browser(page)
-        chromium.close()
 
 
 def _log_in(page: Page, username: str, password: str) -> None:

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from neo4j_browser import PATIENCE, address, find_chromium
-from playwright.sync_api import Page, expect, sync_playwright
+from neo4j_browser import PATIENCE, address, chromium_page
+from playwright.sync_api import Page, expect
 
 __all__ = ["Preview", "preview"]
 
@@ -65,17 +65,8 @@ def preview(url: str, *, username: str, password: str) -> Iterator[Preview]:
     NoBrowser
         If there is no Chromium, or the server serves no Browser.
     """
-    path = find_chromium()
-    start = address(url, username=username, password=password)
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=path, args=["--use-gl=swiftshader", "--enable-unsafe-swiftshader"]
-        )
-        context = chromium.new_context(viewport={"width": 1280, "height": 900})
-        context.set_default_timeout(PATIENCE)
-        context.route(re.compile("^https:"), lambda route: route.abort())  # fonts, statistics
-        page = context.new_page()
-        page.goto(f"{start}preview/")
+    with chromium_page(args=["--use-gl=swiftshader", "--enable-unsafe-swiftshader"]) as page:
+        page.goto(f"{address(url, username=username, password=password)}preview/")
         page.fill("input[name=hostname]", url.partition("//")[2])
         page.fill("input[name=username]", username)
         page.fill("input[name=password]", password)
@@ -84,4 +75,3 @@ def preview(url: str, *, username: str, password: str) -> Iterator[Preview]:
             timeout=PATIENCE
         )
         yield Preview(page)
-        chromium.close()
