@@ -1,11 +1,12 @@
 """The command ``atlas``: the commands of all rooms, and the conversion of errors to messages."""
 
+import atexit
 import gc
 import os
 import sys
 from collections.abc import Iterable, Sequence
 from io import StringIO
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -79,10 +80,39 @@ def command() -> click.Group:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command and exit with its status."""
+    """Run the command and exit with its status.
+
+    Parameters
+    ----------
+    argv
+        The words after ``atlas``. None takes those of the process, and the command is then all
+        that the process does.
+
+    Raises
+    ------
+    SystemExit
+        With the exit status, if ``argv`` is passed.
+    """
     gc.set_threshold(NEW_OBJECTS, *gc.get_threshold()[1:])
-    args = list(sys.argv[1:] if argv is None else argv)
-    sys.exit(_run(args))
+    status = _run(list(sys.argv[1:] if argv is None else argv))
+    if argv is None and "torch" in sys.modules:
+        _end_process(status)
+    sys.exit(status)
+
+
+def _end_process(status: int) -> NoReturn:
+    """End the process without destroying each object of its libraries.
+
+    With torch, transformers and sae-lens, Python takes more than a second for that. Functions
+    registered with ``atexit`` still run, and output is written.
+    """
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        status = status or 1
+    os._exit(status)
 
 
 def _run(args: list[str]) -> int:

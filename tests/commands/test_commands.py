@@ -248,3 +248,25 @@ def test_modules_run_as_the_command(module):
     assert done.returncode == 2
     assert "No such option" in done.stderr
     assert done.stderr.startswith("Usage: atlas saes")
+
+
+@pytest.mark.parametrize(("words", "status"), [(["--version"], 0), (["list", "nothere.atlas"], 2)])
+def test_a_process_with_torch_ends_without_destroying_its_objects(words, status, tmp_path):
+    code = (
+        "import atexit, sys, types\n"
+        "from atlas.cli.main import main\n"
+        # Stands for the real one, which takes a second to import and another to destroy.
+        "sys.modules['torch'] = torch = types.ModuleType('torch')\n"
+        "class Destroyed:\n"
+        "    def __del__(self): print('destroyed')\n"
+        "torch.object = Destroyed()\n"
+        "atexit.register(print, 'exit function')\n"
+        f"sys.argv = ['atlas', *{words!r}]\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert done.returncode == status
+    assert done.stdout.endswith("exit function\n")
+    assert bool(done.stderr) == bool(status)
