@@ -72,20 +72,49 @@ def delphi(model: str, sae: str, contexts: torch.Tensor, layer: int, out: Path) 
 
 def dashboard(model: str, sae: str, contexts: torch.Tensor, layer: int, out: Path) -> None:
     """Collect the data of all dashboards, without writing them."""
-    import transformers
     from sae_dashboard.sae_vis_data import SaeVisConfig
     from sae_dashboard.sae_vis_runner import SaeVisRunner
     from sae_lens import SAE
-    from transformer_lens import HookedTransformer
 
-    head = transformers.AutoModelForCausalLM.from_pretrained(model)
-    lm = HookedTransformer.from_pretrained(
-        model, hf_model=head, tokenizer=transformers.AutoTokenizer.from_pretrained(model)
-    )
     encoder = SAE.load_from_disk(sae)
+    # SAEDashboard folds the norms of the decoder, which sae-lens refuses otherwise. They are 1 here.
+    encoder.cfg.rescale_acts_by_decoder_norm = True
     hook = f"blocks.{layer}.hook_resid_post"
     config = SaeVisConfig(hook_point=hook, features=range(encoder.cfg.d_sae), verbose=False)
-    SaeVisRunner(config).run(encoder=encoder, model=lm, tokens=contexts)
+    SaeVisRunner(config).run(encoder=encoder, model=_hooked_llama(model), tokens=contexts)
+
+
+def _hooked_llama(model: str) -> Any:
+    """Load a Llama model from a folder; ``HookedTransformer.from_pretrained`` takes known names only."""
+    import transformers
+    from transformer_lens import HookedTransformer, HookedTransformerConfig
+    from transformer_lens.pretrained.weight_conversions import convert_llama_weights
+
+    head = transformers.AutoModelForCausalLM.from_pretrained(model)
+    llama = head.config
+    own_keys = llama.num_key_value_heads != llama.num_attention_heads
+    d_head = llama.hidden_size // llama.num_attention_heads
+    config = HookedTransformerConfig(
+        n_layers=llama.num_hidden_layers,
+        d_model=llama.hidden_size,
+        d_head=d_head,
+        n_heads=llama.num_attention_heads,
+        n_key_value_heads=llama.num_key_value_heads if own_keys else None,
+        d_mlp=llama.intermediate_size,
+        n_ctx=llama.max_position_embeddings,
+        eps=llama.rms_norm_eps,
+        d_vocab=llama.vocab_size,
+        act_fn="silu",
+        gated_mlp=True,
+        normalization_type="RMS",
+        final_rms=True,
+        positional_embedding_type="rotary",
+        rotary_dim=d_head,
+        rotary_adjacent_pairs=False,
+    )
+    lm = HookedTransformer(config, transformers.AutoTokenizer.from_pretrained(model))
+    lm.load_state_dict(convert_llama_weights(head, config), strict=False)
+    return lm
 
 
 def main() -> None:
