@@ -11,6 +11,7 @@ import click
 from analysis.concepts.causal.settings import AblationSettings
 from analysis.concepts.settings import ConceptSettings
 from atlas.amounts import counted
+from atlas.cli.completion import complete_names
 from atlas.cli.options import (
     all_option,
     chosen_settings,
@@ -112,7 +113,11 @@ _ABLATED = (
 
 
 @click.command(cls=StudyCommand, also={"concept_ablation": "--ablate"})
-@click.argument("words", metavar="FILE")
+@click.argument(
+    "words",
+    metavar="FILE",
+    shell_complete=complete_names("analysis.concepts.words.files:list_names", others="file"),
+)
 @click.argument("saes", nargs=-1, metavar="[SAE]...")
 @all_option
 @settings_options(ConceptSettings)

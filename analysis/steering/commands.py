@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from analysis.steering.settings import SteeringSettings
+from atlas.cli.completion import complete_names
 from atlas.cli.options import chosen_settings, settings_options
 from atlas.cli.output import (
     atlas_option,
@@ -59,7 +60,10 @@ _CONTROLS = {"success": ("low", "high", "p")}
     "--prompt", metavar="TEXT", help="Print the continuation of this text before and after."
 )
 @click.option(
-    "--task", metavar="TASK|FILE", help="Score this task: its name, or a file of JSON lines."
+    "--task",
+    metavar="TASK|FILE",
+    shell_complete=complete_names("analysis.steering.tasks:task_names", others="file"),
+    help="Score this task: its name, or a file of JSON lines.",
 )
 @click.option("--list-tasks", is_flag=True, help="List the tasks of the package.")
 @click.option(

@@ -3,6 +3,7 @@
 import click
 
 from atlas.cli.output import atlas_option, echo, finite, which_atlas
+from atlas.cli.query_command import complete_query
 
 __all__ = ["mcp"]
 
@@ -12,6 +13,7 @@ __all__ = ["mcp"]
     "--only",
     multiple=True,
     metavar="QUERY",
+    shell_complete=complete_query,
     help="Offer only this named query, next to the cards; repeat for several. [default: all]",
 )
 @click.option("--no-cypher", is_flag=True, help="Do not offer the tool for read-only Cypher.")

@@ -337,7 +337,7 @@ def push(
     "--sae",
     "saes",
     multiple=True,
-    metavar="NAME",
+    metavar="SAE",
     help="With graphml and gexf: only the graph of this SAE; repeat for several SAEs.",
 )
 @click.option(

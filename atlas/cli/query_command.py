@@ -147,7 +147,7 @@ def _option(parameter: queries.Parameter) -> click.Option:
         multiple=parameter.type.endswith("[]"),
         metavar=_metavar(parameter),
         help=_meaning(parameter),
-        shell_complete=COMPLETIONS.get(parameter.names or ""),
+        shell_complete=COMPLETIONS.get(parameter.names or parameter.name),
         type=click.Choice(parameter.choices) if parameter.choices else None,
     )
 

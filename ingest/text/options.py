@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from atlas.cli.completion import complete_file
+
 __all__ = ["text_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -31,6 +33,7 @@ def text_options(without: str, *, what: str = "", tokens: bool = True) -> Callab
         click.option(
             "--text",
             metavar="TEXT",
+            shell_complete=complete_file,
             help="A .txt, .jsonl or .parquet file, a folder of them, or a data set (hf:NAME)"
             f"{what}. [default: {without}]",
         ),

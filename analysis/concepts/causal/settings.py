@@ -36,6 +36,7 @@ class AblationSettings:
     others: tuple[str, ...] | None = setting(
         None,
         "With --ablate: files or lists whose concepts are also measured.",
+        metavar="FILE",
         shown="the other lists of this program",
     )
     neutral_tokens: int = setting(

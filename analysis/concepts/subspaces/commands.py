@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from analysis.concepts.subspaces.settings import SubspaceSettings
+from atlas.cli.completion import complete_names
 from atlas.cli.options import (
     all_option,
     chosen_settings,
@@ -56,6 +57,7 @@ _CONTROLS = {"value": ("null", "matched_null", "other_null"), "q": ("matched_q",
     "--words",
     multiple=True,
     metavar="FILE",
+    shell_complete=complete_names("analysis.concepts.words.files:list_names", others="file"),
     help="Labelled words, as .csv or .jsonl with columns text and label, or the name of a list of "
     "the package; can be repeated. [default: all lists of the package]",
 )

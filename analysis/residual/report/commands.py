@@ -67,7 +67,7 @@ def report(ctx: click.Context, as_json: bool, quiet: bool) -> None:
     type=click.Choice(["png", "svg", "html"]),
     help="Format of these figures; can be repeated.",
 )
-@click.option("--study", metavar="NAME", help="Residual study. [default: the first]")
+@click.option("--study", metavar="STUDY", help="Residual study. [default: the first]")
 @click.option(
     "--from",
     "site",
