@@ -33,6 +33,9 @@ __all__ = ["MatchStudy", "match_documents", "match_name", "match_saes"]
 #: Denominators of the shares of the documents that a forecast is measured on.
 _SAMPLES = (48, 16)
 
+#: Draws that a forecast measures: on a small sample, the difference of one draw is mostly noise.
+_MEASURED_DRAWS = 4
+
 
 def match_name(a: str, b: str) -> str:
     """Return the name of the part that matches two SAEs: the sorted names joined by ``+``."""
@@ -118,10 +121,14 @@ class MatchStudy(TorchStudy):
 
         few, more = (max(1, documents // share) for share in _SAMPLES)
         draws = task.settings.draws
-        seconds(few, 1)  # the first call compiles loops
+        measured = min(draws, _MEASURED_DRAWS)
+        seconds(few, min(draws, 1))  # the first call compiles loops
         without = [seconds(few, 0), seconds(more, 0)]
-        drawn = [seconds(few, 1), seconds(more, 1)]
-        each = [max(one - none, 0.0) for one, none in zip(drawn, without, strict=True)]
+        drawn = [seconds(few, measured), seconds(more, measured)] if measured else without
+        each = [
+            max(some - none, 0.0) / max(measured, 1)
+            for some, none in zip(drawn, without, strict=True)
+        ]
         total = [none + draws * one for none, one in zip(without, each, strict=True)]
         slope = max(0.0, total[1] - total[0]) / max(more - few, 1)
         size = 2 * sum(side.bytes for side in sides)

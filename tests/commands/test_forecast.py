@@ -278,6 +278,35 @@ def test_forecasts_are_finite_and_grow_with_the_settings(name, planted, tmp_path
         assert cost.seconds > first.seconds, field
 
 
+@pytest.mark.parametrize("draws", [0, 1, 3, 20, 199])
+def test_the_forecast_of_a_match_is_linear_in_documents_and_draws(
+    draws, planted, tmp_path, monkeypatch
+):
+    from ingest.match import study as match
+    from ingest.match.settings import MatchSettings
+    from ingest.text.corpus import Corpus
+
+    documents = Corpus.open(Folder.open(planted).corpus_file).info.documents
+    calls = []
+
+    def compare(_sides, _corpus, settings, *, documents, **_options):
+        calls.append((settings.draws, len(documents)))
+
+    def timed(work):
+        work()
+        ran, number = calls[-1]
+        return 1 + number * (0.3 + 0.2 * ran)
+
+    monkeypatch.setattr(match, "compare", compare)
+    monkeypatch.setattr(match, "timed", timed)
+    folder = Folder.open(planted)
+    at = TaskContext(folder, folder.sound(), tmp_path, SILENT)
+    study = match.MatchStudy(MatchSettings(draws=draws))
+    cost = study.forecast(study.tasks(at, None)[0], at)
+    assert cost.seconds == pytest.approx(1 + documents * (0.3 + 0.2 * draws))
+    assert max(ran for ran, _ in calls) == min(draws, 4)  # one draw is less than the noise
+
+
 @pytest.mark.parametrize("features", [1, 3, 4, 40, 512, 513, 4000])
 def test_the_cost_of_probes_has_setup_blocks_and_features(features):
     measured = []
