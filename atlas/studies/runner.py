@@ -363,9 +363,9 @@ def _stored(
     many = what.endswith(("s", "spectra"))
     stored = f"The {what} of {task.title} {'are' if many else 'is'} already stored with"
     if study.is_current(part, task):
-        draws = study.paper_draws(part, task)
-        listed = ", ".join(f"{name} {value:,}" for name, value in draws.items())
-        same = f"as many draws as a paper needs ({listed})" if draws else "the same settings"
+        draws = study.more_draws(part, task)
+        shown = ", ".join(f"{name} {value:,}" for name, value in draws.items())
+        same = f"more draws than the default ({shown})" if draws else "the same settings"
         at.progress.report(f"{stored} {same}.")
         return part
     replaced = f"; {'they are' if many else 'it is'} replaced"

@@ -353,22 +353,22 @@ class Study(ABC):
         """Return the result that a part stores."""
 
     def is_current(self, part: Part, task: Task) -> bool:
-        """Return whether a sound part is what the task would compute, or has the draws of a paper."""
+        """Return whether a sound part is what the task would compute, or has more draws by default."""
         stored = part.manifest
         if self.codes_removable and stored.settings.get("codes"):
             task = replace(task, recorded={**task.recorded, "codes": True})
         return (
             stored.version == self.version
             and dict(stored.settings)
-            == _as_json(task.stored_settings) | self.paper_draws(part, task)
+            == _as_json(task.stored_settings) | self.more_draws(part, task)
             and set(stored.made_from) == set(task.made_from)
         )
 
-    def paper_draws(self, part: Part, task: Task) -> dict[str, int]:
-        """Return the numbers of draws of a part that are those of a paper, where the task has the default.
+    def more_draws(self, part: Part, task: Task) -> dict[str, int]:
+        """Return the numbers of draws of a part that exceed the default, where the task has the default.
 
-        A run with the defaults reads such a part, since it has more draws. Numbers of draws that
-        differ from the default are computed as requested.
+        A run with the defaults reads such a part. Numbers of draws that differ from the default
+        are computed as requested. A number of draws is a setting that ``--full`` changes.
 
         Returns
         -------
@@ -376,12 +376,13 @@ class Study(ABC):
         """
         stored, settings = part.manifest.settings, task.settings
         return {
-            one.name: one.paper
+            one.name: stored[one.name]
             for one in declared_settings(type(settings))
             if one.paper is not None
-            and stored.get(one.name) == one.paper
-            and getattr(settings, one.name) == one.default != one.paper
             and one.name not in task.recorded
+            and getattr(settings, one.name) == one.default
+            and one.accepts(stored.get(one.name))
+            and stored[one.name] > one.default
         }
 
     def difference(self, part: Part, task: Task) -> str:

@@ -231,7 +231,7 @@ class DrawSettings(CountSettings):
     probes: int = setting(5, "Probes.", least=1, paper=50)
 
 
-def test_a_run_with_the_defaults_reads_the_result_of_a_paper(path):
+def test_a_run_with_the_defaults_reads_a_result_of_more_draws(path):
     def run(**more):
         recorded = RecordingProgress()
         study = CountStudy(DrawSettings(**more))
@@ -244,12 +244,14 @@ def test_a_run_with_the_defaults_reads_the_result_of_a_paper(path):
     stored, messages = run()
     assert stored == (1, 999, 50)
     assert messages == [
-        "The count of a is already stored with as many draws as a paper needs (draws 999, probes 50)."
+        "The count of a is already stored with more draws than the default (draws 999, probes 50)."
     ]
     assert run(draws=999)[0] == (1, 999, 50)
     # Other settings, or a number of draws that is not the default, are computed as requested.
     assert run(draws=21)[0] == (1, 21, 5)
-    assert run()[0] == (1, 20, 5)
+    assert run()[0] == (1, 21, 5)
+    assert run(draws=19)[0] == (1, 19, 5)
+    assert run()[0] == (1, 20, 5)  # fewer draws than the default are replaced
     assert run(draws=999)[0] == (1, 999, 5)
     assert run(factor=2)[0] == (2, 20, 5)
     assert run(draws=999, probes=50)[0] == (1, 999, 50)
