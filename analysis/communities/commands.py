@@ -24,6 +24,7 @@ from atlas.cli.output import (
     print_verdict,
     shared_options,
     which_atlas,
+    wrap,
 )
 from atlas.plugins import StudyCommand
 from atlas.safe_text import SPACE
@@ -193,7 +194,7 @@ def _show(rows: Sequence[Mapping[str, Any]], results: Results) -> None:
     )
     for note in (row["halves_note"] for row in rows):
         if note is not None:
-            echo(note)
+            echo(wrap(note))
     for row in rows:
         print_table(
             [
@@ -204,7 +205,8 @@ def _show(rows: Sequence[Mapping[str, Any]], results: Results) -> None:
             title=f"\nLargest communities of {row['sae']}",
         )
     for row in rows:
-        echo(f"\n{row['sae']}: does the number of different partners depend on frequency?")
+        echo()
+        echo(wrap(f"{row['sae']}: does the number of different partners depend on frequency?"))
         if row["partners_conclusion"] is None:
             echo("Not tested: its codes are not stored.")
         print_table(

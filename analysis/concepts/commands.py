@@ -31,6 +31,7 @@ from atlas.cli.output import (
     requested,
     shared_options,
     which_atlas,
+    wrap,
 )
 from atlas.errors import BadInput
 from atlas.plugins import StudyCommand
@@ -338,7 +339,7 @@ def _show(found: Mapping[str, Any], results: Results) -> None:
             title=f"{one['sae']}: information and localisation",
         )
     if brief:
-        echo(f"With --json, or for one SAE and concept, also the arms {', '.join(_BRIEF)}.")
+        echo(wrap(f"With --json, or for one SAE and concept, also the arms {', '.join(_BRIEF)}."))
     for one in found["ablated"]:
         print_table(
             [_ablated(row) for row in one["summary"]],

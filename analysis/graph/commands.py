@@ -201,7 +201,7 @@ def _show(result: Mapping[str, Any], results: Results) -> None:
     )
     for one in saes:
         for name, why in one["notes"].items():
-            echo(f"{one['sae']}, {_ROWS.get(name, name)}: no value, since {why}.")
+            echo(wrap(f"{one['sae']}, {_ROWS.get(name, name)}: no value, since {why}."))
     if result["nulls"] and not complete:
         listed = f"Columns {', '.join(means)}: mean over draws of the null. " if means else ""
         more = "also dip tests, and " if means else ""

@@ -14,6 +14,7 @@ from atlas.cli.output import (
     print_table,
     print_verdict,
     shared_options,
+    wrap,
 )
 from atlas.plugins import StudyCommand
 from ingest.text.options import text_options
@@ -116,6 +117,8 @@ def _show(found: "Result") -> None:
     ]
     print_table(rows, title=f"{found['study']}: SAEs and the mean score of their probes")
     echo(
-        "The features of a least-squares residual are harder to predict by construction. Compare residual with "
-        "components and token-means, not only with baseline."
+        wrap(
+            "The features of a least-squares residual are harder to predict by construction. Compare "
+            "residual with components and token-means, not only with baseline."
+        )
     )

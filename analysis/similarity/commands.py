@@ -80,8 +80,10 @@ def show(found: Mapping[str, Any]) -> None:
             if share is not None:
                 side, other = (pairs[0][end] for end in way)
                 echo(
-                    f"Different best partners in {other} / features of {side} with a best partner: "
-                    f"{share:.2f}. It is 1 if no two features have the same best partner."
+                    wrap(
+                        f"Different best partners in {other} / features of {side} with a best partner: "
+                        f"{share:.2f}. It is 1 if no two features have the same best partner."
+                    )
                 )
     if len(pairs) > 1:  # pairs of floors come last
         print_table(found["grid"], columns=_GRID, controls=_CONTROLS)

@@ -6,7 +6,7 @@ from typing import Any
 
 from analysis.splitting.settings import SplittingSettings
 from atlas.amounts import cell_text
-from atlas.cli.output import echo, print_table
+from atlas.cli.output import echo, print_table, wrap
 from atlas.cli.study_command import Writer, study_command
 from atlas.studies.results import Results
 
@@ -38,7 +38,7 @@ def show(found: Mapping[str, Any]) -> None:
     rows = [printed_classes(row) for row in found["classes"]]
     print_table(rows, title="Features by class, and in brackets the share of tested features")
     if (chain := found["chains"]) is not None:
-        echo(_chain_sentence(chain))
+        echo(wrap(_chain_sentence(chain)))
         if found["chain_rows"]:
             print_table(found["chain_rows"], title="Chains, most grandchildren first")
 

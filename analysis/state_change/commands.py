@@ -19,6 +19,7 @@ from atlas.cli.output import (
     requested,
     shared_options,
     which_atlas,
+    wrap,
 )
 from atlas.plugins import StudyCommand
 
@@ -120,9 +121,7 @@ def changes(
                 title=f"Largest changes of {row['sae']}, with 95% intervals",
             )
         if hidden := len(saes) - len(shown):
-            echo(
-                f"Features of {counted(hidden, 'SAE')} without evidence are not shown; --rows prints all.",
-                err=True,
-            )
+            remark = f"Features of {counted(hidden, 'SAE')} without evidence are not shown; --rows prints all."
+            echo(wrap(remark), err=True)
 
     emit({**one.summary, "saes": saes, "changes": found}, as_json=as_json, show=show)

@@ -11,12 +11,14 @@ from atlas.cli.output import (
     atlas_option,
     echo,
     emit,
+    fold,
     folder_of,
     make_progress,
     print_table,
     print_verdict,
     shared_options,
     which_atlas,
+    wrap,
 )
 from atlas.plugins import StudyCommand
 
@@ -199,5 +201,6 @@ def _show_text(one: "Result") -> None:
     print_verdict(one.verdict)
     for row in one.table("texts").to_pylist():
         members = f" ({', '.join(row['features'])})" if row["features"] else ""
-        echo(f"\n{row['arm']}{members}:")
-        echo(f"{one['prompt']}{row['text']}".replace("\n", "⏎"))
+        echo()
+        echo(wrap(f"{row['arm']}{members}:"))
+        echo(fold(f"{one['prompt']}{row['text']}".replace("\n", "⏎")))

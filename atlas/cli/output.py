@@ -28,6 +28,7 @@ __all__ = [
     "atlas_option",
     "echo",
     "emit",
+    "fold",
     "folder_of",
     "make_progress",
     "on_terminal",
@@ -488,15 +489,19 @@ def wrap(text: str, *, indent: str = "") -> str:
 
     Settings that it names become options; see ``atlas.cli.setting_names``.
     """
+    return fold(as_options(text), indent=indent)
+
+
+def fold(text: str, *, indent: str = "") -> str:
+    """Return the text of a model or a corpus in lines as ``wrap`` does, with its words unchanged."""
     import shutil
     import textwrap
 
-    text = as_options(text)
     if not on_terminal():
         return indent + shown(text)
     width = shutil.get_terminal_size().columns
     if "\n" in text:
-        return "\n".join(wrap(line, indent=indent) for line in text.split("\n"))
+        return "\n".join(fold(line, indent=indent) for line in text.split("\n"))
     return textwrap.fill(
         shown(text),
         max(width, 40),

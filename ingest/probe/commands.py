@@ -23,6 +23,7 @@ from atlas.cli.output import (
     print_table,
     shared_options,
     which_atlas,
+    wrap,
 )
 from atlas.plugins import StudyCommand
 from ingest.probe.settings import PRESETS, ProbeSettings
@@ -131,12 +132,12 @@ def _show(rows: Sequence[Mapping[str, Any]]) -> None:
     for name, row in zip(about, rows, strict=True):
         if row["verdicts"]:
             counts = ", ".join(f"{n:,} {verdict}" for verdict, n in sorted(row["verdicts"].items()))
-            echo(f"{name}: {counts}")
+            echo(wrap(f"{name}: {counts}"))
     print_table(plain, columns=[k for k in plain[0] if k not in empty])
     for name, row in zip(about, rows, strict=True):
         for reason, number in row["left_out"].items():
             if number:
-                echo(f"{name}: {number:,} features excluded – {reason}")
+                echo(wrap(f"{name}: {number:,} features excluded – {reason}"))
 
 
 def _show_as_published(rows: Sequence[Mapping[str, Any]], path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from atlas.cli.options import chosen_settings, settings_options
-from atlas.cli.output import echo, emit, make_progress, print_table, shared_options
+from atlas.cli.output import echo, emit, make_progress, print_table, shared_options, wrap
 from ingest.text.options import text_options
 from ingest.train.settings import TrainSettings
 
@@ -112,7 +112,7 @@ def _show(rows: "Sequence[Mapping[str, Any]]", out: Path, requested: int) -> Non
     if measured:
         tokens = rows[0]["tokens"]
         few = f", all that were read; {requested:,} were requested" if tokens < requested else ""
-        echo(f"Measured on {tokens:,} held-out tokens{few}.")
+        echo(wrap(f"Measured on {tokens:,} held-out tokens{few}."))
     elif not requested:
         echo("The quality was not measured, as --quality-tokens is 0.")
     echo(f"The SAEs are in {out}.")

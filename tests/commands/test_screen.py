@@ -6,7 +6,7 @@ import textwrap
 import click
 import pytest
 
-from atlas.cli.output import echo, print_table, print_verdict, shared_options
+from atlas.cli.output import echo, fold, print_table, print_verdict, shared_options, wrap
 from atlas.cli.screen import split_verdict
 from atlas.plugins import StudyCommand, study_commands
 from atlas.studies.results import Result, Results
@@ -130,6 +130,15 @@ def test_abbreviations_and_numbers_end_no_sentence():
     first, rest = split_verdict([[text]])
     assert first == ["p is .04, e.g. for a/1, vs. .5. a.b: next. Is it?"]
     assert rest == ["Last."]
+
+
+def test_texts_of_a_model_are_folded_with_their_words_unchanged(output):
+    text = "it wrote `quiet=True`, " * 9
+    lines, _ = output(lambda: (echo(fold(text)), echo(wrap("`quiet=True`"))))
+    assert max(map(len, lines)) <= 80
+    assert " ".join(lines[:-1]) == text.strip()
+    assert lines[-1] == "--quiet"
+    assert output(lambda: echo(fold(text)), terminal=False)[0] == [text]
 
 
 @pytest.fixture(scope="module")

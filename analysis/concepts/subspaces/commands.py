@@ -25,6 +25,7 @@ from atlas.cli.output import (
     print_verdict,
     shared_options,
     which_atlas,
+    wrap,
 )
 from atlas.plugins import StudyCommand
 from atlas.studies.results import Results
@@ -150,6 +151,6 @@ def _show(found: Mapping[str, Any], results: Results) -> None:
         spaced=True,
     )
     for row in found["refused"]:
-        echo(f"  {row['a']} and {row['b']}, {row['concept']}: {row['note']}")
+        echo(wrap(f"{row['a']} and {row['b']}, {row['concept']}: {row['note']}", indent="  "))
     for path in found["written"]:
         echo(path)

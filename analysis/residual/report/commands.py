@@ -15,6 +15,7 @@ from atlas.cli.output import (
     print_verdict,
     shared_options,
     which_atlas,
+    wrap,
 )
 from atlas.disk.atomic_files import atomic_file
 
@@ -180,5 +181,5 @@ def _show(found: "Findings", written: list[str]) -> None:
     ]
     print_table(rows)
     if found.marks_verdict:
-        echo(found.marks_verdict)
+        echo(wrap(found.marks_verdict))
     echo("\n".join(written))
