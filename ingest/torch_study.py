@@ -1,10 +1,12 @@
 """Studies that compute with torch: their device, the precision of products, and errors of memory."""
 
+import copy
 import gc
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
+from atlas.errors import BadInput
 from atlas.studies.study import Study
 from ingest.device_memory import release_cache
 from ingest.error_translation import SMALLER, memory_errors
@@ -57,6 +59,29 @@ class TorchStudy(Study):
         if self._placed is not None:
             return self._placed.type == "cuda"
         return available if self.device == "auto" else self.device.startswith("cuda")
+
+    def on_assigned_gpu(self) -> Self:
+        """Return the study for a worker that sees only the GPU that Ray assigned to it.
+
+        Whatever its number on the machine, torch calls it the first GPU there.
+
+        Raises
+        ------
+        BadInput
+            If a model or an SAE in memory is on another GPU than the first.
+        """
+        for one in (getattr(self, "model", None), *getattr(self, "opened", ())):
+            at = getattr(one, "device", None)
+            if getattr(at, "type", None) == "cuda" and getattr(at, "index", None):
+                raise BadInput(
+                    f"A {type(one).__name__} in memory is on {at}, and a worker of Ray sees its GPU as cuda:0. "
+                    "Pass its name, or move it to 'cpu' or 'cuda:0'."
+                )
+        if not self.device.startswith("cuda:"):
+            return self
+        other = copy.copy(self)
+        object.__setattr__(other, "device", "cuda")  # studies are frozen
+        return other
 
     def torch_device(self) -> "torch.device":
         """Return the device of the computation: that of a model in memory, or the named one."""

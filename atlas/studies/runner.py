@@ -271,6 +271,8 @@ def _on_ray(
                 "cluster have none. Choose another `device`, or omit `ray`."
             )
         remote = ray.remote(num_cpus=1, num_gpus=int(needed))(_compute)
+        # The driver's number of a GPU means nothing in a worker, which sees one GPU as the first.
+        work = [(study.on_assigned_gpu(), *rest) for study, *rest in work] if needed else work
         for answer in [remote.remote(item) for item in work]:
             yield ray.get(answer)
             stage.advance()

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from atlas.amounts import listed
 from atlas.disk.folder import Folder, Sound
@@ -310,6 +310,10 @@ class Study(ABC):
             Whether the machines of the workers have one.
         """
         return False
+
+    def on_assigned_gpu(self) -> Self:
+        """Return the study for a worker that sees only the GPU that Ray assigned to it."""
+        return self
 
     def run(self, task: Task, at: TaskContext) -> Found:
         """Compute one task."""

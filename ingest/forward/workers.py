@@ -81,7 +81,8 @@ def workers_ready(
     """
     if settings.workers < 0:
         raise BadInput(f"{settings.workers} workers were requested; request 1 or more.")
-    with connected(settings.ray, settings.workers) as (ray, started), _on_cpu(group):
+    # The group returns to its GPU only after the workers that used the memory have ended.
+    with _on_cpu(group), connected(settings.ray, settings.workers) as (ray, started):
         cpus = torch.get_num_threads() if started else _available(ray, "CPU")
         kind = "GPU" if group.model.device.type == "cuda" else "CPU"
         count = _count(ray, settings.workers, kind=kind, progress=progress)
@@ -102,7 +103,8 @@ class _Worker:
         import ray
 
         copy: Group = ray.get(group[0])
-        device = torch.device(copy.model.device.type)  # a worker sees only its own GPU
+        # Ray assigns a GPU; torch calls it the first one, whatever its number in the driver.
+        device = torch.device(copy.model.device.type)
         with memory_errors(f"the model {copy.model.name} in a worker"):
             _move(copy, device)
         self._group = replace(copy, model=replace(copy.model, device=device))
