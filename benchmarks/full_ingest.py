@@ -105,8 +105,10 @@ def random_model(shape: Shape, dtype: str, *, device: str = "auto") -> LanguageM
         **shape.config, vocab_size=WORDS + 1, max_position_embeddings=shape.context
     )
     torch.manual_seed(0)
-    made = transformers.AutoModel.from_config(config).to(getattr(torch, dtype)).eval()
-    return open_model(made, name="random", tokenizer=tokenizer, hooks=[shape.hook], device=device)
+    made = transformers.AutoModel.from_config(config).eval()
+    return open_model(
+        made, name="random", tokenizer=tokenizer, hooks=[shape.hook], device=device, dtype=dtype
+    )
 
 
 def random_text(shape: Shape) -> list[str]:

@@ -251,7 +251,7 @@ def adopt_model(model_or_name: Any, *, device: str, dtype: str) -> Loaded:
     if device != "auto":
         model_or_name.to(choose_device(device))  # type: ignore[arg-type]
     if dtype != "auto":
-        model_or_name.to(_dtype(dtype))  # type: ignore[arg-type]
+        _cast(model_or_name, _dtype(dtype))
     base = _text_part(model_or_name.base_model)
     name = model_or_name.name_or_path or ""
     if name and Path(name).is_dir():
@@ -307,6 +307,22 @@ def _dtype(name: str) -> torch.dtype:
     if name not in DTYPES:
         raise BadInput(f"The number format {name!r} is none of auto, {', '.join(DTYPES)}.")
     return DTYPES[name]
+
+
+def _cast(model: "PreTrainedModel", number_format: torch.dtype) -> None:
+    """Cast a model in place as loading from files does: computed buffers retain their format.
+
+    The frequencies of rotary embeddings are such buffers. Rounded to bfloat16, their angles at
+    position 1,000 are wrong by up to two radians.
+    """
+    computed = [
+        (module, name, module._buffers[name])
+        for module in model.modules()
+        for name in module._non_persistent_buffers_set
+    ]
+    model.to(number_format)  # type: ignore[arg-type]  # transformers' wrapper hides the types
+    for module, name, buffer in computed:
+        module._buffers[name] = buffer
 
 
 def _blocks_needed(hooks: Sequence[str], config: "PretrainedConfig", name: str) -> int:

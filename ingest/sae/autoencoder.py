@@ -331,8 +331,8 @@ class Autoencoder:
         for z, vectors, mean in self._chunks(x):
             with self._computing(f"decoding {len(z)} tokens"):
                 entries = self._sparse(z)
-                few = len(entries.values) * SPARSE <= z.numel()
-                decoded = self._decoded(entries, like=z) if few else self.sae.decode(z)
+                few = len(entries.values) * SPARSE <= z.numel() and self._decodes_rows
+                decoded = self.sae.decode(entries if few else z)
                 if hasattr(self.sae, "W_skip"):
                     decoded = decoded + vectors @ self.sae.W_skip.T
                 parts.append(decoded + mean)
@@ -347,12 +347,10 @@ class Autoencoder:
         with memory, ieee_float32(), torch.inference_mode():
             yield
 
-    def _decoded(self, entries: "_Entries", *, like: torch.Tensor) -> torch.Tensor:
-        """Decode sparse codes; ``like`` has the shape of the dense ones."""
-        by_rows = type(self.sae).decode in _plain_decoders()
-        sparse = entries if by_rows else entries.as_tensor(like.shape)
-        decoded: torch.Tensor = self.sae.decode(sparse)
-        return decoded
+    @property
+    def _decodes_rows(self) -> bool:
+        """Whether the ``decode`` of sae-lens takes sparse codes as ``_Entries``."""
+        return type(self.sae).decode in _plain_decoders()
 
     def _chunks(
         self, x: torch.Tensor
@@ -438,16 +436,25 @@ def _entries_by_torch(z: torch.Tensor) -> "_Entries":
 
 @cache
 def _plain_decoders() -> frozenset[object]:
-    """Return the ``decode`` methods of sae-lens that only multiply the codes by the weights."""
-    from sae_lens import GatedSAE, JumpReLUSAE, StandardSAE, Transcoder
+    """Return the ``decode`` methods of sae-lens that only multiply the codes, by norms and weights."""
+    from sae_lens import (
+        GatedSAE,
+        JumpReLUSAE,
+        MatchingPursuitSAE,
+        StandardSAE,
+        TopKSAE,
+        Transcoder,
+    )
 
-    return frozenset({GatedSAE.decode, JumpReLUSAE.decode, StandardSAE.decode, Transcoder.decode})
+    kinds = (GatedSAE, JumpReLUSAE, MatchingPursuitSAE, StandardSAE, TopKSAE, Transcoder)
+    return frozenset(kind.decode for kind in kinds)
 
 
 class _Entries(NamedTuple):
     """Sparse codes on the device of the dense ones: int64, int64 and float32; see ``SparseCodes``.
 
-    Multiplied by a decoder row by row, which is twice as fast as with a sparse tensor.
+    Multiplied by a decoder row by row. That is twice as fast as with a sparse tensor, whose product
+    on a GPU may also differ between two runs.
     """
 
     indptr: torch.Tensor
@@ -461,6 +468,15 @@ class _Entries(NamedTuple):
             indptr.cpu().numpy(), indices.cpu().numpy().astype(np.uint32), values.cpu().numpy()
         )
 
+    @property
+    def is_sparse(self) -> bool:
+        """False: sae-lens multiplies these codes as it multiplies dense ones."""
+        return False
+
+    def __mul__(self, scale: torch.Tensor) -> "_Entries":  # type: ignore[override]
+        """Multiply each feature by its own number, (d_sae,)."""
+        return self._replace(values=self.values * scale[self.indices])
+
     def __matmul__(self, weight: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.embedding_bag(
             self.indices,
@@ -469,18 +485,6 @@ class _Entries(NamedTuple):
             mode="sum",
             per_sample_weights=self.values,
             include_last_offset=True,
-        )
-
-    def as_tensor(self, shape: torch.Size) -> torch.Tensor:
-        """Return a sparse tensor of this shape."""
-        numbers = torch.arange(shape[0], device=self.values.device)
-        rows = numbers.repeat_interleave(self.indptr.diff(), output_size=len(self.values))
-        return torch.sparse_coo_tensor(
-            torch.stack([rows, self.indices]),
-            self.values,
-            shape,
-            is_coalesced=True,
-            check_invariants=False,  # they hold: rows and features ascend
         )
 
 

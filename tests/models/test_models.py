@@ -295,6 +295,24 @@ def test_dtype_is_float32_unless_requested(tmp_path: Path) -> None:
         open_model(tmp_path, dtype="int8")
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_cast_in_memory_equals_loading_in_that_format(
+    family: str, dtype: str, tmp_path: Path
+) -> None:
+    model, hook = random_model(family), "blocks.2.hook_resid_post"
+    model.save_pretrained(tmp_path)
+    small_tokenizer().save_pretrained(tmp_path)
+    from_files = open_model(tmp_path, hooks=[hook], device="cpu", dtype=dtype)
+    in_memory = open_model(model, tokenizer=small_tokenizer(), dtype=dtype)
+    assert in_memory.dtype == from_files.dtype == dtype
+    ids = torch.arange(60)[None] % 90  # angles of rotary embeddings grow with the position
+    expected, found = (
+        each.run(ids, torch.ones_like(ids), hooks=[hook])[hook] for each in (from_files, in_memory)
+    )
+    assert torch.equal(found, expected)
+
+
 def test_weights_of_different_models_have_different_hashes() -> None:
     prints = {opened(random_model("llama", seed=seed)).weights for seed in (0, 1)}
     prints.add(opened(random_model("llama", rms_norm_eps=1e-3)).weights)
