@@ -11,11 +11,11 @@ from typing import Any, NoReturn
 import click
 
 from atlas.cli.completion import add_completions
-from atlas.cli.early_checks import check_names_early
+from atlas.cli.early_checks import atlas_among, check_names_early, refuse_atlas_as_argument
 from atlas.cli.help_text import wrap_examples
 from atlas.cli.output import echo, wrap
 from atlas.cli.setting_names import name_options
-from atlas.errors import AtlasError
+from atlas.errors import AtlasError, BadInput
 from atlas.plugins import SECTIONS, Failed, find_rooms
 from atlas.safe_text import json_line
 
@@ -74,6 +74,7 @@ def command() -> click.Group:
             group.add(section, commands)
     add_completions(group)
     check_names_early(group)
+    refuse_atlas_as_argument(group)
     name_options(group)
     wrap_examples(group)
     return click.version_option(package_name="feature-atlas")(group)
@@ -119,6 +120,9 @@ def _run(args: list[str]) -> int:
     try:
         status = command().main(args, prog_name="atlas", standalone_mode=False)
     except click.ClickException as error:
+        if refused := atlas_among(error):
+            _print_error(args, BadInput.__name__, refused)
+            return error.exit_code
         _print_error(args, type(error).__name__, error.format_message(), usage=error)
         return error.exit_code
     except AtlasError as error:
