@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from atlas.studies.floors import is_floor, replaced_by_floors, role_shown
+from atlas.studies.floors import is_floor, of_replaced, replaced_by_floors, role_shown
 from atlas.studies.results import Result, sentences_of
 from atlas.studies.study import Study
 
@@ -30,7 +30,8 @@ def add_floor_values(
         if not floors.intersection(result.saes):
             first_only = study.floors == "first"
             wanted = list(replaced_by_floors(rows, result.saes, first_only=first_only))
-            found = list(_results_of(wanted, results, any_order=study.sorted_pairs))
+            by_saes = {tuple(one.saes): one for one in results}
+            found = list(of_replaced(wanted, by_saes, any_order=study.sorted_pairs))
             sentences = list(_sentences(study, result, found, by_name))
             if not sentences and study.needs_floors and _known(result, study):
                 sentences = [_missing(result, wanted)]
@@ -43,21 +44,6 @@ def _with_control(verdict: Sequence[str], controls: Sequence[str]) -> tuple[str,
         return (*verdict, *controls)
     first, *more = sentences_of(verdict[0])
     return (first, *controls, *([" ".join(more)] if more else []), *verdict[1:])
-
-
-def _results_of(
-    wanted: Sequence[tuple[str, ...]], results: Sequence[Result], *, any_order: bool
-) -> Iterator[tuple[tuple[str, ...], Result]]:
-    """Yield the SAEs for which there is a result, with the result.
-
-    In any order, a result of the same SAEs in another order is used if there is none in this one.
-    """
-    by_saes = {tuple(one.saes): one for one in results}
-    by_set = {frozenset(one.saes): one for one in results} if any_order else {}
-    for names in wanted:
-        one = by_saes.get(names, by_set.get(frozenset(names)))
-        if one is not None:
-            yield names, one
 
 
 def _known(result: Result, study: Study) -> bool:

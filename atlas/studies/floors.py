@@ -7,7 +7,7 @@ training.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 from atlas.disk.folder import Sound
 from atlas.disk.parts import Part
@@ -18,12 +18,15 @@ __all__ = [
     "floor_parts",
     "floors_of",
     "is_floor",
+    "of_replaced",
     "replaced_by_floors",
     "role_shown",
     "stored_floors",
 ]
 
 Role: TypeAlias = Literal["trained", "frozen-decoder", "frozen-encoder", "untrained"]
+
+T = TypeVar("T")
 
 ROLES: tuple[Role, ...] = get_args(Role)
 """Values of ``SAE.role``; all except the first are floors."""
@@ -130,12 +133,46 @@ def replaced_by_floors(
     yield from (names for names in product(*choices) if frozenset(names) != own)
 
 
+def of_replaced(
+    wanted: Iterable[tuple[str, ...]],
+    found: Mapping[tuple[str, ...], T],
+    *,
+    any_order: bool,
+) -> Iterator[tuple[tuple[str, ...], T]]:
+    """Yield the SAEs for which something is found, with what is found.
+
+    Parameters
+    ----------
+    wanted
+        Names of SAEs, from ``replaced_by_floors``.
+    found
+        What is stored, by the names of its SAEs.
+    any_order
+        Whether what is found for the same SAEs in another order is used if there is none in this
+        order; see ``Study.sorted_pairs``.
+
+    Examples
+    --------
+    >>> found = {("a", "b"): 1, ("d", "c"): 2}
+    >>> list(of_replaced([("b", "a"), ("d", "c")], found, any_order=False))
+    [(('d', 'c'), 2)]
+    >>> list(of_replaced([("b", "a"), ("d", "c")], found, any_order=True))
+    [(('b', 'a'), 1), (('d', 'c'), 2)]
+    """
+    by_set = {frozenset(names): one for names, one in found.items()} if any_order else {}
+    for names in wanted:
+        one = found.get(names, by_set.get(frozenset(names)))
+        if one is not None:
+            yield names, one
+
+
 def floor_parts(
     sound: Sound,
     parts: Sequence[Part],
     rows: Sequence[Mapping[str, Any]],
     *,
     first_only: bool = False,
+    any_order: bool = False,
 ) -> tuple[dict[str, Part], list[str]]:
     """Find the parts that are the same results for the floors of their SAEs.
 
@@ -149,6 +186,8 @@ def floor_parts(
         Rows of the table SAE.
     first_only
         Replace only the first SAE of a part by its floors.
+    any_order
+        See ``of_replaced``.
 
     Returns
     -------
@@ -165,12 +204,13 @@ def floor_parts(
         saes = part.manifest.saes
         replaced = list(replaced_by_floors(rows, saes, first_only=first_only))
         floors |= {name for names in replaced for name in names} - set(saes)
-        wanted = {frozenset(names) for names in replaced}
-        for other in sound.of(part.manifest.kind) if wanted else ():
-            manifest = other.manifest
-            same = manifest.version == part.manifest.version and _rest(other) == _rest(part)
-            if same and frozenset(manifest.saes) in wanted:
-                found[manifest.name] = other
+        stored = {
+            tuple(other.manifest.saes): other
+            for other in (sound.of(part.manifest.kind) if replaced else ())
+            if other.manifest.version == part.manifest.version and _rest(other) == _rest(part)
+        }
+        for _, other in of_replaced(replaced, stored, any_order=any_order):
+            found[other.manifest.name] = other
     seen = {sae for part in (*parts, *found.values()) for sae in part.manifest.saes}
     return {n: p for n, p in found.items() if n not in own}, sorted(floors - seen)
 

@@ -384,7 +384,13 @@ def _floors(
     by_name = {row["name"]: row for row in rows}
     if not rows:
         return
-    found, missing = floor_parts(at.sound, parts, rows, first_only=study.floors == "first")
+    found, missing = floor_parts(
+        at.sound,
+        parts,
+        rows,
+        first_only=study.floors == "first",
+        any_order=study.sorted_pairs,
+    )
     if missing:
         report_remark(
             at.progress,

@@ -38,7 +38,7 @@ from analysis import (
     nearest_directions,
 )
 from atlas.cli.main import command
-from atlas.disk.folder import Folder
+from atlas.disk.folder import Folder, Sound
 from atlas.plugins import study_commands
 from atlas.studies.floor_values import _with_control, add_floor_values
 from atlas.studies.floors import floor_parts
@@ -312,6 +312,21 @@ def test_parts_are_compared_only_with_the_same_result(path):
     # A floor that an older version of the study measured is missing.
     newer = replace(parts[0].manifest, version=parts[0].manifest.version + 1)
     assert floor_parts(sound, [replace(parts[0], manifest=newer)], rows) == ({}, ["floor"])
+
+
+@pytest.mark.parametrize("names", [("floor", "two"), ("two", "floor")])
+def test_a_pair_in_another_order_is_a_floor_only_of_studies_without_order(path, names):
+    rows = [{"name": "one"}, {"name": "two"}]
+    rows += [{"name": "floor", "role": "untrained", "floor_of": "one"}]
+    part = Folder.open(path).sound().parts["statistics/one"]
+    pairs = [
+        replace(part, manifest=replace(part.manifest, name="+".join(saes), saes=saes))
+        for saes in (("one", "two"), names)
+    ]
+    sound = Sound({f"statistics/{pair.manifest.name}": pair for pair in pairs})
+    ordered = floor_parts(sound, pairs[:1], rows)
+    assert list(ordered[0]) == (["floor+two"] if names == ("floor", "two") else [])
+    assert list(floor_parts(sound, pairs[:1], rows, any_order=True)[0]) == ["+".join(names)]
 
 
 def test_floors_of_targets_are_not_compared(path):
