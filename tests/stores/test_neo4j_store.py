@@ -324,7 +324,7 @@ def test_a_token_of_any_length_can_be_pushed(
     assert sorted(store.table("Token")["text"].to_pylist()) == sorted(r["text"] for r in rows)
     put(store, make_graph(()))
     put(store, graph)
-    index = "SHOW INDEXES YIELD type, state WHERE type = 'TEXT' RETURN state"
+    index = "SHOW INDEXES YIELD name, state WHERE name = 'atlas_Token_text' RETURN state"
     assert ask(index) == [["ONLINE"]]
 
 

@@ -39,6 +39,7 @@ from atlas.progress import Pace, Stage
 from atlas.schema import Node, Property
 from atlas.stores import Graph
 from atlas.stores.neo4j.connection import Bolt
+from atlas.stores.neo4j.text_search import INDEXED_LENGTH, LOWER_CASE, index_examples
 from atlas.stores.partition import Bundle, Slices, SliceSize, owned_nodes, sae_column, shared_nodes
 
 if TYPE_CHECKING:
@@ -64,9 +65,6 @@ SWAP_SECONDS, SWAP_SECONDS_A_ROW = 60.0, 1e-3
 """Time limit of a swap, about 20 times what it takes: 131,072 features took 8 seconds."""
 COMMIT_SECONDS = 60.0
 """Longest time of a commit, which a time limit does not end."""
-
-INDEXED_LENGTH = 8_000
-"""Largest number of characters, of up to 4 bytes each, of a token in the text index."""
 
 BATCH_BYTES = 2 << 20  # of Arrow data in one transaction: about 10,000 edges or 1,000 examples
 BATCH_ROWS = 10_000
@@ -99,15 +97,15 @@ def define(bolt: Bolt, graph: Graph) -> None:
             if sae_column(spec) != spec.key:
                 _index(bolt, spec.label, sae_column(spec) or "")
     _index_tokens(bolt, graph)
+    index_examples(bolt)
     bolt.write("CALL db.awaitIndexes(600)")
 
 
 def _index_tokens(bolt: Bolt, graph: Graph) -> None:
     """Create the text index, which finds tokens by their beginning or in a list.
 
-    Neo4j cannot write a text above 32,766 bytes that is in an index. If there is one, there is
-    no index. Queries for a part of a text ignore the case, so that no index on the stored text
-    can serve them.
+    If a token is too long for an index, there is no index. The query for a part of a token
+    ignores the case and scans all tokens, which are few.
     """
     import pyarrow.compute as pc
 
@@ -225,18 +223,28 @@ class Generations:
     def _nodes(self, spec: Node, name: str, generation: str, stage: Stage) -> int:
         data = self._slices.nodes(spec, name)
         label = f"{spec.label}Staged" if flips(spec) else spec.label
-        private = {"_generation": generation}
+        private: dict[str, Any] = {"_generation": generation}
         if spec.label == "SAE":
             private |= {"_atlas": self._graph.atlas, "_fingerprint": self._graph.fingerprints[name]}
+            private |= {"_searchable": self._searchable(name)}
+        lower = f", n._lower = {LOWER_CASE.format('n')} " if spec.label == "Example" else " "
         cypher = (
-            f"UNWIND $rows AS r CREATE (n:`{label}` {properties(spec.properties)}) SET n += $private "
-            "RETURN count(n)"
+            f"UNWIND $rows AS r CREATE (n:`{label}` {properties(spec.properties)}) SET n += $private"
+            f"{lower}RETURN count(n)"
         )
         for batch in batches(data, schema.arrow_schema(spec.label).names):
             self._write(cypher, {"rows": batch, "private": private}, len(batch), spec.label)
             stage.advance(len(batch))
             self._lap(data, len(batch))
         return int(data.num_rows)
+
+    def _searchable(self, name: str) -> bool:
+        """Return whether the text index can have all examples of an SAE."""
+        import pyarrow.compute as pc
+
+        texts = self._slices.nodes(schema.node("Example"), name)["text"]
+        # In bytes, because Cypher counts some characters twice.
+        return bool((pc.max(pc.binary_length(texts)).as_py() or 0) <= INDEXED_LENGTH)
 
     def _edges(self, bundle: Bundle, name: str, generation: str, stage: Stage) -> None:
         """Write edges, grouped by the end with fewer nodes, which needs one look-up per group."""

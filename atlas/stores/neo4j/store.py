@@ -6,6 +6,7 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from atlas.stores.neo4j.community_colours import colour_communities
 from atlas.stores.neo4j.connection import Bolt
 from atlas.stores.neo4j.shared_nodes import Shared
 from atlas.stores.neo4j.staged_swap import SHOWN, Generations, define, flips
+from atlas.stores.neo4j.text_search import by_index, make_searchable
 from atlas.stores.partition import (
     Slices,
     SliceSize,
@@ -135,6 +137,7 @@ class Neo4jStore:
                 pace.lap("push", SECONDS_A_SWAP)
             shared.drop()
             colour_communities(self._bolt, graph.atlas)
+            make_searchable(self._bolt, graph.atlas)
 
     def query(
         self, cypher: str, params: Params, *, timeout: float = 60, limits: Limits | None = None
@@ -145,9 +148,17 @@ class Neo4jStore:
         """
         values = checked(cypher, params)
         limits = limits or Limits(timeout=timeout, rows=sys.maxsize)
-        answer = self._bolt.ask(
-            cypher, values, timeout=limits.timeout, rows=limits.rows, steady=SHOWN, strict=True
+        run = partial(
+            self._bolt.ask,
+            timeout=limits.timeout,
+            rows=limits.rows,
+            steady=SHOWN,
+            strict=True,
         )
+        faster = by_index(self._bolt, cypher)
+        answer = run(faster, values)
+        if faster != cypher and by_index(self._bolt, cypher) == cypher:
+            answer = run(cypher, values)  # meanwhile an SAE came that is not searchable
         return _arrow(answer.names, answer.rows)
 
     def table(self, name: str, sae: str | None = None) -> "pa.Table":
