@@ -99,7 +99,7 @@ def train(
         If the checkpoint cannot be read.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
+        torch.default_generator.manual_seed(settings.seed)
         layer = nn.Linear(data.x.shape[1], data.y.shape[1]).to(device)
     optimizer = torch.optim.Adam(layer.parameters(), lr=rate)
     at = _State(layer, optimizer)

@@ -174,7 +174,7 @@ class NextTokenModel:
             ),
             ieee_float32(),
             torch.inference_mode(),
-            torch.random.fork_rng(),
+            torch.random.fork_rng(devices=[ids.device] if ids.is_cuda else []),
             self.edited(edits, first=length - 1),
         ):
             torch.manual_seed(seed)

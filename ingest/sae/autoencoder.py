@@ -44,6 +44,9 @@ CACHE_BYTES, CPU_ROWS = 16 * 2**20, 256
 #: Peak memory of encoding, as a multiple of the dense float32 codes (JumpReLU takes most).
 PEAK = 4
 
+#: Features of which the change of the reconstruction is decoded at once, each as a vector of d_sae.
+ROWS = 1024
+
 #: Normalisations of sae-lens that differ between vectors.
 _BY_VECTOR = ("layer_norm", "constant_norm_rescale")
 
@@ -241,11 +244,15 @@ class Autoencoder:
         if self.sae.cfg.normalize_activations in _BY_VECTOR:
             return None
         with self._computing(f"the decoder vectors of {len(features)} features"):
-            one = torch.zeros(len(features) + 1, self.info.d_sae, device=self.device)
-            one[torch.arange(len(features)), features.to(self.device)] = 1.0
-            decoded = self.sae.decode(one)
-            rows: torch.Tensor = decoded[:-1] - decoded[-1]
-            return rows
+            parts = torch.split(features.to(self.device), ROWS)
+            return torch.cat([self._rows(part) for part in parts])
+
+    def _rows(self, features: torch.Tensor) -> torch.Tensor:
+        one = torch.zeros(len(features) + 1, self.info.d_sae, device=self.device)
+        one[torch.arange(len(features)), features] = 1.0
+        decoded = self.sae.decode(one)
+        rows: torch.Tensor = decoded[:-1] - decoded[-1]
+        return rows
 
     def change(
         self,

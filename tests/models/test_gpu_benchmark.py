@@ -121,6 +121,48 @@ def test_after_the_time_limit_a_step_is_stopped_and_no_further_one_starts(
     time.sleep(0.3)  # the timer is off
 
 
+def test_results_are_stored_after_each_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, seen = tmp_path / "x.json", []
+
+    def reads(_: Steps) -> Found:
+        seen.extend(row["step"] for row in json.loads(file.read_text()))
+        return passed(_)
+
+    steps(monkeypatch, first=raises, second=reads)
+    main(monkeypatch, "--json", str(file))
+    assert seen == ["first"]
+
+
+@pytest.mark.slow
+def test_after_an_error_that_spoils_cuda_the_other_steps_run_in_a_new_process(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(gpu, "_usable", lambda _: False)
+    stored: list[int] = []
+    monkeypatch.setitem(gpu.STEPS, "versions", raises)
+    names = ["versions", "assert", "maps"]
+    found = gpu.run("cpu", TOY, names, store=lambda so_far: stored.append(len(so_far)))
+    assert [one.step for one in found] == names
+    assert [one.passed for one in found] == [False, True, True]
+    assert stored == [1, 3]
+    assert [row.split(" | ")[0] for row in capfd.readouterr().out.splitlines()] == [
+        f"| {name}" for name in names
+    ]
+
+
+def test_a_process_that_dies_is_reported_for_each_of_its_steps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def dies(*_: Any, **__: Any) -> None:
+        pass
+
+    monkeypatch.setattr(subprocess, "run", dies)
+    found = gpu._in_new_process("cpu", TOY, ["demo", "maps"], budget=1.0)
+    assert [(one.step, one.passed) for one in found] == [("demo", False), ("maps", False)]
+
+
 # ---------------------------------------------------------------- what the steps compute
 
 

@@ -477,6 +477,30 @@ def test_a_residual_study(tmp_path: Any) -> None:
         assert b["l0"] == pytest.approx(a["l0"], rel=1e-2)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda x, i: torch.zeros_like(x).index_add_(0, i, x),
+        lambda x, i: torch.zeros_like(x).scatter_add_(0, i[:, None], x),
+        lambda x, i: torch.bincount(i),
+        lambda x, i: torch.sparse.mm(x.to_sparse(), x),
+        lambda x, i: x.to_sparse() @ x,
+    ],
+)
+def test_sums_whose_order_differs_between_two_runs_raise(wrong: Any) -> None:
+    x, i = torch.eye(3), torch.tensor([0, 0, 1])
+    wrong(x, i)
+    with pretend_gpu(), pytest.raises(RuntimeError, match="may have another result in each run"):
+        wrong(upload(x), upload(i))
+
+
+def test_products_of_integers_raise() -> None:
+    i = torch.eye(3, dtype=torch.int64)
+    assert torch.equal(i @ i, i)
+    with pretend_gpu(), pytest.raises(RuntimeError, match="not implemented for"):
+        upload(i) @ upload(i)
+
+
 def test_tensors_are_copied_to_the_device() -> None:
     x = torch.zeros(3)
     on_gpu = upload(x)

@@ -2,7 +2,7 @@
 
 The checks are made where Python calls torch: operands on two devices, ``.numpy()`` and
 ``numpy.asarray`` without ``.cpu()``, a random generator of the CPU, and an ``out=`` on another
-device raise, as they do on CUDA. The class holds its numbers on the CPU and reports another
+device raise, as they do on CUDA. So do products of integers, and sums whose order differs between two runs. The class holds its numbers on the CPU and reports another
 device, so that autograd runs without a driver. Kernels, streams and memory are those of the CPU.
 """
 
@@ -32,6 +32,14 @@ _MOVES = {_T.to, _T.copy_, _T.type, _T.cuda, _T.cpu, _T.backward, torch.autograd
 #: Functions of Module.to that compute nothing.
 _QUESTIONS = {torch._C._nn._parse_to, torch._has_compatible_shallow_copy_type}
 _INDEXING = {_T.__getitem__, _T.__setitem__, _T.index_put_}
+#: Functions whose sums have another order in each run on CUDA, by atomic additions or by cuSPARSE; see
+#: ``torch.use_deterministic_algorithms``. ``kthvalue`` is not among them: only its indices differ.
+_UNORDERED = {
+    "index_add", "index_add_", "index_reduce", "index_reduce_", "scatter_add", "scatter_add_",
+    "scatter_reduce", "scatter_reduce_", "put_", "bincount", "histc", "sparse_mm", "_sparse_mm",
+}  # fmt: skip
+#: Products, which CUDA computes of floating-point numbers only.
+_PRODUCTS = {"matmul", "mm", "bmm", "addmm", "addmm_", "addmv", "mv", "einsum", "__matmul__"}
 _TO_NUMPY = {_T.numpy, _T.__array__, _T.__dlpack__, _T.__array_wrap__}
 
 
@@ -166,8 +174,13 @@ def _deepcopy(x: torch.Tensor, memo: dict[int, Any]) -> torch.Tensor:
 
 def _check(func: Callable[..., Any], args: tuple[Any, ...], tensors: list[torch.Tensor]) -> None:
     """Raise if operands are on two devices; numbers without dimensions and indices may be on the CPU."""
-    if func in _MOVES or getattr(func, "__name__", "") == "__set__":
+    name = getattr(func, "__name__", "")
+    if func in _MOVES or name == "__set__":
         return
+    if name in _UNORDERED or any(t.layout != torch.strided for t in tensors if name in _PRODUCTS):
+        raise RuntimeError(f"{name} on CUDA may have another result in each run")
+    if name in _PRODUCTS and not all(t.dtype.is_floating_point for t in tensors):
+        raise RuntimeError(f'"{name}_cuda" not implemented for {tensors[0].dtype}')
     if func in _INDEXING:
         # Indices on the CPU are copied, and so is a value that is assigned to a slice.
         indices = [i for i in _pytree.tree_leaves(args[1]) if isinstance(i, torch.Tensor)]
