@@ -531,3 +531,35 @@ def test_accepted_subqueries(query):
 def test_refused_subqueries(query):
     with pytest.raises(QueryFailed, match="Write OPTIONAL MATCH"):
         check_faults(query)
+
+
+GROUPED = "MATCH (f)-->(t) WITH f, count(t) AS n "
+COUNTED = "COUNT { MATCH (f)-->(x) }"
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        f"{GROUPED}RETURN avg({COUNTED}), sum(n)",
+        f"{GROUPED}RETURN {COUNTED} AS c, sum(n)",
+        f"{GROUPED}WITH f.x AS x, max({COUNTED}) AS c RETURN x, c",
+        f"RETURN 1 AS c UNION {GROUPED}RETURN {COUNTED} + sum(n) AS c",
+    ],
+)
+def test_a_count_next_to_an_aggregate_after_a_group_is_refused(query):
+    """The deep test of the grammar on large graphs shows the fault: 11 instead of 56."""
+    with pytest.raises(QueryFailed, match="in a WITH of its own"):
+        check_faults(query)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        f"{GROUPED}WITH *, {COUNTED} AS c RETURN avg(c), sum(n)",
+        f"{GROUPED}RETURN f.id, {COUNTED}",
+        f"MATCH (f) RETURN avg({COUNTED}), count(f)",
+        f"{GROUPED}RETURN sum(n) AS c UNION MATCH (f) RETURN avg({COUNTED}) AS c",
+    ],
+)
+def test_other_counts_are_accepted(query):
+    check_faults(query)

@@ -5,6 +5,7 @@
 - In ``MATCH … WHERE``, a condition of parameters and constants alone is ignored.
 - Lists with nulls, and ``any``, ``all``, ``none`` and ``single``: see ``refused_lists``.
 - Rows are wrong where the ``WHERE`` of ``NOT EXISTS {…}`` or ``COUNT {…}`` uses a variable from outside.
+- Aggregates are wrong in a projection with ``COUNT {…}`` that follows a ``WITH`` with an aggregate.
 - A grouped or distinct edge of a pattern without an arrow is counted twice, once for each direction.
 - A condition of ``OPTIONAL MATCH`` or ``EXISTS {…}`` that may be true for a null from outside finds no match.
 
@@ -20,7 +21,15 @@ from atlas.errors import QueryFailed
 from atlas.stores import Param
 from atlas.stores.cypher import Token, tokens_of
 from atlas.stores.kuzu.faults.aggregates import calls, distinct_last, late_aggregate
-from atlas.stores.kuzu.faults.clauses import all_clauses, projections, subqueries
+from atlas.stores.kuzu.faults.clauses import (
+    all_clauses,
+    clauses,
+    projections,
+    subqueries,
+)
+from atlas.stores.kuzu.faults.clauses import (
+    projection as projection_of,
+)
 from atlas.stores.kuzu.faults.edits import NO_PARAMS
 from atlas.stores.kuzu.faults.expressions import (
     CLOSE,
@@ -96,6 +105,7 @@ def check_faults(cypher: str, params: Mapping[str, Param] = NO_PARAMS) -> None:
     _check_aggregates(tokens)
     _check_conditions(tokens, text)
     _check_subqueries(tokens)
+    _check_counts(tokens)
     check_lists(tokens, params)
     _check_undirected(tokens)
     for match in matches(tokens):
@@ -160,6 +170,28 @@ def _check_subqueries(tokens: Sequence[Token]) -> None:
                 f"The embedded store computes this {token.word} {{…}} wrongly, because its condition uses {found[0]}, "
                 "which is defined outside of it. Write OPTIONAL MATCH … WHERE …, then count the matches in WITH."
             )
+
+
+def _check_counts(tokens: Sequence[Token]) -> None:
+    """Refuse ``COUNT {…}`` next to an aggregate in a projection after a ``WITH`` with an aggregate.
+
+    On 3,000 nodes, a sum was 11 instead of 56.
+    """
+    is_grouped = False
+    for clause in clauses(tokens):
+        if clause.word == "UNION":
+            is_grouped = False
+        if clause.word not in ("WITH", "RETURN"):
+            continue
+        items = projection_of(clause).items
+        has_aggregate = any(list(calls(_without_subqueries(item))) for item in items)
+        has_count = any(sub.keyword.word == "COUNT" for sub in subqueries(clause.body))
+        if is_grouped and has_aggregate and has_count:
+            raise QueryFailed(
+                "The embedded store computes aggregates wrongly next to this COUNT {…}, because a WITH before it "
+                "has an aggregate. Compute the COUNT {…} in a WITH of its own: WITH *, COUNT {…} AS c"
+            )
+        is_grouped = is_grouped or has_aggregate
 
 
 def _check_maps(match: Match) -> None:
