@@ -61,7 +61,7 @@ def talk(url, calls, *, options=(), env=None):
     )
 
     async def run():
-        async with mcp.Client(mcp.stdio_client(server)) as client:
+        async with mcp.Client(mcp.stdio_client(server, errlog=sys.__stderr__)) as client:
             tools = (await client.list_tools()).tools
             results = [await client.call_tool(name, arguments) for name, arguments in calls]
             return client.instructions, tools, results
