@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.shell_completion import CompletionItem
 
+from atlas.cli.completion import complete_by
 from atlas.cli.options import (
     all_option,
     chosen_settings,
@@ -77,21 +77,13 @@ def demo(where: Path, device: str, as_json: bool, quiet: bool) -> None:
     emit({"atlas": str(where), "saes": rows}, as_json=as_json, show=show)
 
 
-def _complete_sae_name(
-    ctx: click.Context, param: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
-    from ingest.sae.registry.completion import complete_sae_name
-
-    return complete_sae_name(ctx, param, incomplete)
-
-
 @click.command()
 @click.option(
     "--sae",
     "saes",
     multiple=True,
     metavar="SAE",
-    shell_complete=_complete_sae_name,
+    shell_complete=complete_by("ingest.sae.registry.completion:complete_sae_name"),
     help="A short name (gemmascope-l20), RELEASE:SAE_ID of sae-lens, a demo SAE (tiny-a-l1-s0), "
     "an id or page of Neuronpedia (gpt2-small/8-res-jb), or a folder; `atlas saes` lists names. NAME=SAE gives it another name. Can be repeated; SAEs of one model share one run "
     "of it.",

@@ -25,6 +25,7 @@ __all__ = [
     "COMPLETIONS",
     "Complete",
     "add_completions",
+    "complete_by",
     "complete_feature",
     "complete_file",
     "complete_names",
@@ -90,13 +91,6 @@ def _complete_renamed(
     return _beginning((f"{name}=" for name in _saes(ctx)), incomplete)
 
 
-def _complete_model(
-    ctx: click.Context, param: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
-    """Return the models of the atlas."""
-    return _beginning((model["name"] for model in _rows(ctx, "Model")), incomplete)
-
-
 def _complete_site(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
@@ -107,32 +101,15 @@ def _complete_site(
     return _beginning(stored + of_models, incomplete)
 
 
-def _complete_site_id(
-    ctx: click.Context, param: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
-    """Return the sites of the atlas, as ``MODEL/SITE``."""
-    return _beginning((site["id"] for site in _rows(ctx, "Site")), incomplete)
+def _complete_column(table: str, column: str, *, kind: str = "") -> Complete:
+    """Return the completion of the values of a column, of parts of this kind only if it is named."""
 
+    def complete(
+        ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        return _beginning((row[column] for row in _rows(ctx, table, kind)), incomplete)
 
-def _complete_probed_site(
-    ctx: click.Context, param: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
-    """Return the sites from which the atlas has probes."""
-    return _beginning((site["hook"] for site in _rows(ctx, "Site", "probe")), incomplete)
-
-
-def _complete_run(
-    ctx: click.Context, param: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
-    """Return the runs of the probes of the atlas, such as ``document/active/l2=0.001``."""
-    return _beginning((row["run"] for row in _rows(ctx, "PREDICTED_FROM", "probe")), incomplete)
-
-
-def _complete_concept(
-    ctx: click.Context, param: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
-    """Return the concepts of the atlas, such as ``gender/female``."""
-    return _beginning((row["name"] for row in _rows(ctx, "Concept")), incomplete)
+    return complete
 
 
 def _complete_study(
@@ -189,6 +166,24 @@ def complete_names(function: str, *, others: str = "") -> Complete:
     return complete
 
 
+def complete_by(function: str) -> Complete:
+    """Return a completion that is imported when it is needed.
+
+    Parameters
+    ----------
+    function
+        ``module:function``, which takes the arguments of a completion.
+    """
+
+    def complete(
+        ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        found: list[CompletionItem] = import_function(function)(ctx, param, incomplete)
+        return found
+
+    return complete
+
+
 def path_steps(names: Iterable[str], incomplete: str) -> list[str]:
     """Return how names continue the typed text, up to their next slash; all of the only one.
 
@@ -210,6 +205,9 @@ def path_steps(names: Iterable[str], incomplete: str) -> list[str]:
         length = len(first)
 
 
+_complete_model = _complete_column("Model", "name")
+_complete_run = _complete_column("PREDICTED_FROM", "run", kind="probe")
+
 #: Completion by what a parameter names: the words of its metavar, and the kinds of ``queries.Parameter``.
 COMPLETIONS: dict[str, Complete] = {
     "SAE": complete_sae,
@@ -223,7 +221,7 @@ COMPLETIONS: dict[str, Complete] = {
     "C+D": _complete_pair,
     "MODEL": _complete_model,
     "SITE": _complete_site,
-    "HOOK": _complete_probed_site,
+    "HOOK": _complete_column("Site", "hook", kind="probe"),
     "RUN": _complete_run,
     "STUDY": _complete_study,
     "ATLAS": _complete_atlas,
@@ -231,9 +229,9 @@ COMPLETIONS: dict[str, Complete] = {
     "PATH": _complete_atlas,
     "PATH|URL": _complete_atlas,
     "feature": complete_feature,
-    "site": _complete_site_id,
+    "site": _complete_column("Site", "id"),
     "model": _complete_model,
-    "concept": _complete_concept,
+    "concept": _complete_column("Concept", "name"),
     "run": _complete_run,
 }
 

@@ -3,9 +3,9 @@
 from typing import Any
 
 import click
-from click.shell_completion import CompletionItem
 
 from atlas.amounts import counted
+from atlas.cli.completion import complete_by
 from atlas.cli.output import (
     echo,
     emit,
@@ -19,16 +19,13 @@ from atlas.cli.output import (
 __all__ = ["saes_command"]
 
 
-def _complete_words(
-    ctx: click.Context, param: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
-    from ingest.sae.registry.completion import complete_words
-
-    return complete_words(ctx, param, incomplete)
-
-
 @click.command("saes")
-@click.argument("search", nargs=-1, metavar="[WORD]...", shell_complete=_complete_words)
+@click.argument(
+    "search",
+    nargs=-1,
+    metavar="[WORD]...",
+    shell_complete=complete_by("ingest.sae.registry.completion:complete_words"),
+)
 @click.option("--cached", is_flag=True, help="Only SAEs with weights in the cache of the hub.")
 @shared_options
 def saes_command(search: tuple[str, ...], cached: bool, as_json: bool, quiet: bool) -> None:
