@@ -24,11 +24,9 @@ from atlas.stores.kuzu.faults.aggregates import calls, distinct_last, late_aggre
 from atlas.stores.kuzu.faults.clauses import (
     all_clauses,
     clauses,
+    projection,
     projections,
     subqueries,
-)
-from atlas.stores.kuzu.faults.clauses import (
-    projection as projection_of,
 )
 from atlas.stores.kuzu.faults.edits import NO_PARAMS
 from atlas.stores.kuzu.faults.expressions import (
@@ -117,9 +115,9 @@ def check_faults(cypher: str, params: Mapping[str, Param] = NO_PARAMS) -> None:
 def _check_aggregates(tokens: Sequence[Token]) -> None:
     """Refuse an aggregate after a ``DISTINCT`` one in a grouped projection, unless ``rewrites`` moves it."""
     is_union = any(token.word == "UNION" for token in tokens)
-    for projection in projections(tokens):
-        late = late_aggregate(projection)
-        if late and (is_union or not distinct_last(projection)):
+    for each in projections(tokens):
+        late = late_aggregate(each)
+        if late and (is_union or not distinct_last(each)):
             raise QueryFailed(
                 f"The embedded store computes {late.lower()}(…) wrongly after an aggregate with DISTINCT in the "
                 "same WITH or RETURN. Write the aggregates with DISTINCT last, or name each item with AS."
@@ -129,9 +127,9 @@ def _check_aggregates(tokens: Sequence[Token]) -> None:
 def _check_undirected(tokens: Sequence[Token]) -> None:
     """Refuse groups by an edge of a pattern without an arrow, unless its nodes are in the groups."""
     edges = dict(undirected(tokens))
-    for projection in projections(tokens):
-        items = projection.items
-        if not projection.is_distinct and not any(list(calls(item)) for item in items):
+    for each in projections(tokens):
+        items = each.items
+        if not each.is_distinct and not any(list(calls(item)) for item in items):
             continue
         names = {item[0].text for item in items if len(item) == 1}
         for edge, nodes in edges.items():
@@ -183,7 +181,7 @@ def _check_counts(tokens: Sequence[Token]) -> None:
             is_grouped = False
         if clause.word not in ("WITH", "RETURN"):
             continue
-        items = projection_of(clause).items
+        items = projection(clause).items
         has_aggregate = any(list(calls(_without_subqueries(item))) for item in items)
         has_count = any(sub.keyword.word == "COUNT" for sub in subqueries(clause.body))
         if is_grouped and has_aggregate and has_count:
