@@ -152,12 +152,12 @@ def test_examples_without_lower_case_text_are_found_and_the_next_push_adds_it(
     flags = driver.execute_query("MATCH (s:SAE) RETURN s.name, s._searchable").records
     assert dict(map(tuple, flags)) == {name: name != long for name in ("a1", "a2")}
     assert_found(graph, store)
-    kept = [row for row in graph.tables["Example"].to_pylist() if row["sae"] != long]
+    others = [row for row in graph.tables["Example"].to_pylist() if row["sae"] != long]
     shown_by = graph.tables["SHOWN_BY"]
-    ids = {row["id"] for row in kept}
+    ids = {row["id"] for row in others}
     edges = shown_by.filter(pa.array([t in ids for t in shown_by["target"].to_pylist()]))
     prints = {**graph.fingerprints, long: "without examples"}
-    short = with_examples(graph, kept)
+    short = with_examples(graph, others)
     short = replace(short, tables={**short.tables, "SHOWN_BY": edges}, fingerprints=prints)
     put(store, short)
     assert by_index(store._bolt, QUERY.cypher) != QUERY.cypher
