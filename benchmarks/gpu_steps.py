@@ -276,7 +276,7 @@ class Steps:
 
     def memory(self) -> Found:
         """Encode a batch that cannot fit, and one that fits only if the failed attempt is released."""
-        sae = self._sae()
+        sae = self._sae(self._shape)
         huge, next_batch = self._batch_sizes()
         x = torch.randn(1, sae.info.d_in, device=self.device)
         reported = works = False
@@ -319,16 +319,15 @@ class Steps:
         criterion = f"codes equal, driver holds < {DRIVER_BYTES >> 20} MiB"
         if find_spec("ray") is None:
             return Found("ray", None, criterion, "Ray is not installed")
-        for dtype in [name for name in self.models if name != "float32"]:
-            del self.models[dtype]  # the driver moves only the model that it ingests
+        self.models.clear()  # the driver moves only the model that it ingests
         gc.collect()  # SAEs and models may be in cycles
+        shape = self._shape_of(layers=2)
+        model, sae = random_model(shape, "float32", device=self.device), self._sae(shape)
         texts = random_text(replace(self.size.shape, tokens=min(self.size.shape.tokens, 8_192)))
         found, progress = [], ReservedBytes()
         for name, workers in (("serial", 0), ("worker", 1)):
-            model = self._model("float32")
             path = self.folder / f"{name}.atlas"
             settings = Settings(workers=workers, batch_tokens=self.size.batch_tokens)
-            sae = self._sae()
             progress.bytes.clear()
             ingest(
                 path, saes=[sae], text=texts, model=model, settings=settings, progress=progress
@@ -400,7 +399,7 @@ class Steps:
         model = self._model("bfloat16")
         texts = random_text(self._shape)
         batches = self._batches(model, texts)[:3]
-        sae = self._sae()
+        sae = self._sae(self._shape)
         kinds = [ProfilerActivity.CPU]
         if self.device.startswith("cuda"):
             kinds.append(ProfilerActivity.CUDA)
@@ -420,7 +419,10 @@ class Steps:
     @property
     def _shape(self) -> Shape:
         """The shape with the number of layers of the benchmark."""
-        layers = self.size.layers
+        return self._shape_of(layers=self.size.layers)
+
+    def _shape_of(self, *, layers: int) -> Shape:
+        """Return the shape of a model of the first layers; the SAE reads the last of them."""
         return replace(
             self.size.shape,
             config=self.size.shape.config | {"num_hidden_layers": layers},
@@ -438,12 +440,12 @@ class Steps:
             )
         return self.models[dtype]
 
-    def _sae(self) -> Autoencoder:
-        """Return a JumpReLU SAE with random weights, at the site of the shape."""
+    def _sae(self, shape: Shape) -> Autoencoder:
+        """Return a JumpReLU SAE with random weights, at the site of a shape."""
         metadata = SAEMetadata(
             model_name="random",
-            hook_name=self._shape.hook,
-            context_size=self._shape.context,
+            hook_name=shape.hook,
+            context_size=shape.context,
             prepend_bos=True,
         )
         config = sae_lens.JumpReLUSAEConfig(

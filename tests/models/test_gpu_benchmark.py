@@ -4,8 +4,10 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -61,7 +63,7 @@ def test_without_a_gpu_the_command_states_what_to_do() -> None:
     assert "Traceback" not in done.stderr
 
 
-# ---------------------------------------------------------------- failures and the time limit
+# ---------------------------------------------------------------- failures of a step
 
 
 def steps(monkeypatch: pytest.MonkeyPatch, **work: Any) -> None:
@@ -70,11 +72,6 @@ def steps(monkeypatch: pytest.MonkeyPatch, **work: Any) -> None:
 
 def passed(_: Steps) -> Found:
     return Found("", True, "a criterion", "a number")
-
-
-def main(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["gpu", "--device", "cpu", "--toy", *words])
-    return gpu.main()
 
 
 def raises(_: Steps) -> Found:
@@ -92,33 +89,18 @@ def raises(_: Steps) -> Found:
     ],
 )
 def test_a_step_that_fails_is_a_row_and_the_others_run(
-    bad: Any, row: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    bad: Any,
+    row: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     steps(monkeypatch, first=passed, bad=bad, last=passed)
-    assert main(monkeypatch) == 1
-    lines = capsys.readouterr().out.splitlines()[2:]
+    found = gpu.run("cpu", TOY, ["first", "bad", "last"], file=tmp_path / "x.json")
+    assert [one.passed for one in found] == [True, False, True]
     good = "| {} | pass | a criterion | a number | 0 s |"
+    lines = capsys.readouterr().out.splitlines()
     assert lines == [good.format("first"), row, good.format("last")]
-    assert main(monkeypatch, "--skip", "bad") == 0
-
-
-def test_after_the_time_limit_a_step_is_stopped_and_no_further_one_starts(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    started = []
-
-    def endless(_: Steps) -> Found:
-        started.append("endless")
-        while True:
-            time.sleep(0.01)
-
-    steps(monkeypatch, endless=endless, last=lambda _: started.append("last"))
-    monkeypatch.setattr(gpu, "BUDGET", 0.2)
-    found = gpu.run("cpu", TOY, ["endless", "last"])
-    assert started == ["endless"]
-    assert [one.passed for one in found] == [False, False]
-    assert [one.measured.split(":")[0] for one in found] == ["stopped", "not run"]
-    time.sleep(0.3)  # the timer is off
 
 
 def test_results_are_stored_after_each_step(
@@ -131,36 +113,114 @@ def test_results_are_stored_after_each_step(
         return passed(_)
 
     steps(monkeypatch, first=raises, second=reads)
-    main(monkeypatch, "--json", str(file))
+    gpu.run("cpu", TOY, ["first", "second"], file=file)
     assert seen == ["first"]
 
 
-@pytest.mark.slow
-def test_after_an_error_that_spoils_cuda_the_other_steps_run_in_a_new_process(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+def test_no_step_runs_on_a_device_that_refuses_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    steps(monkeypatch, first=raises, second=passed)
     monkeypatch.setattr(gpu, "_usable", lambda _: False)
+    found = gpu.run("cpu", TOY, ["first", "second"], file=tmp_path / "x.json")
+    assert [one.step for one in found] == ["first"]
+
+
+# ---------------------------------------------------------------- failures of the process
+
+#: A child whose steps are what their names say; a good step is followed by the next one.
+CHILD = """
+import json, os, sys, time
+names, file = sys.argv[1].split(","), sys.argv[2]
+found = []
+for name in names:
+    if name == "hangs":
+        open(os.environ["HANGS"], "x").close()
+        time.sleep(600)
+    if name == "dies":
+        os.kill(os.getpid(), 11)
+    if name == "exits":
+        os._exit(7)
+    found.append(dict(step=name, passed=True, criterion="", measured=str(os.getpid()), seconds=0))
+    with open(file + ".part", "w") as out:
+        json.dump(found, out)
+    os.replace(file + ".part", file)
+    if name == "spoils":
+        sys.exit(1)
+"""
+
+
+def supervised(*names: str, **limits: float) -> tuple[list[Found], list[int]]:
+    """Run steps of ``CHILD``; return their results, and how many were stored each time."""
     stored: list[int] = []
-    monkeypatch.setitem(gpu.STEPS, "versions", raises)
-    names = ["versions", "assert", "maps"]
-    found = gpu.run("cpu", TOY, names, store=lambda so_far: stored.append(len(so_far)))
-    assert [one.step for one in found] == names
-    assert [one.passed for one in found] == [False, True, True]
-    assert stored == [1, 3]
-    assert [row.split(" | ")[0] for row in capfd.readouterr().out.splitlines()] == [
-        f"| {name}" for name in names
-    ]
+
+    def command(names: Sequence[str], file: Path) -> list[str]:
+        return [sys.executable, "-I", "-S", "-c", CHILD, ",".join(names), str(file)]
+
+    found = gpu.supervise(command, names, store=lambda so_far: stored.append(len(so_far)), **limits)
+    assert [one.step for one in found] == list(names)
+    assert stored == sorted(stored)
+    assert stored[-1] == len(names)
+    return found, stored
 
 
-def test_a_process_that_dies_is_reported_for_each_of_its_steps(
-    monkeypatch: pytest.MonkeyPatch,
+def test_steps_share_a_process() -> None:
+    found, _ = supervised("a", "b", "c")
+    assert all(one.passed for one in found)
+    assert len({one.measured for one in found}) == 1
+
+
+def test_after_an_error_that_spoils_cuda_the_other_steps_run_in_a_new_process() -> None:
+    found, _ = supervised("a", "spoils", "b", "c")
+    assert all(one.passed for one in found)
+    a, spoils, b, c = (one.measured for one in found)
+    assert a == spoils != b == c
+
+
+@pytest.mark.parametrize(("bad", "status"), [("dies", "-11"), ("exits", "7")])
+def test_a_process_that_dies_loses_one_step(
+    bad: str, status: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def dies(*_: Any, **__: Any) -> None:
-        pass
+    found, _ = supervised("a", bad, "b")
+    assert [one.passed for one in found] == [True, False, True]
+    assert found[1].measured == f"the process ended with exit status {status}"
+    assert [row.split(" | ")[0] for row in capsys.readouterr().out.splitlines()] == [f"| {bad}"]
 
-    monkeypatch.setattr(subprocess, "run", dies)
-    found = gpu._in_new_process("cpu", TOY, ["demo", "maps"], budget=1.0)
-    assert [(one.step, one.passed) for one in found] == [("demo", False), ("maps", False)]
+
+def test_a_process_that_always_dies_ends() -> None:
+    found, _ = supervised("dies", "dies", "dies")
+    assert not any(one.passed for one in found)
+
+
+@pytest.fixture
+def clock_of_hanging_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that adds 1,000 s when a step hangs, and nothing otherwise."""
+    hanging, seen, seconds = tmp_path / "hangs", False, 0.0
+
+    def sleep(interval: float) -> None:
+        nonlocal seen, seconds
+        time.sleep(interval)
+        if seen:  # the results before the step that hangs have been read
+            hanging.unlink()
+            seconds += 1_000
+        seen = hanging.exists()
+
+    monkeypatch.setenv("HANGS", str(hanging))
+    monkeypatch.setattr(gpu, "time", SimpleNamespace(monotonic=lambda: seconds, sleep=sleep))
+
+
+@pytest.mark.usefixtures("clock_of_hanging_steps")
+def test_a_step_that_hangs_is_stopped_and_the_others_run() -> None:
+    found, _ = supervised("a", "hangs", "b", budget=1_001.0, step_limit=999.0)
+    assert [one.passed for one in found] == [True, False, True]
+    assert found[1].measured == "stopped after 1000 s"
+
+
+@pytest.mark.usefixtures("clock_of_hanging_steps")
+def test_after_the_time_limit_a_step_is_stopped_and_no_further_one_starts() -> None:
+    found, _ = supervised("a", "hangs", "b", "c", budget=999.0, step_limit=1_001.0)
+    assert [one.passed for one in found] == [True, False, False, False]
+    assert [one.measured for one in found[1:]] == ["stopped after 1000 s", "not run", "not run"]
 
 
 # ---------------------------------------------------------------- what the steps compute
