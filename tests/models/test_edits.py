@@ -3,6 +3,7 @@
 import pytest
 import torch
 from random_models import random_ids, random_model
+from random_saes import random_sae
 from small_ingest import a_sae
 from transformer_lens_models import hooked
 
@@ -18,6 +19,7 @@ from ingest.model.feature_edits import (
     scale,
 )
 from ingest.model.next_token import NextTokenModel
+from ingest.sae import autoencoder
 from ingest.sae.autoencoder import open_sae
 
 SITES = {
@@ -316,6 +318,22 @@ def test_generation_with_a_cache_equals_one_without(family, at):
     assert (edited - plain).abs().max() > 0.1
     alone = [mine.generate(row[None], new_tokens=6, edits=edits) for row in ids]
     assert torch.equal(torch.cat(alone), got)
+
+
+def test_sampling_does_not_change_the_random_state():
+    mine, (ids, _) = NextTokenModel("small", random_model("llama")), random_ids()
+    before = torch.random.get_rng_state()
+    mine.generate(ids, new_tokens=3, temperature=1.0, seed=1)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("kind", ["standard", "gated", "topk", "jumprelu"])
+def test_rows_of_many_features_are_decoded_in_blocks(kind, monkeypatch):
+    monkeypatch.setattr(autoencoder, "ROWS", 3)
+    sae = random_sae(kind)
+    for features in ([], [7], [0, 1, 2], [39, 2, 2, 0, 5, 11, 39]):
+        found = open_sae(sae).rows(torch.tensor(features, dtype=torch.int64))
+        torch.testing.assert_close(found, sae.W_dec[features], rtol=1e-5, atol=1e-5)
 
 
 def test_sampled_text_depends_on_the_seed_alone():
