@@ -2,7 +2,7 @@
 
 The rows are directions in clusters of different sizes, half of them noise. Each table row is one
 size; times are seconds of processor time, and with OMP_NUM_THREADS=1 of one thread. The time of a map is that of its nearest rows, PCA, one UMAP, and its
-quality; `atlas map` computes one more UMAP for each other seed (two by default).
+quality; `atlas feature-map` computes one more UMAP for each other seed (two by default).
 
     python -m benchmarks.feature_map
     python -m benchmarks.feature_map --features 32768 --width 768

@@ -50,7 +50,7 @@ STUDIES: Mapping[str, Callable[..., Results]] = {
     ),
     f"graph-stats {SAE}": lambda a, **k: analysis.graph_statistics(a, [SAE], **k),
     f"logits {SAE}": lambda a, **k: analysis.measure_logits(a, [SAE], **_CPU, **k),
-    f"map {SAE}": lambda a, **k: analysis.map_features(a, [SAE], **k),
+    f"feature-map {SAE}": lambda a, **k: analysis.map_features(a, [SAE], **k),
     f"match {' '.join(PAIR)}": lambda a, **k: match_saes(a, PAIR, **k),
     f"match-graphs {' '.join(PAIR)}": lambda a, **k: analysis.find_counterparts(a, PAIR, **k),
     f"positions {SAE}": lambda a, **k: analysis.activation_by_position(a, [SAE], **k),

@@ -23,7 +23,7 @@ WIDTH = 1300
 #: Arguments of ``atlas`` by name of the picture; ``OUT`` is the file to draw.
 PICTURES = {
     "card": ["show", f"{A}/79", "--html", "OUT.html"],
-    "map": ["map", A, "--out", "OUT.html"],
+    "map": ["feature-map", A, "--out", "OUT.html"],
     "graphs": ["plot", "graphs", A, "--out", "OUT.png"],
     "communities": ["plot", "communities", A, "--out", "OUT.png"],
     "probes": ["plot", "probes", A, "--run", "document", "--kind", "scatter", "--out", "OUT.png"],

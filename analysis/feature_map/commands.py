@@ -1,4 +1,4 @@
-"""The command `atlas map`: compute, draw and export maps of features."""
+"""The command `atlas feature-map`: compute, draw and export maps of features."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -101,17 +101,17 @@ def _export(results: Results, path: Path) -> None:
 
 
 map_command = study_command(
-    "map",
+    "feature-map",
     "analysis.feature_map.study:map_features",
     MapSettings,
     kind="feature_map",
     help="Map features in two dimensions by UMAP and PCA.\n\nThe quality of the map is measured."
     "\n\nThe coordinates are stored as properties of features. Two matched SAEs are drawn side by "
     "side with partners in one colour; --layout joint computes one map of both."
-    "\n\n\b\nExamples:\n  atlas map tiny-a-l1-s0 --out map.html"
-    "\n  atlas map tiny-a-l1-s0 tiny-a-l1-s1 --out side-by-side.html"
-    "\n  atlas map tiny-a-l1-s0 tiny-a-l1-s1 --layout joint --out joint.html --out map.parquet"
-    "\n  atlas map tiny-a-l1-s0 --space activation",
+    "\n\n\b\nExamples:\n  atlas feature-map tiny-a-l1-s0 --out map.html"
+    "\n  atlas feature-map tiny-a-l1-s0 tiny-a-l1-s1 --out side-by-side.html"
+    "\n  atlas feature-map tiny-a-l1-s0 tiny-a-l1-s1 --layout joint --out joint.html --out map.parquet"
+    "\n  atlas feature-map tiny-a-l1-s0 --space activation",
     columns=_COLUMNS,
     controls=_CONTROLS,
     writer=Writer(

@@ -72,7 +72,7 @@ def decoder_rows(at: TaskContext, sae: str, opened: Sequence[Autoencoder] = ()) 
     if decoder is None:
         raise BadInput(
             f"{sae} has no decoder matrix (its architecture is {record.row['architecture']}). Use "
-            "`atlas map --space activation`."
+            "`atlas feature-map --space activation`."
         )
     return _live(at, sae, decoder)
 

@@ -101,7 +101,7 @@ class MapStudy(TorchStudy):
     """
 
     kind: ClassVar[str] = "feature_map"
-    command: ClassVar[str] = "map"
+    command: ClassVar[str] = "feature-map"
     version: ClassVar[int] = 1
     tables: ClassVar[Mapping[str, str]] = {
         "points": "position of each feature",

@@ -25,6 +25,17 @@ __all__ = ["command", "main"]
 #: the search takes a fifth of the time of importing torch, transformers and sae-lens.
 NEW_OBJECTS = 100_000
 
+#: Commands by their earlier names, which a message answers.
+RENAMED = {
+    "compare": "compare-graphs",
+    "concept-subspaces": "subspaces",
+    "counterparts": "match-graphs",
+    "interpretability": "describe",
+    "map": "feature-map",
+    "probes": "probe-scores",
+    "stats": "graph-stats",
+}
+
 
 class _Sections(click.Group):
     """A group whose help lists its commands by section."""
@@ -38,6 +49,15 @@ class _Sections(click.Group):
         for each in commands:
             self.add_command(each)
             self.sections.setdefault(section, []).append(each)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that the arguments name; answer an earlier name with the present one."""
+        name = args[0]
+        if name in RENAMED and name not in self.commands:
+            ctx.fail(f"The command {name!r} is now named {RENAMED[name]!r}.")
+        return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [str(each.name) for listed in self.sections.values() for each in listed]

@@ -221,7 +221,7 @@ FAILING = {
     "truth",
     "floors",
     "logits",
-    "map",
+    "feature-map",
     "directions",
     "splitting",
     "spectra",

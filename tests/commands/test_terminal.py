@@ -101,7 +101,7 @@ def test_help_of_every_command_has_complete_lines():
 def test_a_broken_example_is_the_same_command():
     import shlex
 
-    long = "atlas map " + " ".join(f"--option-{n} 'a value {n}'" for n in range(9))
+    long = "atlas feature-map " + " ".join(f"--option-{n} 'a value {n}'" for n in range(9))
     one = click.Command("one", help=f"Do it.\n\n\b\nExample:\n  {long}")
     wrap_examples(one)
     shown = one.help.split("Example:\n")[1]

@@ -208,7 +208,7 @@ def test_bad_input_is_one_sentence(path, tmp_path):
         nearest_directions(path, ["none"])
     for out, words in (("map.pdf", "must end in"), ("none/map.parquet", "does not exist")):
         run = CliRunner().invoke(
-            command(), ["map", "one", "--atlas", str(path), "--out", str(tmp_path / out)]
+            command(), ["feature-map", "one", "--atlas", str(path), "--out", str(tmp_path / out)]
         )
         assert isinstance(run.exception, BadInput)
         assert words in str(run.exception)
@@ -281,7 +281,7 @@ def test_pictures(panels, tmp_path):
 def test_the_command_draws_and_exports(path, tmp_path):
     outs = [tmp_path / name for name in ("m.html", "m.parquet")]
     words = [
-        "map",
+        "feature-map",
         "one",
         "two",
         "--atlas",
