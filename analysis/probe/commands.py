@@ -121,7 +121,11 @@ def probes(
             else "--by needs probes that predict activity, but the selection has none; "
             "run `atlas probe SAE --from hook_embed`."
         )
-    emit(rows, as_json=as_json, show=lambda: print_table(rows))
+    emit(
+        rows,
+        as_json=as_json,
+        show=lambda: print_table(rows, keys=("low", "high", "layer"), controls=_CONTROLS),
+    )
 
 
 @click.command("probes")

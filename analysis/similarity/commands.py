@@ -28,7 +28,7 @@ _COLUMNS = (
 #: The subset of matches that a terminal shows without --rows.
 _FIRST = "one-to-one"
 
-_CONTROLS = {"value": ("null", "matched_null", "p", "q")}
+_CONTROLS = {"value": ("null", "frequency_null", "matched_null", "p", "q")}
 _GRID = ("a", "b", "space", "measure", "value", "null", "q", "p", "excess", "pairs")
 
 
@@ -65,7 +65,11 @@ def show(found: Mapping[str, Any]) -> None:
         if on_terminal() and not requested("rows"):
             rows = [row for row in rows if row["subset"] == _FIRST] or rows
         # Only subsets have random matched pairs as a null: there are no others of all pairs.
-        unused = {"matched_null", "matched_p"} if all(r["subset"] == _FIRST for r in rows) else ()
+        unused = (
+            {"subset", "matched_null", "matched_p"}
+            if all(r["subset"] == _FIRST for r in rows)
+            else ()
+        )
         print_table(
             rows, columns=[name for name in _COLUMNS if name not in unused], controls=_CONTROLS
         )

@@ -1,9 +1,10 @@
-"""Columns of a table on a terminal: a score and its controls are printed together, or not at all."""
+"""Columns of a table on a terminal: keys always, and a score with its controls or not at all."""
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-__all__ = ["fitting", "with_controls"]
+__all__ = ["distinguishing", "fitting", "narrowed", "with_controls"]
 
 # What marks a column as a control of the column whose name it extends.
 _AFTER = re.compile(
@@ -14,6 +15,9 @@ _BEFORE = re.compile(r"(token_|document_)*null_")
 
 # Characters between two columns.
 _GAP = 2
+
+# Least characters of a key that is broken.
+_NARROWEST = 8
 
 
 def with_controls(
@@ -54,10 +58,48 @@ def with_controls(
     }
 
 
+def distinguishing(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[str]:
+    """Return the first columns of text without which two rows have the same name.
+
+    Parameters
+    ----------
+    rows
+        Rows of a table.
+    names
+        Names of the columns.
+
+    Returns
+    -------
+    list of str
+        The first column, and each column of text that distinguishes rows which the columns
+        before it do not.
+
+    Examples
+    --------
+    >>> rows = [{"a": "x", "of": "y", "measure": one, "value": 0.5} for one in ("cka", "rsa")]
+    >>> distinguishing(rows, ["a", "of", "measure", "value"])
+    ['a', 'measure']
+    """
+    chosen: list[str] = []
+    found = 0
+    for name in names:
+        if chosen and not any(isinstance(row.get(name), str) for row in rows):
+            continue
+        # Lists and nodes, which a query may return, have no hash.
+        different = len({tuple(str(row.get(one)) for one in (*chosen, name)) for row in rows})
+        if not chosen or different > found:
+            chosen, found = [*chosen, name], different
+    return chosen
+
+
 def fitting(
-    groups: Mapping[str, Sequence[str]], words: Mapping[str, int], *, width: int
+    groups: Mapping[str, Sequence[str]],
+    words: Mapping[str, int],
+    *,
+    width: int,
+    keys: Sequence[str] = (),
 ) -> list[str]:
-    """Return the columns that fit, in order: the first, then scores with controls, then others.
+    """Return the columns that fit, in order: the keys, then scores with controls, then others.
 
     Parameters
     ----------
@@ -67,13 +109,17 @@ def fitting(
         Least width of each column.
     width
         Width of the terminal.
+    keys
+        Columns that are never omitted, unless they alone are wider than the terminal; the first
+        column is always one of them.
 
     Returns
     -------
     list of str
         All columns, if they fit, in the order of the table. Otherwise each control follows its
-        score. Scores with controls are selected until one does not fit, then other columns until
-        one does not fit. A score is not selected without its controls, unless nothing else is.
+        score. After the keys, scores with controls are selected until one does not fit, then other
+        columns until one does not fit. Only the first score may be without some of its controls, and
+        without all if nothing else fits.
 
     Examples
     --------
@@ -81,26 +127,82 @@ def fitting(
     >>> words = {"sae": 12, "tokens": 8, "kl": 6, "kl_random": 9}
     >>> fitting(groups, words, width=35)
     ['sae', 'kl', 'kl_random']
+    >>> fitting(groups, words, width=22, keys=["tokens"])
+    ['sae', 'tokens']
     """
-    first, *others = groups
     if _width(words, words) <= width:
         return list(words)
-    chosen = {first: (first, *groups[first])}
-    if _width(chosen[first], words) > width:
-        return [first, *_until(groups[first], words, width=width, taken=[first])]
-    for scored in (True, False):
-        for name in others:
-            if bool(groups[name]) == scored:
-                together = (name, *groups[name])
-                taken = [one for each in chosen.values() for one in each]
-                if _width([*taken, *together], words) > width:
+    first = next(iter(groups))
+    # A control is no key: it is printed with its score.
+    named = [name for name in groups if name == first or name in keys]
+    named = [first, *_until(named[1:], words, width=width, taken=[first])]
+    taken = [*named]
+    chosen: dict[str, tuple[str, ...]] = {}
+    for name in named:
+        own = _until(groups[name], words, width=width, taken=taken)
+        taken += own
+        chosen[name] = (name, *own)
+    others = [name for name in groups if name not in chosen]
+    scores = [name for name in others if groups[name]]
+    for names in (scores, [name for name in others if not groups[name]]):
+        for name in names:
+            together: Sequence[str] = (name, *groups[name])
+            if _width([*taken, *together], words) > width:
+                together = _until(together, words, width=width, taken=taken)
+                # The first score is printed with the controls that fit.
+                if name != next(iter(scores), None) or len(together) < 2:
                     break
-                chosen[name] = together
-    if len(chosen) == 1 and others:  # no group fits: the first score with the controls that fit
-        name = next((one for one in others if groups[one]), others[0])
-        taken = list(chosen[first])
-        chosen[name] = tuple(_until((name, *groups[name]), words, width=width, taken=taken))
+            chosen[name] = tuple(together)
+            taken += together
+    if len(chosen) == len(named) and others:  # nothing else fits: a score without controls
+        name = next(iter(scores), others[0])
+        chosen[name] = tuple(_until((name,), words, width=width, taken=taken))
     return [one for name in groups for one in chosen.get(name, ())]
+
+
+def narrowed(
+    groups: Mapping[str, Sequence[str]],
+    words: Mapping[str, int],
+    *,
+    width: int,
+    keys: Sequence[str],
+    least: Mapping[str, int],
+) -> dict[str, int]:
+    """Return widths of columns at which the keys and a score fit, if texts of keys are broken.
+
+    Parameters
+    ----------
+    groups
+        Result of ``with_controls``.
+    words
+        Least width of each column.
+    width
+        Width of the terminal.
+    keys
+        Columns that are never omitted.
+    least
+        Keys that may be broken, with the width of their header.
+
+    Examples
+    --------
+    >>> groups = {"a": (), "b": (), "kl": ("kl_random",)}
+    >>> words = {"a": 30, "b": 36, "kl": 6, "kl_random": 9}
+    >>> narrowed(groups, words, width=80, keys=["a", "b"], least={"b": 1})
+    {'a': 30, 'b': 29, 'kl': 6, 'kl_random': 9}
+    """
+    name = next((n for n in groups if groups[n] and n not in keys), "")
+    other = [n for n in groups if n not in keys][:1]
+    needs = [[name, *groups[name]], [name, *groups[name][:1]]] if name else [other]
+    for needed in needs:
+        sizes = dict(words)
+        while _width([*keys, *needed], sizes) > width:
+            widest = max((k for k in keys if k in least), key=sizes.__getitem__, default="")
+            if not widest or sizes[widest] <= max(least[widest], _NARROWEST):
+                break
+            sizes[widest] -= 1
+        else:
+            break
+    return sizes
 
 
 def _extends(control: str, score: str) -> bool:

@@ -38,9 +38,9 @@ OVERVIEW = (
     "d_sae",
     "l0",
     "fvu",
+    "floor_of",
     "dead_share",
     "role",
-    "floor_of",
     "model",
     "tokens",
     "architecture",
@@ -86,7 +86,7 @@ def list_(path: str | None, where: str | None, as_json: bool, quiet: bool) -> No
                 )
             unused = {c for c in ("role", "floor_of") if not any(row[c] for row in shown)}
             columns = [c for c in OVERVIEW if c not in unused]
-            print_table(shown, columns=columns, unbroken=("hook",), turned=True)
+            print_table(shown, columns=columns, keys=("floor_of",), unbroken=("hook",), turned=True)
             for row in rows:
                 for sentence in about_flips(row["sae"], stored_flips(atlas.folder, row["sae"])):
                     echo(sentence)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import click
 
 from atlas.amounts import cell_text
-from atlas.cli.columns import fitting, with_controls
+from atlas.cli.columns import distinguishing, fitting, narrowed, with_controls
 from atlas.cli.screen import LINES, Screen, current_screen, on_terminal, split_verdict
 from atlas.cli.setting_names import as_options
 from atlas.errors import BadInput
@@ -266,6 +266,7 @@ def print_table(
     *,
     title: str = "",
     columns: Sequence[str] | None = None,
+    keys: Sequence[str] = (),
     unbroken: Sequence[str] = (),
     controls: Mapping[str, Sequence[str]] | None = None,
     turned: bool = False,
@@ -274,9 +275,9 @@ def print_table(
     """Print rows as a table on stdout; print nothing without rows.
 
     One row is printed as lines of name and value. On a terminal, columns that do not fit are
-    omitted and named on stderr, a score never without its controls (``controls``, and see
-    ``atlas.cli.columns.with_controls``), words longer than a third of the width are broken, and
-    at most 40 rows are printed; ``--wide`` and ``--rows`` print all. Words of the first column and of
+    omitted and named on stderr: a score never without its controls (``controls``, and see
+    ``atlas.cli.columns.with_controls``), and neither ``keys`` nor the texts that distinguish the
+    rows. Words longer than a third of the width are broken, and at most 40 rows are printed; ``--wide`` and ``--rows`` print all. Words of the first column and of
     the columns ``unbroken`` are not broken, so that ids can be copied. With ``turned``, up to three
     rows whose columns do not fit are printed side by side instead, as lines of a name and the value of
     each row. With ``spaced``, headers on a terminal have spaces for underscores, at which they are broken.
@@ -305,8 +306,14 @@ def print_table(
         ]
         for name in names
     }
-    words = _least_widths(listed, texts, width=console.width, unbroken=(names[0], *unbroken))
-    chosen = fitting(with_controls(names, controls or {}), words, width=console.width)
+    unbroken = (names[0], *unbroken)
+    words = _least_widths(listed, texts, width=console.width, unbroken=unbroken)
+    keys = [name for name in names if name in {*keys, *distinguishing(listed, names)}]
+    broken = [n for n in keys if n not in unbroken and not _is_numeric(listed, n)]
+    headers = {name: _longest_word(texts[name][:1]) for name in broken}
+    groups = with_controls(names, controls or {})
+    words = narrowed(groups, words, width=console.width, keys=keys, least=headers)
+    chosen = fitting(groups, words, width=console.width, keys=keys)
     few = turned and len(chosen) < len(names) and len(rows) <= _SIDE_BY_SIDE
     if few and _width_side_by_side(names, rows) <= console.width:
         _print_side_by_side(console, heading, names, rows)

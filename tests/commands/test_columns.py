@@ -5,7 +5,7 @@ import random
 import click
 import pytest
 
-from atlas.cli.columns import fitting, with_controls
+from atlas.cli.columns import distinguishing, fitting, narrowed, with_controls
 from atlas.cli.output import print_table, shared_options
 
 
@@ -91,3 +91,63 @@ def test_a_table_prints_the_control_and_omits_other_columns(monkeypatch, capsys)
         "kl_random",
     ]
     assert "width: a_long_name." in " ".join(printed.err.split())
+
+
+PAIRS = [
+    {"a": a, "b": b, "n": 3, "space": space, "measure": measure, "value": 0.5, "null": 0.1}
+    for a, b in (("one", "two"), ("one", "three"))
+    for space in ("decoder", "activation")
+    for measure in ("cka", "svcca")
+]
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (PAIRS, ["a", "b", "space", "measure"]),
+        (PAIRS[:4], ["a", "space", "measure"]),  # of one pair
+        (PAIRS[:2], ["a", "measure"]),
+        ([row | {"a": n} for n, row in enumerate(PAIRS)], ["a"]),  # numbers that differ
+        ([PAIRS[0], PAIRS[0]], ["a"]),  # equal rows
+        ([{"a": ["list"], "b": {"node": 1}}] * 2, ["a"]),
+        ([{"a": None, "b": "x"}, {"a": None, "b": None}], ["a", "b"]),
+        ([], ["a"]),
+    ],
+)
+def test_the_texts_that_distinguish_rows(rows, expected):
+    names = [*PAIRS[0]] if not rows else [*rows[0]]
+    assert distinguishing(rows, names) == expected
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_keys_are_never_omitted(seed):
+    rng = random.Random(seed)
+    names = ["id", *(f"s{n}" for n in range(6)), "k0", "k1", "s0_null"]
+    names[1:] = rng.sample(names[1:], len(names) - 1)
+    words = {name: rng.randint(3, 12 if name.startswith("s") else 30) for name in names}
+    keys = ["id", "k0", "k1"]
+    groups = with_controls(names, {})
+    sizes = narrowed(groups, words, width=80, keys=keys, least={"k0": 4, "k1": 4})
+    assert all(sizes[name] == words[name] for name in names if name not in ("k0", "k1"))
+    assert all(min(8, words[key]) <= sizes[key] <= words[key] for key in keys)
+    chosen = fitting(groups, sizes, width=80, keys=keys)
+    assert {*keys, "s0", "s0_null"} <= set(chosen)
+    assert sum(sizes[name] + 2 for name in chosen) - 2 <= 80
+
+
+def test_a_table_prints_its_keys_at_80_columns(monkeypatch, capsys):
+    long = {"a": "gemma-scope-layer-12-width-16k", "b": "tiny-gemma-scope-2"}
+    rows = [row | long | {f"other_{n}": 0.123 for n in range(6)} for row in PAIRS[:4]]
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    @click.command()
+    @shared_options
+    def shown(as_json, quiet):
+        print_table(rows, keys=("b", "absent"), controls={"value": ("null",)})
+
+    shown.main([], standalone_mode=False)
+    lines = click.unstyle(capsys.readouterr().out).splitlines()
+    assert {"a", "b", "space", "measure", "value", "null"} <= set(lines[0].split())
+    assert max(map(len, lines)) <= 80

@@ -291,3 +291,19 @@ def test_a_refusal_of_the_system_claims_no_stored_work(monkeypatch, capsys):
     message = capsys.readouterr().err
     assert "The system refused /no/file: Permission denied." in message
     assert "continues from the work that is stored, if any" in message
+
+
+def test_list_shows_of_which_sae_a_floor_is(monkeypatch, capsys):
+    columns = commands.OVERVIEW
+    rows = [
+        dict.fromkeys(columns, "a long text")
+        | {"sae": f"tiny-a-l1-s{n}-untrained-decoder", "hook": "blocks.11.hook_resid_post"}
+        | {"d_sae": 16384, "l0": 20.12345, "fvu": 0.0569, "floor_of": f"tiny-a-l1-s{n}"}
+        for n in range(4)
+    ]
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    print_table(rows, columns=columns, keys=("floor_of",), unbroken=("hook",), turned=True)
+    lines = ANSI.sub("", capsys.readouterr().out).splitlines()
+    assert "floor_of" in lines[0].split()
+    assert max(map(len, lines)) <= 80
