@@ -31,6 +31,9 @@ __all__ = ["Atlas"]
 
 T = TypeVar("T")
 
+# SAEs that the ``repr`` of an atlas names.
+_SHOWN = 8
+
 
 class Atlas:
     """An atlas, open for reading.
@@ -504,8 +507,19 @@ class Atlas:
             return feature_card(self, name)
         return SaeView(self, name)
 
+    def _ipython_key_completions_(self) -> list[str]:
+        """Return what IPython suggests for ``atlas["``."""
+        return self.saes
+
+    def __str__(self) -> str:
+        from atlas.cli.drawn_text import drawn_text
+        from atlas.features.overview import print_overview
+
+        return drawn_text(lambda: print_overview(self))
+
     def __repr__(self) -> str:
-        return f"Atlas({self.url!r}, saes={self.saes})"
+        more = ["…"] if len(self) > _SHOWN else []
+        return f"Atlas({self.url!r}, saes=[{', '.join([*map(repr, self.saes[:_SHOWN]), *more])}])"
 
     def _repr_html_(self) -> str:
         columns = [

@@ -25,26 +25,10 @@ from atlas.cli.output import (
 from atlas.cli.query_command import QueryCommand, complete_query
 from atlas.errors import AtlasError, BadInput
 from atlas.features.commands import show_feature
-from atlas.features.remarks import about_flips, stored_flips
+from atlas.features.overview import print_saes
 from atlas.plugins import Check, Room
-from atlas.studies.floors import role_shown
 
 __all__ = ["ROOM"]
-
-# Columns of `atlas list`; the last ones are omitted on a narrow terminal.
-OVERVIEW = (
-    "sae",
-    "hook",
-    "d_sae",
-    "l0",
-    "fvu",
-    "floor_of",
-    "dead_share",
-    "role",
-    "model",
-    "tokens",
-    "architecture",
-)
 
 
 @click.command("list")
@@ -77,19 +61,7 @@ def list_(path: str | None, where: str | None, as_json: bool, quiet: bool) -> No
         alone = sorted(models - {r["model"] for r in rows})
 
         def show() -> None:
-            shown = [{**row, "role": role_shown(row)} for row in rows]
-            floors = sum(row["floor_of"] is not None for row in rows)
-            noted = f", {counted(floors, 'floor')} among them" if floors else ""
-            if rows:
-                echo(
-                    f"{counted(len(rows), 'SAE')} of {counted(len({r['model'] for r in rows}), 'model')}{noted}."
-                )
-            unused = {c for c in ("role", "floor_of") if not any(row[c] for row in shown)}
-            columns = [c for c in OVERVIEW if c not in unused]
-            print_table(shown, columns=columns, keys=("floor_of",), unbroken=("hook",), turned=True)
-            for row in rows:
-                for sentence in about_flips(row["sae"], stored_flips(atlas.folder, row["sae"])):
-                    echo(sentence)
+            print_saes(atlas)
             if not quiet and not rows:
                 echo("This atlas has no SAE; add one with `atlas ingest`.", err=True)
             if not quiet and alone:

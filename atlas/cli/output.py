@@ -11,6 +11,7 @@ import click
 
 from atlas.amounts import cell_text
 from atlas.cli.columns import distinguishing, fitting, narrowed, with_controls
+from atlas.cli.drawn_text import is_drawing, new_console, screen_width
 from atlas.cli.screen import LINES, Screen, current_screen, on_terminal, split_verdict
 from atlas.cli.setting_names import as_options
 from atlas.errors import BadInput
@@ -289,7 +290,7 @@ def print_table(
     from rich.text import Text
 
     names = list(columns or rows[0])
-    console = Console(highlight=False)
+    console = new_console()
     complete = not console.is_terminal
     if complete or requested("wide"):
         console = Console(width=10_000, no_color=complete, highlight=False, soft_wrap=True)
@@ -496,17 +497,16 @@ def wrap(text: str, *, indent: str = "") -> str:
 
     Settings that it names become options; see ``atlas.cli.setting_names``.
     """
-    return fold(as_options(text), indent=indent)
+    return fold(text if is_drawing() else as_options(text), indent=indent)
 
 
 def fold(text: str, *, indent: str = "") -> str:
     """Return the text of a model or a corpus in lines as ``wrap`` does, with its words unchanged."""
-    import shutil
     import textwrap
 
     if not on_terminal():
         return indent + shown(text)
-    width = shutil.get_terminal_size().columns
+    width = screen_width()
     if "\n" in text:
         return "\n".join(fold(line, indent=indent) for line in text.split("\n"))
     return textwrap.fill(
@@ -521,6 +521,8 @@ def fold(text: str, *, indent: str = "") -> str:
 
 def echo(text: str = "", *, err: bool = False) -> None:
     """Print a line that may contain untrusted names or tokens."""
+    if err and is_drawing():
+        return
     click.echo(shown(text), err=err)
     screen = None if err else _screen()
     if screen is not None:

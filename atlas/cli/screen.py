@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import click
 
+from atlas.cli.drawn_text import is_drawing, new_console
 from atlas.plugins import StudyCommand
 from atlas.studies.results import sentences_of
 
@@ -44,7 +45,7 @@ class Screen:
 
 def current_screen() -> Screen | None:
     """Return the screen of the running command; None with ``--rows``, in a pipe, and for no study."""
-    context = click.get_current_context(silent=True)
+    context = None if is_drawing() else click.get_current_context(silent=True)
     if context is None or any(context.meta.get(f"atlas.{one}", True) for one in ("rows", "full")):
         return None
     found = context.meta.get("atlas.screen")
@@ -58,9 +59,7 @@ def current_screen() -> Screen | None:
 
 def on_terminal() -> bool:
     """Return whether stdout is a terminal, where tables are cut to one screen."""
-    from rich.console import Console
-
-    return Console().is_terminal
+    return new_console().is_terminal
 
 
 def split_verdict(groups: Sequence[Sequence[str]]) -> tuple[list[str], list[str]]:

@@ -32,7 +32,7 @@ from atlas.cli.output import (
 from atlas.plugins import StudyCommand, import_function
 from atlas.studies.settings import settings_of
 
-__all__ = ["Writer", "study_command"]
+__all__ = ["Writer", "plain_columns", "study_command"]
 
 
 Decorator: TypeAlias = Callable[[Any], Any]
@@ -136,7 +136,7 @@ def study_command(
             else:
                 print_table(
                     results.rows,
-                    columns=columns or _plain_columns(results.rows),
+                    columns=columns or plain_columns(results.rows),
                     controls=controls,
                     turned=True,
                 )
@@ -181,7 +181,8 @@ def _decorators(
     return [*first, worker_options, replace, atlas_option, shared_options][::-1]
 
 
-def _plain_columns(rows: Sequence[dict[str, Any]]) -> list[str]:
+def plain_columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the columns of summaries without lists, those of floors last."""
     if not rows:
         return []
     columns = [k for k, v in rows[0].items() if not isinstance(v, list | dict)]

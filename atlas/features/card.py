@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import queries
+from atlas.cli.drawn_text import drawn_text
 from atlas.errors import BadInput, QueryFailed, RequestError, UnknownName
 from atlas.features.numbers import FeatureNumber, feature_numbers
 from atlas.features.remarks import about_few_tokens, about_flips, about_fvu, stored_flips
 from atlas.features.sections import IN_GRAPH, SECTIONS, Score, Section
+from atlas.plugins import import_function
+from atlas.safe_text import shown
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -203,8 +206,20 @@ class FeatureCard:
 
         return card_section(self)
 
+    def __str__(self) -> str:
+        return drawn_text(lambda: import_function("atlas.features.card_screen:print_card")(self))
+
     def __repr__(self) -> str:
-        return f"<feature {self.id}: {' '.join(self.verdict)}>"
+        return shown(f"<feature {self.id}: {self._in_short()}>")
+
+    def _in_short(self) -> str:
+        share, token = self.properties.get("frequency"), self.properties.get("top_token")
+        if share is None:
+            return "without statistics"
+        if not share:
+            return "dead"
+        most = "" if token is None else f", most often on {token!r}"
+        return f"active on {share:.3%} of tokens{most}"
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,13 @@
 
 import itertools
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
 from atlas.amounts import cell_text
+from atlas.cli.drawn_text import is_drawing, screen_width
 from atlas.cli.output import echo, on_terminal, print_table, print_verdict, wrap
 from atlas.features.card import CardTable, Example, FeatureCard
 from atlas.features.numbers import FeatureNumber
@@ -89,7 +89,8 @@ def _print_missing(card: FeatureCard, *, complete: bool) -> None:
         for title, command in card.empty.items():
             echo(f"  {title} ({command})")
     elif card.empty:
-        echo("\n" + wrap(f"Not stored (--rows lists the commands): {'; '.join(card.empty)}."))
+        where = "`card.empty` has" if is_drawing() else "--rows lists"
+        echo("\n" + wrap(f"Not stored ({where} the commands): {'; '.join(card.empty)}."))
 
 
 def _print_numbers(numbers: Sequence[FeatureNumber], *, complete: bool) -> None:
@@ -115,7 +116,7 @@ def _line(table: CardTable) -> str:
     text = _entry(table, 0, named=True)
     for index in range(1, min(len(table.rows), _ON_LINE)):
         longer = f"{text}; {_entry(table, index, named=False)}"
-        if len(start) + len(longer) > shutil.get_terminal_size().columns:
+        if len(start) + len(longer) > screen_width():
             break
         text = longer
     return start + wrap(text, indent=" " * len(start))[len(start) :]
@@ -192,7 +193,7 @@ def _colours() -> str | None:
     """Return "256" or "16" for a terminal of so many colours; None in a pipe or with NO_COLOR."""
     from rich.console import Console
 
-    if not on_terminal() or os.environ.get("NO_COLOR"):
+    if is_drawing() or not on_terminal() or os.environ.get("NO_COLOR"):
         return None
     system = Console().color_system
     return {"256": "256", "truecolor": "256", "standard": "16"}.get(system or "")

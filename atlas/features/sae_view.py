@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from atlas.cli.drawn_text import drawn_text
 from atlas.errors import UnknownName
 from atlas.plugins import find_reader
 from atlas.safe_text import shown
@@ -148,10 +149,16 @@ class SaeView:
         ]
         return frame[columns].sort_values("pearson", ascending=False, ignore_index=True)
 
+    def __str__(self) -> str:
+        from atlas.features.overview import print_sae
+
+        return drawn_text(lambda: print_sae(self.atlas, self.name))
+
     def __repr__(self) -> str:
         row = self.properties
         numbers = [f"{name} {row[name]:.3g}" for name in ("l0", "fvu", "dead_share") if name in row]
-        return f"<SAE {self.name}: {row['d_sae']:,} features at {row['hook']} of {row['model']}, {', '.join(numbers)}>"
+        parts = [f"{row['d_sae']:,} features at {row['hook']} of {row['model']}", *numbers]
+        return shown(f"<SAE {self.name}: {', '.join(parts)}>")
 
     def _repr_html_(self) -> str:
         import pandas as pd

@@ -6,7 +6,10 @@ from functools import cache
 from html import escape
 from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
+from atlas.amounts import counted, listed
 from atlas.errors import BadInput
+from atlas.plugins import import_function
+from atlas.safe_text import shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,10 +120,18 @@ class Result(Mapping[str, Any]):
             raise NotImplementedError(f"Results of the kind {self.kind!r} have no plot.")
         return plotter(self)
 
+    def _ipython_key_completions_(self) -> list[str]:
+        """Return what IPython suggests for ``result["``."""
+        return list(self.summary)
+
+    def __str__(self) -> str:
+        text: str = import_function("atlas.cli.result_text:result_text")(self)
+        return text
+
     def __repr__(self) -> str:
         first = f": {self.verdict[0]}" if self.verdict else ""
         floor = " (floor)" if self.floor else ""
-        return f"<{self.kind} {self.name}{floor}{first}>"
+        return shown(f"<{self.kind} {self.name}{floor}{first}>").replace("\n", " ")
 
     def _repr_html_(self) -> str:
         rows = [(key, _short(value)) for key, value in self.summary.items()]
@@ -217,19 +228,25 @@ class Results(list[Result]):
             return Results(super().__getitem__(index))
         return super().__getitem__(index)
 
+    def __str__(self) -> str:
+        text: str = import_function("atlas.cli.result_text:results_text")(self)
+        return text
+
     def __repr__(self) -> str:
-        lines = [repr(one) for one in self[:_SHOWN_ROWS]]
-        more = len(self) - len(lines)
-        lines += [f"… and {more:,} more"] if more > 0 else []
-        return "\n".join(lines + self._others()) or "<no results>"
+        if not self:
+            return "<no results>"
+        names = listed([one.name for one in self], _SHOWN_NAMES)
+        text = f"<{counted(len(self), 'result')} of {self[0].kind}: {names}>"
+        return shown(text).replace("\n", " ")
 
     def _repr_html_(self) -> str:
         more = len(self) - _SHOWN_ROWS
-        shown = "".join(one._repr_html_() for one in self[:_SHOWN_ROWS])
-        shown += f"<p>… and {more:,} more</p>" if more > 0 else ""
-        return shown + "".join(f"<p>{escape(line)}</p>" for line in self._others())
+        parts = "".join(one._repr_html_() for one in self[:_SHOWN_ROWS])
+        parts += f"<p>… and {more:,} more</p>" if more > 0 else ""
+        return parts + "".join(f"<p>{escape(line)}</p>" for line in self.about_others())
 
-    def _others(self) -> list[str]:
+    def about_others(self) -> list[str]:
+        """Return a sentence on the SAEs that were not used because no SAE was named; or none."""
         if not self.others:
             return []
         number = len(self.others)

@@ -6,10 +6,10 @@ import re
 import click
 import pytest
 
-from atlas.cli import commands
 from atlas.cli.help_text import wrap_examples
 from atlas.cli.main import command
 from atlas.cli.output import make_progress, print_table, print_verdict, shared_options
+from atlas.features import overview
 from atlas.plugins import SECTIONS
 from atlas.progress import Bars, WithoutRemarks, report_remark
 
@@ -51,7 +51,7 @@ def show(monkeypatch, capsys):
 
 
 def test_list_shows_the_hooks_of_the_demo_uncut(monkeypatch, capsys):
-    columns = commands.OVERVIEW
+    columns = overview.COLUMNS
     rows = [
         dict.fromkeys(columns, "x")
         | {"sae": "tiny-a-l1-s0-frozen", "hook": "blocks.1.hook_resid_post"}

@@ -75,7 +75,7 @@ def test_the_first_trained_sae_is_used_and_the_others_are_named(path):
     assert recorded.messages == [
         "No SAE was named, so b (the first) is used. Others: a, c, d. For all, pass `saes='all'`."
     ]
-    assert '3 other SAEs were not used. For all, pass saes="all".' in repr(results)
+    assert '3 other SAEs were not used. For all, pass saes="all".' in str(results)
     assert "pass saes=&quot;all&quot;." in results._repr_html_()
     parts = Folder.open(path).sound().parts
     assert [key for key in parts if key.startswith("count/")] == ["count/b"]
@@ -89,7 +89,7 @@ def test_all_uses_every_sae(path):
     results = run_study(CountStudy(), path, "all")
     assert names(results) == ["a", "b", "c", "d"]
     assert results.others == ()
-    assert "others" not in repr(results)
+    assert "others" not in str(results)
 
 
 def test_a_list_with_all_names_an_sae(path):
