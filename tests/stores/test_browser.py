@@ -133,6 +133,7 @@ def test_the_page_has_a_link_for_the_style_each_picture_and_each_query():
     page = Links(text)
     assert "script" not in page.tags
     opened = [parse_qs(urlsplit(link).query) for link in page.found]
+    page.found.remove("saved-cypher.csv")  # next to the page
     assert all(link.startswith("http://host:7474/browser/") for link in page.found)
     commands = [each["arg"][0] for each in opened if each]
     assert all(each["cmd"] == ["edit"] for each in opened if each)

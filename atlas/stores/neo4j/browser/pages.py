@@ -1,12 +1,18 @@
-"""The page of links that opens every named query and picture in Neo4j Browser."""
+"""Pages with every named query and picture for Neo4j Browser: links, a guide, a file to import.
+
+This module imports the standard library and modules that need nothing else, because
+``served_pages`` runs where only Python is installed.
+"""
 
 import csv
 import io
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
+from html import escape
 from importlib import resources
 from itertools import count
+from string import Template
 from typing import Any
 from urllib.parse import quote
 
@@ -20,10 +26,12 @@ __all__ = [
     "SAVED_COLUMNS",
     "browser_link",
     "example_names",
+    "guide",
     "links_page",
     "pictures",
     "saved_cypher",
     "style_sheet",
+    "usable_names",
     "with_names",
 ]
 
@@ -96,6 +104,22 @@ def example_names(graph: Graph) -> dict[str, str]:
             "site": f"{saes[sae]['model']}/{saes[sae]['hook']}",
         }
     found["concept"] = min(graph.tables["Concept"]["id"].to_pylist(), default=None)
+    return usable_names(found)
+
+
+def usable_names(found: Mapping[str, str | None]) -> dict[str, str]:
+    """Return the names that can be written between quotes in Cypher.
+
+    Parameters
+    ----------
+    found
+        Names by kind.
+
+    Examples
+    --------
+    >>> usable_names({"SAE": "mine", "other": "it's", "model": None})
+    {'SAE': 'mine'}
+    """
     return {kind: name for kind, name in found.items() if name and _PLAIN.fullmatch(name)}
 
 
@@ -166,16 +190,11 @@ def saved_cypher(*, atlas: str, names: Mapping[str, str]) -> str:
     >>> print(saved_cypher(atlas="mine", names={}).splitlines()[1])
     mine: Pictures,,,0,,true
     """
-    folders: dict[str, list[Query]] = {"Pictures": list(pictures())}
-    for topic in TOPICS:
-        folders[topic] = [query for query in queries.every() if query.topic == topic]
     number = count()
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(SAVED_COLUMNS)
-    for folder, members in folders.items():
-        if not members:
-            continue
+    for folder, members in _folders().items():
         parent = next(number)
         writer.writerow([csv_text(f"{atlas}: {folder}"), "", "", parent, "", "true"])
         for query in members:
@@ -196,24 +215,51 @@ def links_page(address: str, *, atlas: str, names: Mapping[str, str]) -> str:
     names
         Names by kind, as ``example_names`` returns them.
     """
-    from jinja2 import Environment, StrictUndefined
-
-    def links(found: Sequence[Query]) -> list[dict[str, str]]:
-        return [
-            {
-                "title": query.title,
-                "about": query.question,
-                "href": browser_link(address, with_names(query, names)),
-            }
+    sections = []
+    for title, found in (("Pictures", pictures()), ("Tables", queries.every())):
+        links = (
+            f'<li><a href="{escape(browser_link(address, with_names(query, names)))}">'
+            f"{escape(query.title)}</a><small>{escape(query.question)}</small></li>"
             for query in found
-        ]
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined)
-    template = environment.from_string((_FILES / "links.html").read_text("utf-8"))
-    return template.render(
-        address=address.rstrip("/"),
-        atlas=atlas,
-        style=browser_link(address, f":style {style_sheet()}"),
-        edges=browser_link(address, REQUESTED_EDGES),
-        sections=[("Pictures", links(pictures())), ("Tables", links(queries.every()))],
+        )
+        sections.append("\n".join([f"<h2>{title}</h2>", "<ul>", *links, "</ul>"]))
+    return _template("links.html").substitute(
+        address=escape(address.rstrip("/")),
+        atlas=escape(atlas),
+        style=escape(browser_link(address, f":style {style_sheet()}")),
+        edges=escape(browser_link(address, REQUESTED_EDGES)),
+        sections="\n".join(sections),
     )
+
+
+def guide(names: Mapping[str, str]) -> str:
+    """Return a guide of Browser 5.24, with a slide for the pictures and one for each topic.
+
+    A click on a title writes the query into the editor.
+
+    Parameters
+    ----------
+    names
+        Names by kind, as ``example_names`` returns them.
+    """
+    slides = []
+    for folder, members in _folders().items():
+        items = (
+            f'<p><a data-populate="{escape(with_names(query, names))}">{escape(query.title)}</a>'
+            f"<br>{escape(query.question)}</p>"
+            for query in members
+        )
+        slides.append("\n".join(["<slide>", f"<h3>{escape(folder)}</h3>", *items, "</slide>"]))
+    return _template("guide.html").substitute(slides="\n".join(slides))
+
+
+def _template(name: str) -> Template:
+    return Template((_FILES / name).read_text("utf-8"))
+
+
+def _folders() -> dict[str, Sequence[Query]]:
+    """Return the pictures, and the named queries by topic; no folder is empty."""
+    folders: dict[str, Sequence[Query]] = {"Pictures": pictures()}
+    for topic in TOPICS:
+        folders[topic] = [query for query in queries.every() if query.topic == topic]
+    return {folder: members for folder, members in folders.items() if members}
