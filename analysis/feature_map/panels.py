@@ -182,11 +182,12 @@ def _default_colour(frames: "Sequence[pd.DataFrame]", links: Sequence[Ints]) -> 
 
 @dataclass(frozen=True, eq=False)
 class _Colours:
-    """Classes of the points of each frame, with the name and colour of each class."""
+    """Classes of the points of each frame, the name and colour of each class, and what they show."""
 
     classes: list[Ints]
     names: tuple[str, ...]
     colours: tuple[str, ...]
+    note: str = ""
 
     @classmethod
     def of(
@@ -230,7 +231,8 @@ class _Colours:
         sector[links[0][own]] = np.minimum((turn * _SECTORS).astype(np.int64), _SECTORS - 1)
         classes = [np.where(link >= 0, sector[link] + 1, 0) for link in links]
         names = ("no match on the map", *(f"match, sector {i + 1}" for i in range(_SECTORS)))
-        return cls(classes, names, (_GREY, *_HUES))
+        note = f"colour: sector of the map of {shown(str(first))}; matched features share a colour"
+        return cls(classes, names, (_GREY, *_HUES), note)
 
 
 def _cycled(count: int, *, step: int) -> tuple[str, ...]:
@@ -252,7 +254,7 @@ def _panel(
         axes = ("first principal component", "second principal component")
     return Panel(
         title=shown(f"{result['saes']}: {_what(result, method)}"),
-        subtitle=tuple(_subtitle(result, method)),
+        subtitle=(*_subtitle(result, method), *([colours.note] if colours.note else [])),
         axes=axes,
         points=frame[["x", "y"]].to_numpy(dtype=np.float64),
         ids=[shown(key) for key in frame["id"]],

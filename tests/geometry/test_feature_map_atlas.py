@@ -445,3 +445,20 @@ def test_page_on_a_phone_fits_and_is_readable(tab, tmp_path, scheme):
     finally:
         tab.set_viewport_size({"width": 1300, "height": 900})
         tab.emulate_media(color_scheme="light")
+
+
+def test_maps_fill_their_page(tab, tmp_path):
+    """One map fills the height of a page, with its legend at the right; two fill the width."""
+    one = save_page([made_panel(40)], tmp_path / "one.html")
+    tab.goto(one.as_uri())
+    box = "panels.map(p => p.canvas.getBoundingClientRect()).map(r => [r.left, r.top, r.right, r.bottom])"
+    ((_, _, right, bottom),) = tab.evaluate(box)
+    assert 800 < bottom <= 900
+    key = tab.evaluate("document.querySelector('.key').getBoundingClientRect().left")
+    assert key > right
+    two = save_page([made_panel(40), made_panel(40, seed=1)], tmp_path / "two.html")
+    tab.goto(two.as_uri())
+    (_, top, _, bottom), (_, other_top, right, _) = tab.evaluate(box)
+    assert top == other_top
+    assert 1200 < right <= 1300
+    assert tab.evaluate("document.querySelector('.key').getBoundingClientRect().top") >= bottom
