@@ -24,7 +24,7 @@ WIDTH = 1300
 PICTURES = {
     "card": ["show", f"{A}/79", "--html", "OUT.html"],
     "map": ["feature-map", A, "--out", "OUT.html"],
-    "graphs": ["plot", "graphs", A, "--out", "OUT.png"],
+    "graphs": ["plot", "graphs", A, "--kind", "scatter", "--out", "OUT.png"],
     "communities": ["plot", "communities", A, "--out", "OUT.png"],
     "probes": ["plot", "probes", A, "--run", "document", "--kind", "scatter", "--out", "OUT.png"],
     "compare-graphs": ["compare-graphs", A, B, "--out", "OUT.png"],

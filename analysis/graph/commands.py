@@ -118,9 +118,9 @@ def stats(
 @click.argument("saes", nargs=-1, metavar="[SAE]...")
 @click.option(
     "--kind",
-    default="page",
+    default="degree",
     show_default=True,
-    type=click.Choice(["page", "degree", "log-degree", "frequency", "scatter", "growth"]),
+    type=click.Choice(["degree", "log-degree", "frequency", "scatter", "growth", "page"]),
     help="One plot, or a page of all plots.",
 )
 @click.option(
@@ -162,6 +162,7 @@ def plot_graphs(
     Examples:
       atlas plot graphs tiny-a-l1-s0 tiny-a-l1-s1
       atlas plot graphs tiny-a-l1-s0 --kind growth --out growth.svg
+      atlas plot graphs --kind page --out page.html
     """
     from analysis.graph.coactivation_graph import at_equal_tokens
     from analysis.graph.plots import draw_graphs

@@ -17,9 +17,12 @@ from atlas.studies.results import Result
 
 __all__ = ["KINDS", "draw", "draw_graphs", "draw_growth", "draw_histogram", "draw_scatter"]
 
-KINDS = ("page", "degree", "log-degree", "frequency", "scatter", "growth")
+KINDS = ("degree", "log-degree", "frequency", "scatter", "growth", "page")
 
 _WIDTH, _HEIGHT, _BARS = 300, 200, 40
+
+#: Graphs in a row, if one kind of plot is drawn.
+_COLUMNS = 3
 
 #: Statistics that are compared with nulls, with axis titles.
 _STATISTICS = {
@@ -33,15 +36,15 @@ _STATISTICS = {
 _OBSERVED, _NULL = "#e45756", "#4c78a8"
 
 
-def draw_graphs(graphs: Sequence[CoactivationGraph], *, kind: str = "page") -> Chart:
-    """Plot the graphs of one or more SAEs, one row per SAE.
+def draw_graphs(graphs: Sequence[CoactivationGraph], *, kind: str = "degree") -> Chart:
+    """Plot the graphs of one or more SAEs, with a panel for each SAE.
 
     Parameters
     ----------
     graphs
         The graphs, over equal numbers of tokens.
     kind
-        One of ``KINDS``; ``"page"`` combines all of them, with growth if codes are stored.
+        One of ``KINDS``; ``"page"`` has a row of all kinds for each SAE, and growth if codes are stored.
 
     Raises
     ------
@@ -60,12 +63,10 @@ def draw_graphs(graphs: Sequence[CoactivationGraph], *, kind: str = "page") -> C
             )
     if kind == "growth":
         return draw_growth(graphs)
-    names = KINDS[1:5] if kind == "page" else (kind,)
-    rows: list[Chart] = [
-        alt.hconcat(*(_one(of, name) for name in names)).resolve_scale(color="independent")
-        for of in graphs
-    ]
-    if kind == "page" and all(of.membership is not None for of in graphs):
+    if kind != "page":
+        return alt.concat(*(_one(of, kind) for of in graphs), columns=_COLUMNS)
+    rows: list[Chart] = [alt.hconcat(*(_one(of, name) for name in KINDS[:4])) for of in graphs]
+    if all(of.membership is not None for of in graphs):
         rows.append(draw_growth(graphs))
     return alt.vconcat(*rows)
 
@@ -94,7 +95,7 @@ def draw_histogram(of: CoactivationGraph, *, what: str) -> Chart:
     zeros = len(degree) - len(values)
     size = f"n = {len(values):,} features" + (f"; {zeros:,} at 0 excluded" if zeros else "")
     name = {"degree": "Degree", "log-degree": "Log degree", "frequency": "Frequency"}[what]
-    scale = alt.Scale(type="log") if log else alt.Scale()
+    scale = alt.Scale(type="log", nice=False) if log else alt.Scale()
     chart: alt.Chart = (
         alt.Chart(
             _bars(values, log=log),
@@ -150,7 +151,7 @@ def draw_scatter(of: CoactivationGraph) -> Chart:
             x=alt.X(
                 "frequency:Q",
                 title="frequency (share of tokens), log scale",
-                scale=alt.Scale(type="log"),
+                scale=alt.Scale(type="log", nice=False),
             ),
             y=alt.Y("degree:Q", title="degree"),
             tooltip=["feature:N", alt.Tooltip("frequency:Q", format=".3~g"), "degree:Q"],
@@ -260,7 +261,7 @@ def _growth(rows: Sequence[Mapping[str, Any]]) -> Chart:
         alt.Chart(pd.DataFrame(rows), width=_WIDTH, height=_HEIGHT, title=f"{title} over tokens")
         .mark_line(point=True)
         .encode(
-            x=alt.X("tokens:Q", title="tokens, log scale", scale=alt.Scale(type="log")),
+            x=alt.X("tokens:Q", title="tokens, log scale", scale=alt.Scale(type="log", nice=False)),
             y=alt.Y(f"{name}:Q", title=unit),
             color=alt.Color("sae:N", title="SAE", legend=alt.Legend(orient="bottom")),
             tooltip=["sae:N", alt.Tooltip("tokens:Q", format=","), f"{name}:Q"],

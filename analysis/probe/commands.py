@@ -145,9 +145,9 @@ def probes(
 )
 @click.option(
     "--kind",
-    default="page",
+    default="scatter",
     show_default=True,
-    type=click.Choice(["page", "distribution", "scatter", "ladder", "splits", "sweep"]),
+    type=click.Choice(["scatter", "distribution", "ladder", "splits", "sweep", "page"]),
     help="One plot, or a page of all plots.",
 )
 @click.option(

@@ -37,6 +37,13 @@ SCORES = {
     "control": "control: probe of a permuted task",
     "shuffled": "probe trained on shuffled labels",
 }
+#: Names in legends, which fit a phone.
+_SHORT = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "token_ceiling": "token ceiling",
+    "control": "control task",
+}
 _COLOURS = {
     "accuracy": "#bab0ac",
     "balanced_accuracy": "#4c78a8",
@@ -59,7 +66,7 @@ _BOXES = ("accuracy", "balanced_accuracy", "token_ceiling", "control")
 _WIDTH = 360
 
 
-def draw_probes(table: pd.DataFrame, *, kind: str = "page", every_site: bool = False) -> Chart:
+def draw_probes(table: pd.DataFrame, *, kind: str = "scatter", every_site: bool = False) -> Chart:
     """Plot probe scores.
 
     Parameters
@@ -136,30 +143,37 @@ def draw_distribution(of: pd.DataFrame) -> Chart:
     """
     scores = {name: of[name].dropna() for name in SCORES if of[name].notna().any()}
     edges = _edges(_floor(min(float(values.min()) for values in scores.values())))
-    bins = pd.concat([_bins(values, edges) for values in scores.values()])
-    base = alt.Chart().encode(
+    last = list(scores)[-1]
+    panels = [
+        _histogram(values, edges, name=name, labels=name == last) for name, values in scores.items()
+    ]
+    return alt.vconcat(
+        *panels, spacing=4, title=_title("Distribution of scores", of, "line: mean over features")
+    )
+
+
+def _histogram(
+    values: "pd.Series[Any]", edges: "np.ndarray[Any, Any]", *, name: str, labels: bool
+) -> Chart:
+    """Return the histogram of one score with its mean; only the last of a column has labels."""
+    axis = _ticks("score on validation, bins of 0.02")
+    if not labels:
+        axis = alt.Axis(labels=False, ticks=False, title=None, tickCount=6)
+    base = alt.Chart(_bins(values, edges), width=_WIDTH, height=46)
+    bars = base.mark_bar(color=_COLOURS[name]).encode(
         x=alt.X(
             "low:Q",
             bin="binned",
-            axis=_ticks("score on validation, bins of 0.02"),
+            axis=axis,
             scale=alt.Scale(domain=[float(edges[0]), 1.0], nice=False),
-        )
-    )
-    colours = alt.Scale(domain=list(scores), range=[_COLOURS[name] for name in scores])
-    bars = base.mark_bar(binSpacing=1).encode(
+        ),
         x2="high:Q",
         y=alt.Y("features:Q", axis=alt.Axis(title="features", tickCount=2, format="~s")),
-        color=alt.Color("score:N", scale=colours, legend=None),
         tooltip=["low:Q", "high:Q", "features:Q"],
     )
-    means = alt.Chart().mark_rule(color="black", strokeWidth=1.5).encode(x="mean(mean):Q")
-    panels = alt.layer(bars, means, data=bins).properties(width=_WIDTH, height=46)
-    header = alt.Header(title=None, labelAnchor="start", labelFontSize=10.5, labelPadding=2)
-    titles = list(dict.fromkeys(bins["panel"]))
-    drawn: Chart = panels.facet(
-        alt.Facet("panel:N", sort=titles, header=header), columns=1, spacing=5
-    ).resolve_scale(y="independent")
-    return drawn.properties(title=_title("Distribution of scores", of))
+    means = base.mark_rule(color="black", strokeWidth=1.5).encode(x="mean(mean):Q")
+    title = f"{SCORES[name]} (mean {values.mean():.3f}, n = {len(values):,})"
+    return alt.layer(bars, means).properties(title=title)
 
 
 def draw_scatter(of: pd.DataFrame) -> Chart:
@@ -221,7 +235,7 @@ def draw_scatter(of: pd.DataFrame) -> Chart:
     )
     counts = ", ".join(f"{v} {n:,}" for v, n in _verdict_counts(of) if n)
     note = "above the dashed line: better than any prediction from the token id"
-    title = _title("Score against ceiling", of, counts, note)
+    title = _title("Score against ceiling", of, counts or "no feature has a verdict", note)
     return alt.layer(_diagonal(low, scale), points).properties(
         width=_WIDTH, height=_WIDTH, title=title
     )
@@ -282,11 +296,11 @@ def draw_ladder(of: pd.DataFrame) -> Chart:
         Rows of one SAE, site and run.
     """
     rows = [
-        {"score": SCORES[name], "percent": 100 * (rung["share"] or 0), **rung}
+        {"score": _SHORT[name], "percent": 100 * (rung["share"] or 0), **rung}
         for name in _LADDERS
         for rung in ladder(of[name])
     ]
-    order = [SCORES[name] for name in _LADDERS]
+    order = [_SHORT[name] for name in _LADDERS]
     base = alt.Chart(pd.DataFrame(rows)).encode(
         y=alt.Y("rung:N", title="score on validation", sort=[name for name, _ in RUNGS]),
         yOffset=alt.YOffset("score:N", sort=order),
@@ -400,8 +414,8 @@ def _boxes(of: pd.DataFrame) -> Chart:
                 quantiles = dict(
                     zip(("p5", "q1", "median", "q3", "p95"), ends.tolist(), strict=True)
                 )
-                rows.append({"run": run, "score": SCORES[name], "n": len(scores), **quantiles})
-    order = [SCORES[name] for name in _BOXES]
+                rows.append({"run": run, "score": _SHORT[name], "n": len(scores), **quantiles})
+    order = [_SHORT[name] for name in _BOXES]
     low = _floor(min(row["p5"] for row in rows))
     base = alt.Chart(pd.DataFrame(rows)).encode(
         y=alt.Y("run:N", title="run (split first)", sort=None),
@@ -437,14 +451,11 @@ def _boxes(of: pd.DataFrame) -> Chart:
 
 
 def _bins(values: "pd.Series[Any]", edges: "np.ndarray[Any, Any]") -> pd.DataFrame:
-    """Count the features in each bin of a score, with the title and mean of the panel."""
-    name, scores = str(values.name), values.to_numpy(float)
+    """Count the features in each bin of a score, with its mean."""
+    scores = values.to_numpy(float)
     counts, _ = np.histogram(scores, edges)
-    title = f"{SCORES[name]} (mean {scores.mean():.3f}, n = {len(scores):,})"
     return pd.DataFrame(
         {
-            "score": name,
-            "panel": title,
             "low": edges[:-1],
             "high": edges[1:],
             "features": counts,
@@ -568,4 +579,4 @@ _ONE_GROUP: dict[str, Callable[[pd.DataFrame], Chart]] = {
 }
 
 #: Kinds of plots.
-KINDS = ("page", *_ONE_GROUP, "splits", "sweep")
+KINDS = (*_ONE_GROUP, "splits", "sweep", "page")

@@ -294,7 +294,7 @@ def test_a_refusal_of_the_system_claims_no_stored_work(monkeypatch, capsys):
 
 
 def test_list_shows_of_which_sae_a_floor_is(monkeypatch, capsys):
-    columns = commands.OVERVIEW
+    columns = overview.COLUMNS
     rows = [
         dict.fromkeys(columns, "a long text")
         | {"sae": f"tiny-a-l1-s{n}-untrained-decoder", "hook": "blocks.11.hook_resid_post"}

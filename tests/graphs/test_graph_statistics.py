@@ -11,6 +11,7 @@ import networkx as nx
 import numpy as np
 import pytest
 import torch
+from drawn_charts import axis_titles, check_chart, marks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recording_progress import RecordingProgress
@@ -30,7 +31,7 @@ from analysis.graph.null_comparison import bipartite, compare, configuration, nu
 from analysis.graph.plots import draw_graphs
 from analysis.graph.settings import GraphStatisticsSettings
 from analysis.graph.study import all_rows, graph_statistics, verdict_of
-from analysis.plot_style import save
+from analysis.plot_style import finished, save
 from atlas.api import Atlas
 from atlas.assemble import graph_fingerprint
 from atlas.cli.main import main
@@ -563,6 +564,8 @@ def test_plots_of_graphs(path, tmp_path, capsys):
                 "graphs",
                 "one",
                 "two",
+                "--kind",
+                "page",
                 "--atlas",
                 str(path),
                 "-o",
@@ -588,4 +591,10 @@ def test_plots_of_graphs(path, tmp_path, capsys):
     with pytest.raises(BadInput, match="`keep_codes=True`"):
         draw_graphs([one], kind="growth")
     without_edges = replace(one, pairs=one.pairs[:0])
+    # One kind is drawn if none is selected: a histogram of degrees for each graph.
+    drawn = draw_graphs([one, without_edges])
+    assert axis_titles(drawn) == {"degree", "features"}
+    assert len(marks(drawn)) == 2
+    for kind in ("degree", "log-degree", "frequency", "scatter"):
+        check_chart(finished(draw_graphs([one], kind=kind)))
     assert save(draw_graphs([without_edges]), tmp_path / "none.svg").exists()

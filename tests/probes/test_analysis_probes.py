@@ -10,6 +10,7 @@ import zlib
 import numpy as np
 import pandas as pd
 import pytest
+from drawn_charts import check_chart, marks
 from probe_edges import (
     DOCUMENT,
     EMBED,
@@ -23,9 +24,9 @@ from probe_edges import (
     random_edges,
 )
 
-from analysis.plot_style import save
+from analysis.plot_style import finished, save
 from analysis.probe import tables
-from analysis.probe.plots import KINDS, draw_probes
+from analysis.probe.plots import KINDS, SCORES, draw_probes
 from atlas.api import Atlas
 from atlas.cli.main import main
 from atlas.errors import BadInput, UnknownName
@@ -488,3 +489,14 @@ def test_atlas_without_probes_reports_what_to_do(run, tmp_path, monkeypatch):
         assert "--from hook_embed`" in err
     code, out, _ = run("probe-scores", "--json")
     assert (code, json.loads(out)["ok"]) == (2, False)
+
+
+def test_histograms_of_scores_count_every_feature_on_one_axis(loaded):
+    one = loaded[(loaded["sae"] == "one") & (loaded["run"] == DOCUMENT)]
+    one = one[(one["site"] == EMBED) & one["balanced_accuracy"].notna()]
+    chart = check_chart(finished(draw_probes(one, kind="distribution")))
+    bars = [mark for mark in marks(chart) if mark.type == "bar"]
+    assert len({tuple(mark.encoding["x"]["scale"]["domain"]) for mark in bars}) == 1
+    names = [n for n in SCORES if one[n].notna().any()]
+    counts = [sum(row["features"] for row in mark.rows) for mark in bars]
+    assert counts == [int(one[name].notna().sum()) for name in names]

@@ -17,7 +17,6 @@ from atlas.stores.neo4j.browser.served_pages import PORT, Neo4jHttp, server_of_p
 from atlas.stores.neo4j.connection import Bolt
 from atlas.stores.neo4j.store import Neo4jStore
 
-
 pytest.importorskip("playwright", reason="playwright is not installed; it is of the extra [test]")
 from browser_tests import at_browser, find_or_skip, rules
 from neo4j_browser import PATIENCE, address, browser
