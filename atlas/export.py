@@ -53,7 +53,7 @@ def export_tables(
     """
     from atlas.api import Atlas
 
-    _check_folder(folder)
+    _check_folder(folder, "tables")
     written: dict[str, int] = {}
     with Atlas.open(where, progress=progress) as atlas, disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -90,7 +90,7 @@ def export_for_import(path: Path, folder: Path, *, progress: Progress = SILENT) 
     """
     from atlas.stores.neo4j.admin_import import empty_texts, import_files, import_script
 
-    _check_folder(folder)
+    _check_folder(folder, "tables")
     atlas = Folder.open(path)
     sound, graph = atlas.read(lambda sound: (sound, assemble(atlas, sound)))
     for key, reason in sound.stale.items():
@@ -152,7 +152,7 @@ def export_for_browser(
         raise BadInput(
             f"The address of Neo4j Browser is {address!r}; expected one such as http://localhost:7474."
         )
-    _check_folder(folder)
+    _check_folder(folder, "tables")
     atlas = Folder.open(path)
     graph = atlas.read(lambda sound: assemble(atlas, sound))
     names = example_names(graph)
@@ -170,9 +170,13 @@ def export_for_browser(
     return {"index.html": 2 + saved, "saved-cypher.csv": saved}  # two links set Browser up
 
 
-def _check_folder(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise BadInput(f"{folder} is a file; name a folder for the tables.")
+def _check_folder(folder: Path, content: str) -> None:
+    if folder.is_dir():
+        return
+    if folder.is_symlink():
+        raise BadInput(f"{folder} is a link to no folder; name a folder for the {content}.")
+    if folder.exists():
+        raise BadInput(f"{folder} is a file; name a folder for the {content}.")
 
 
 def _write(data: "pa.Table", path: Path, *, form: str) -> None:
@@ -258,8 +262,7 @@ def export_graphs(
     """
     from atlas.api import Atlas
 
-    if folder.exists() and not folder.is_dir():
-        raise BadInput(f"{folder} is a file; name a folder for the graphs.")
+    _check_folder(folder, "graphs")
     written = {}
     with Atlas.open(where, progress=progress) as atlas:
         names = list(dict.fromkeys(saes)) or atlas.saes

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from atlas.errors import BadInput, UnknownName
+from ingest.text.user_files import how_to_convert
 
 __all__ = ["SteeringTask", "TestPrompt", "read_task", "task_names"]
 
@@ -134,9 +135,13 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
             content = file.read(_MOST_BYTES + 1)
         if len(content) > _MOST_BYTES:
             raise BadInput(f"{path} has more than {_MOST_BYTES:,} bytes; a task is smaller.")
-        text = content.decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"The task {path} cannot be read as UTF-8 text: {error}") from error
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"The task {path} is not UTF-8. {how_to_convert(content)}") from error
+    except OSError as error:
+        raise BadInput(
+            f"The task {path} cannot be read ({error.strerror}): check that you may read it."
+        ) from error
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             yield number, line
@@ -150,7 +155,12 @@ def _parsed(line: str, *, where: str) -> tuple[str, Any]:
         raise BadInput(
             f"{where} is not JSON ({error}); expected one object in each line."
         ) from error
-    kind = value.get("kind") if isinstance(value, Mapping) else None
+    if not isinstance(value, Mapping):
+        raise BadInput(
+            f"{where} holds a value of type {type(value).__name__}; expected an object with the kind about, test, "
+            "positive or negative."
+        )
+    kind = value.get("kind")
     if kind not in ("about", "test", "positive", "negative"):
         raise BadInput(
             f"{where} has the kind {kind!r}; expected an object with the kind about, test, positive or negative."

@@ -13,6 +13,7 @@
       lock                    held by the process that writes
 """
 
+import errno
 import json
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -106,6 +107,12 @@ class Folder:
             ) from None
         except NotADirectoryError:
             raise BadInput(f"{path} is a file; select the folder of an atlas.") from None
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            raise BadInput(
+                f"{path} is a symbolic link to itself; select the folder of an atlas."
+            ) from None
         except (ValueError, KeyError, TypeError) as error:
             raise BrokenPart(
                 f"{path / ATLAS} cannot be read ({error}); it was changed or damaged after it was written."

@@ -30,6 +30,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from atlas.errors import BadInput, Missing
+from ingest.text.user_files import how_to_convert, refuse_pipe
 
 if TYPE_CHECKING:
     from datasets import IterableDataset
@@ -206,6 +207,7 @@ def _reader(path: Path) -> "Callable[[Path, str, SplitOn], Iterator[str]]":
             f"{path} ends in none of {', '.join(ENDINGS)}. Rename it if it has one of these formats, or "
             "convert it."
         )
+    refuse_pipe(path)
     if ending == ".parquet":
         return _parquet_file
     return _json_file if ".jsonl" in ending else _text_file
@@ -258,8 +260,7 @@ def _lines(path: Path) -> Iterator[str]:
                 at = len(line) - len(error.object) + error.start
                 raise BadInput(
                     f"{path} is not UTF-8: byte 0x{line[at]:02X} in line {number}, at byte {offset + at:,} of "
-                    "the text, does not begin a character. Convert the file from its encoding, for example "
-                    "with `iconv -f WINDOWS-1252 -t UTF-8`."
+                    f"the text, does not begin a character. {how_to_convert(line if number == 1 else b'')}"
                 ) from error
             offset += len(line)
             yield text.removesuffix("\n").removesuffix("\r")

@@ -1,6 +1,7 @@
 """Concept files, contexts of words, and their activations: hostile files, brute force, regressions."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -101,6 +102,14 @@ def test_the_hash_depends_on_the_words_alone(tmp_path):
 def test_bad_files_get_one_message(tmp_path, name, content, message):
     with pytest.raises(BadInput, match=message):
         words_of(tmp_path, content, name)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes with a name")
+@pytest.mark.timeout(60)  # without the check, opening the pipe never returns
+def test_a_pipe_is_refused_before_it_is_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(BadInput, match="a pipe or a device"):
+        read_words(tmp_path / "pipe.csv")
 
 
 def test_missing_files_and_folders(tmp_path):

@@ -23,6 +23,7 @@ from atlas.disk.folder import Folder
 from atlas.disk.parts import Manifest, read_manifest, write_part
 from atlas.disk.remove import remove_saes
 from atlas.errors import BadInput, BrokenPart, Locked, Mismatch, NewerFormat
+from atlas.export import export_tables
 from atlas.schema import EDGES, NODES, Property, arrow_schema
 
 
@@ -293,6 +294,11 @@ def test_opening_a_path_that_is_not_an_atlas_is_refused(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(BadInput, match="is a file; select the folder of an atlas"):
         Folder.open(tmp_path / "file")
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(BadInput, match="is a symbolic link to itself; select the folder"):
+        Folder.open(tmp_path / "loop")
+    with pytest.raises(BadInput, match="is a link to no folder; name a folder for the tables"):
+        export_tables(tmp_path / "none.atlas", tmp_path / "loop")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("x")
     with pytest.raises(BadInput, match=r"full is a folder without atlas\.json, so it is no atlas"):

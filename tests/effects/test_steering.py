@@ -93,7 +93,8 @@ LINES = [
     [
         (lambda x: "not json\n" + x, "Line 1 of .* is not JSON"),
         (lambda x: x + "[" * 100_000, "is not JSON"),
-        (lambda x: x + "[1]\n", "kind None"),
+        (lambda x: x + "[1]\n", "of type list"),
+        (lambda x: x + "{}\n", "kind None"),
         (lambda x: x + '{"kind": "other"}\n', "kind 'other'"),
         (lambda x: x + '{"kind": "test", "prompt": "z"}\n', "needs 'targets'"),
         (lambda x: x + '{"kind": "test", "prompt": "z", "targets": [""]}\n', "needs 'targets'"),
@@ -103,13 +104,16 @@ LINES = [
         (lambda x: "", "has 0 test prompts"),
         (lambda x: "\n".join(x.split("\n")[:-2]), "has 1 negative prompts"),
         (lambda x: x + " " * 2**20, "more than 1,048,576 bytes"),
-        (lambda x: x + "\udcff", "cannot be read as UTF-8"),
+        (lambda x: x + "\udcff", r"not UTF-8\. Convert .* WINDOWS-1252"),
+        (lambda x: "\udcff\udcfe{\0", r"not UTF-8\. Convert .* UTF-16"),
     ],
 )
 def test_a_broken_task_is_one_message(tmp_path, change, message):
     path = tmp_path / "task.jsonl"
     text = "".join(json.dumps(line) + "\n" for line in LINES)
     path.write_text(text)
+    assert len(read_task(path).tests) == 4
+    path.write_text("\ufeff" + text, "utf-8")  # a byte order mark, which editors on Windows write
     assert len(read_task(path).tests) == 4
     path.write_bytes(change(text).encode(errors="surrogateescape"))
     with pytest.raises(BadInput, match=message):

@@ -76,7 +76,17 @@ def test_invalid_utf8_reports_its_position(tmp_path, ending):
 
 def test_utf16_reports_its_position(tmp_path):
     path = write(tmp_path / "a.txt", "hello".encode("utf-16"))
-    with pytest.raises(BadInput, match="byte 0xFF in line 1, at byte 0"):
+    with pytest.raises(BadInput, match=r"byte 0xFF in line 1, at byte 0.*`iconv -f UTF-16"):
+        texts_of(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes with a name")
+@pytest.mark.parametrize("ending", [".txt", ".jsonl", ".parquet"])
+@pytest.mark.timeout(60)  # without the check, opening the pipe never returns
+def test_a_pipe_is_refused_before_it_is_opened(tmp_path, ending):
+    path = tmp_path / f"a{ending}"
+    os.mkfifo(path)
+    with pytest.raises(BadInput, match="a pipe or a device, and a file is expected"):
         texts_of(path)
 
 

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from atlas.amounts import counted
 from atlas.errors import BadInput
 from ingest.sae.info import slug
+from ingest.text.user_files import how_to_convert, refuse_pipe
 
 __all__ = ["Concept", "Item", "WordSet", "list_names", "read_words"]
 
@@ -174,6 +175,7 @@ def _content(path: Path) -> bytes:
             f"{str(path)!r} is neither a list of this program ({', '.join(list_names())}) nor a file that "
             "ends in .csv or .jsonl. Name one of these."
         )
+    refuse_pipe(path)
     try:
         if path.stat().st_size > LARGEST:
             raise BadInput(
@@ -193,8 +195,8 @@ def _text(path: Path, content: bytes) -> str:
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise BadInput(
-            f"{path} is not UTF-8: line {line} has the byte 0x{content[error.start]:02X}. Convert the file, for "
-            "example with `iconv -f WINDOWS-1252 -t UTF-8`."
+            f"{path} is not UTF-8: line {line} has the byte 0x{content[error.start]:02X}. "
+            f"{how_to_convert(content)}"
         ) from error
 
 
