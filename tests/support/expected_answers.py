@@ -1382,11 +1382,13 @@ def absorbed_features(w, sae, other, limit):
 @answers
 def splitting_chains(w, sae_a, sae_b, sae_c, limit):
     direct = {(f["id"], g["id"]) for f, _, g in split_rows(w)}
+    second = defaultdict(list)
+    for b, y, c in split_rows(w, parent=sae_b, child=sae_c):
+        second[b["id"]].append((y, c))
     rows = [
         (a, x, b, y, c)
         for a, x, b in split_rows(w, parent=sae_a, child=sae_b)
-        for d, y, c in split_rows(w, parent=sae_b, child=sae_c)
-        if b["id"] == d["id"]
+        for y, c in second[b["id"]]
     ]
     rows.sort(key=lambda r: (r[0]["idx"], r[2]["idx"], r[4]["idx"]))
     return chain_columns(rows[:limit], "parent_given_child", direct=direct)
