@@ -12,9 +12,14 @@ __all__ = ["byte_size", "cell_text", "counted", "listed", "span"]
 # Columns of p-values and q-values, such as ``effect_q``. ``p_at_most_0.05`` is a share of p-values.
 _P_VALUES = re.compile(r"(^|[ _])[pq]($|[ _](?!at_most))")
 
-# Columns of shares, printed as percent; the logarithm of a share is none. Of rates, only those of a
-# changed generation are listed: ``rate`` is also the learning rate of a training.
-_SHARES = re.compile(r"(?<!log)(^|[ _])(share|frequency|recall|coverage|rate_before|rate_after)$")
+# Columns of shares and of rates of activity, printed as percent, with their controls. The logarithm of
+# a share is none, nor are a learning rate and `frequency_null`, a null by bins of frequency.
+_SHARES = re.compile(
+    r"(?<!log)(?<!learning)(^|[ _.])"
+    r"(frequency|(edge|parent)_chance|share in [a-z0-9 ]+|"
+    r"(share|rate|recall|precision|coverage|hits|context_dependence|active_positive|active_negative|"
+    r"p_at_most_[\d.]+|[a-z]+_given_[a-z]+)(_(a|b|before|after|null|control|random))?)$"
+)
 
 # Columns of integers that identify something, such as ``f.idx`` and ``seed``; they are no amounts.
 _LABELS = re.compile(r"(^|[ _.])(idx|index|seed|number|position|token_id)$")

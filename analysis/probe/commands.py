@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from atlas.amounts import cell_text
 from atlas.cli.output import (
     atlas_option,
     echo,
@@ -121,11 +122,7 @@ def probes(
             else "--by needs probes that predict activity, but the selection has none; "
             "run `atlas probe SAE --from hook_embed`."
         )
-    emit(
-        rows,
-        as_json=as_json,
-        show=lambda: print_table(rows, keys=("low", "high", "layer"), controls=_CONTROLS),
-    )
+    emit(rows, as_json=as_json, show=lambda: _show_breakdown(rows, by=by))
 
 
 @click.command("probes")
@@ -267,6 +264,20 @@ def _show_summary(rows: list[dict[str, Any]], *, quiet: bool) -> None:
             _show_in_full(row)
     elif not quiet:
         echo("For the detailed tables of one group, select its SAE, --site and --run.", err=True)
+
+
+def _show_breakdown(rows: list[dict[str, Any]], *, by: str) -> None:
+    """Print the rows of a breakdown, with the range of each quintile in one column."""
+    if "low" in rows[0]:
+        rows = [
+            {
+                **{name: row[name] for name in ("sae", "site", "run")},
+                by: " to ".join(cell_text(row[end], by) for end in ("low", "high")),
+                **{name: value for name, value in row.items() if name not in ("low", "high")},
+            }
+            for row in rows
+        ]
+    print_table(rows, keys=(by,), controls=_CONTROLS)
 
 
 def _sentence(row: dict[str, Any]) -> str:

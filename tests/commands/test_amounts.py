@@ -51,7 +51,7 @@ def test_small_p_and_q_are_bounded(name):
     assert cell_text(0.04, name) == "0.04"
 
 
-@pytest.mark.parametrize("name", ["", "l0", "p_at_most_0.05", "top", "kl", "q<=.05"])
+@pytest.mark.parametrize("name", ["", "l0", "top", "kl", "q<=.05"])
 def test_other_small_numbers_are_printed(name):
     assert cell_text(4e-5, name) == "4e-05"
 
@@ -71,7 +71,46 @@ def test_shares_are_percent(value, text):
     assert cell_text(value, "dead_share") == cell_text(value, "frequency") == text
 
 
-@pytest.mark.parametrize("name", ["log frequency", "the same with log frequency", "rate", "shares"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "share",
+            "share_a",
+            "rate",
+            "rate_b",
+            "rate_before",
+            "t.rate",
+            "f.frequency",
+            "min_frequency",
+        ),
+        *("hits", "hits_control", "p_at_most_0.05", "context_dependence", "coverage_null"),
+        *(
+            "edge_precision",
+            "edge_chance",
+            "share in communities of 3 or more",
+            "active_positive",
+            "parent_given_child",
+        ),
+    ],
+)
+def test_shares_and_their_controls_have_one_format(name):
+    assert cell_text(0.25, name) == "25%"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "log frequency",
+            "the same with log frequency",
+            "learning rate",
+            "learning_rate",
+            "shares",
+        ),
+        *("frequency_null", "frequency_p", "precisions", "recall@1", "chance", "generate"),
+    ],
+)
 def test_other_numbers_are_no_percent(name):
     assert cell_text(0.25, name) == "0.25"
 

@@ -7,6 +7,7 @@ import statistics
 import xml.etree.ElementTree as ElementTree
 import zlib
 
+import click
 import numpy as np
 import pandas as pd
 import pytest
@@ -455,6 +456,17 @@ def test_probes_broken_down(run, by):
     assert all(r["run"] != HOW_MUCH for r in rows)
     code, out, _ = run("probe-scores", "--by", by)
     assert (code, len(out.splitlines())) == (0, len(rows) + 1)
+
+
+def test_a_breakdown_at_80_columns_has_the_range_the_score_and_its_control(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("NO_COLOR", "1")
+    code, out, _ = run("probe-scores", "one", "--site", EMBED, "--by", "frequency")
+    assert code == 0
+    names, first, *_ = click.unstyle(out).splitlines()
+    assert {"frequency", "balanced_accuracy", "token_table"} <= set(names.split())
+    assert re.search(r"[\d.]+% to", first)
 
 
 def test_sites_are_compared_only_where_there_are_several(run):
