@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from atlas.amounts import cell_text
+from atlas.amounts import cell_text, counted
 from atlas.cli.output import (
     atlas_option,
     echo,
@@ -16,6 +16,7 @@ from atlas.cli.output import (
     print_verdict,
     shared_options,
     which_atlas,
+    wrap,
 )
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def probes(
     if by == "kind":
         _show_kinds(where, saes, sites, as_json=as_json)
         return
-    table = _loaded(where, saes, sites, run, quiet=quiet)
+    table, _ = _loaded(where, saes, sites, run, quiet=quiet)
     if by is None:
         rows = numbers.summary(table)
         emit(rows, as_json=as_json, show=lambda: _show_summary(rows, quiet=quiet))
@@ -142,10 +143,9 @@ def probes(
 )
 @click.option(
     "--kind",
-    default="scatter",
-    show_default=True,
     type=click.Choice(["scatter", "distribution", "ladder", "splits", "sweep", "page"]),
-    help="One plot, or a page of all plots.",
+    help="One kind of plot of all groups (an SAE, a site and a run), or a page of all kinds. [default: "
+    "scatter, of the group whose score exceeds its controls most; a floor only if no other SAE is selected]",
 )
 @click.option(
     "--out",
@@ -164,15 +164,15 @@ def plot_probes(
     saes: tuple[str, ...],
     sites: tuple[str, ...],
     run: str | None,
-    kind: str,
+    kind: str | None,
     outs: tuple[Path, ...],
     where: str | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Draw probes: distributions, ladder, box plots, sweep.
+    """Draw probes: scores against ceilings, distributions, ladder, sweep.
 
-    In HTML, hover over a point to see its feature. Drag to pan a scatter plot, and zoom with
+    Without --kind, one picture of one group is drawn, and a remark names it. In HTML, hover over a point to see its feature. Drag to pan a scatter plot, and zoom with
     Shift and the mouse wheel. Click a verdict to show only its features.
 
     \b
@@ -186,10 +186,24 @@ def plot_probes(
 
     for out in outs:
         check_path(out)
-    table = _loaded(where, saes, sites, run, quiet=quiet)
-    picture = draw_probes(table, kind=kind, every_site=bool(sites))
+    table, floors = _loaded(where, saes, sites, run, quiet=quiet)
+    remark = ""
+    if kind is None:
+        from analysis.probe.strongest_group import strongest_group
+
+        strongest = strongest_group(table, floors=floors)
+        table = strongest.rows
+        kind = "scatter" if table["token_ceiling"].notna().any() else "distribution"
+        others = counted(strongest.others, "other group")
+        choice = (
+            f"For one of the {others}, name its SAE, --site and --run. " if strongest.others else ""
+        )
+        remark = f"{strongest.sentence} {choice}--kind page draws all kinds of plots of all groups."
+    picture = draw_probes(table, kind=kind, every_site=bool(sites) or bool(remark))
     written = [str(save(picture, out)) for out in outs]
-    if not quiet and not sites and kind != "sweep" and table["site"].nunique() > 1:
+    if remark and not quiet:
+        echo(wrap(remark), err=True)
+    elif not quiet and not sites and kind != "sweep" and table["site"].nunique() > 1:
         probed = ", ".join(dict.fromkeys(table["site"]))
         echo(f"The SAEs were probed from {probed}; select other sites with --site.", err=True)
     emit({"written": written}, as_json=as_json, show=lambda: echo("\n".join(written)))
@@ -202,12 +216,12 @@ def _loaded(
     run: str | None,
     *,
     quiet: bool,
-) -> "pd.DataFrame":
-    """Load the selected probes; raise BadInput if there are none."""
+) -> "tuple[pd.DataFrame, list[str]]":
+    """Load the selected probes, and the names of floors; raise BadInput if there are no probes."""
     from analysis.probe.tables import load
     from atlas.api import Atlas
     from atlas.errors import BadInput
-    from atlas.studies.floors import floors_of
+    from atlas.studies.floors import floors_of, is_floor
 
     with Atlas.open(which_atlas(where), progress=make_progress(quiet=quiet)) as atlas:
         rows = atlas.table("SAE").to_pylist()
@@ -219,7 +233,7 @@ def _loaded(
             raise BadInput(
                 f"{atlas.url} has no probe{owner}; run `atlas probe {name} --from hook_embed`."
             )
-    return table
+    return table, [row["name"] for row in rows if is_floor(row)]
 
 
 def _show_kinds(

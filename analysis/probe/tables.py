@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from atlas.api import Atlas
 
 __all__ = [
+    "GROUP",
     "RUNGS",
     "SCORES",
     "VERDICTS",

@@ -28,6 +28,7 @@ from probe_edges import (
 from analysis.plot_style import finished, save
 from analysis.probe import tables
 from analysis.probe.plots import KINDS, SCORES, draw_probes
+from analysis.probe.strongest_group import strongest_group
 from atlas.api import Atlas
 from atlas.cli.main import main
 from atlas.errors import BadInput, UnknownName
@@ -409,6 +410,37 @@ def test_plots_exclude_columns_without_numbers(tmp_path):
         draw_probes(table, kind="pie")
 
 
+def test_the_group_that_exceeds_its_controls_most(tmp_path):
+    scores = [
+        ("one", EMBED, 0.90, 0.85, 0.60),  # exceeds its higher control by .05
+        ("one", FIRST, 0.80, 0.60, 0.70),  # by .10
+        ("two", EMBED, 0.70, None, 0.55),  # by .15
+        ("two", FIRST, 0.64, None, None),  # by .14 over chance
+        ("two", SECOND, None, 0.1, 0.1),
+    ]
+    edges = [
+        edge(sae, i, site, balanced_accuracy=score, control=control, token_table=table)
+        for sae, site, score, control, table in scores
+        for i in range(3)
+    ]
+    counts = {"one": [5, 0, 2], "two": [1, 2, 3]}
+    with Atlas.open(made_atlas(tmp_path / "a.atlas", edges, counts=counts)) as opened:
+        table = tables.load(opened)
+    found = strongest_group(table)
+    assert list(found.rows["feature"]) == ["two/0", "two/1", "two/2"]
+    assert set(found.rows["site"]) == {EMBED}
+    assert (found.excess, found.others) == (pytest.approx(0.15), 3)
+    assert "two from hook_embed" in found.sentence
+    assert "0.700 (token table 0.550)" in found.sentence
+    assert set(strongest_group(table, floors=["two"]).rows["sae"]) == {"one"}
+    assert set(strongest_group(table, floors=["one", "two"]).rows["sae"]) == {"two"}
+    rest = table[table["site"] == FIRST]
+    assert set(strongest_group(rest).rows["sae"]) == {"two"}
+    assert "0.640 (chance 0.5)" in strongest_group(rest).sentence
+    with pytest.raises(BadInput, match="nothing to plot"):
+        strongest_group(table[table["site"] == SECOND])
+
+
 def test_a_path_that_cannot_be_written(loaded, tmp_path):
     picture = draw_probes(loaded, kind="ladder")
     with pytest.raises(BadInput, match=r"must end in \.png, \.svg, \.html"):
@@ -475,6 +507,16 @@ def test_sites_are_compared_only_where_there_are_several(run):
         assert (code, "--from all" in err) == (2, True)
     code, _, err = run("probe-scores", "--run", HOW_MUCH, "--by", "layer")
     assert (code, "that predict activity" in err) == (2, True)
+
+
+def test_plot_probes_without_a_kind_draws_one_group(run, tmp_path):
+    code, out, err = run("plot", "probes", "-o", "a.svg")
+    assert (code, out) == (0, "a.svg\n")
+    texts = [e.text for e in ElementTree.parse(tmp_path / "a.svg").iter() if e.text]
+    assert sum("Score against ceiling" in text for text in texts) == 1
+    assert re.search(r"^Drawn: the probes of \w+ from ", err)
+    assert "--kind page" in err
+    assert run("plot", "probes", "-o", "a.svg", "-q")[2] == ""
 
 
 def test_plot_probes(run, tmp_path):
