@@ -195,9 +195,7 @@ def plot_probes(
         table = strongest.rows
         kind = "scatter" if table["token_ceiling"].notna().any() else "distribution"
         others = counted(strongest.others, "other group")
-        choice = (
-            f"For one of the {others}, name its SAE, --site and --run. " if strongest.others else ""
-        )
+        choice = f"{others}: select by SAE, --site and --run. " if strongest.others else ""
         remark = f"{strongest.sentence} {choice}--kind page draws all kinds of plots of all groups."
     picture = draw_probes(table, kind=kind, every_site=bool(sites) or bool(remark))
     written = [str(save(picture, out)) for out in outs]

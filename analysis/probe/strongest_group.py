@@ -58,6 +58,8 @@ class StrongestGroup:
 def strongest_group(table: pd.DataFrame, *, floors: Collection[str] = ()) -> StrongestGroup:
     """Return the group with the largest excess of its score over its highest control.
 
+    Groups without a control task are compared only if no group has one.
+
     Parameters
     ----------
     table
@@ -82,5 +84,7 @@ def strongest_group(table: pd.DataFrame, *, floors: Collection[str] = ()) -> Str
         known = {text: mean for text, mean in means.items() if mean == mean}
         score = float(rows["balanced_accuracy"].mean())
         found.append(StrongestGroup(rows, score, known, len(groups) - 1))
-    trained = [one for one in found if one.rows["sae"].iloc[0] not in floors]
-    return max(trained or found, key=lambda one: one.excess)  # the first of equal ones
+    found = [one for one in found if one.rows["sae"].iloc[0] not in floors] or found
+    # A split by token id has no control task, no verdicts, and a token table of .5 by construction.
+    found = [one for one in found if _CONTROLS["control"] in one.controls] or found
+    return max(found, key=lambda one: one.excess)  # the first of equal ones

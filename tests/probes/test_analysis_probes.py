@@ -427,15 +427,21 @@ def test_the_group_that_exceeds_its_controls_most(tmp_path):
     with Atlas.open(made_atlas(tmp_path / "a.atlas", edges, counts=counts)) as opened:
         table = tables.load(opened)
     found = strongest_group(table)
-    assert list(found.rows["feature"]) == ["two/0", "two/1", "two/2"]
-    assert set(found.rows["site"]) == {EMBED}
-    assert (found.excess, found.others) == (pytest.approx(0.15), 3)
-    assert "two from hook_embed" in found.sentence
-    assert "0.700 (token table 0.550)" in found.sentence
-    assert set(strongest_group(table, floors=["two"]).rows["sae"]) == {"one"}
-    assert set(strongest_group(table, floors=["one", "two"]).rows["sae"]) == {"two"}
-    rest = table[table["site"] == FIRST]
-    assert set(strongest_group(rest).rows["sae"]) == {"two"}
+    assert list(found.rows["feature"]) == ["one/0", "one/1", "one/2"]
+    assert set(found.rows["site"]) == {FIRST}
+    assert (found.excess, found.others) == (pytest.approx(0.10), 3)
+    assert "one from blocks" in found.sentence
+    assert "0.800 (control task 0.600, token table 0.700)" in found.sentence
+    # Without a control task, only if no group has one; a floor, only if there is no other SAE.
+    for rest in (
+        strongest_group(table[table["sae"] == "two"]),
+        strongest_group(table, floors=["one"]),
+    ):
+        assert set(rest.rows["sae"]) == {"two"}
+        assert set(rest.rows["site"]) == {EMBED}
+        assert rest.excess == pytest.approx(0.15)
+    assert set(strongest_group(table, floors=["one", "two"]).rows["sae"]) == {"one"}
+    rest = table[(table["site"] == FIRST) & (table["sae"] == "two")]
     assert "0.640 (chance 0.5)" in strongest_group(rest).sentence
     with pytest.raises(BadInput, match="nothing to plot"):
         strongest_group(table[table["site"] == SECOND])
