@@ -7,7 +7,7 @@ from typing import Any
 
 from atlas.safe_text import shown
 
-__all__ = ["byte_size", "cell_text", "counted", "listed", "span"]
+__all__ = ["Share", "byte_size", "cell_text", "counted", "listed", "span"]
 
 # Columns of p-values and q-values, such as ``effect_q``. ``p_at_most_0.05`` is a share of p-values.
 _P_VALUES = re.compile(r"(^|[ _])[pq]($|[ _](?!at_most))")
@@ -23,6 +23,16 @@ _SHARES = re.compile(
 
 # Columns of integers that identify something, such as ``f.idx`` and ``seed``; they are no amounts.
 _LABELS = re.compile(r"(^|[ _.])(idx|index|seed|number|position|token_id)$")
+
+
+class Share(float):
+    """A share that a table prints as percent, where its column also has other numbers.
+
+    Examples
+    --------
+    >>> cell_text(Share(0.25), "value"), cell_text(0.25, "value")
+    ('25%', '0.25')
+    """
 
 
 def counted(number: int, noun: str) -> str:
@@ -137,7 +147,8 @@ def _number(value: float, name: str) -> str:
         return str(value)
     if 0 <= value < 0.001 and _P_VALUES.search(name):
         return "<.001"
-    return f"{_three_digits(100 * value)}%" if _SHARES.search(name) else _three_digits(value)
+    is_share = isinstance(value, Share) or _SHARES.search(name)
+    return f"{_three_digits(100 * value)}%" if is_share else _three_digits(value)
 
 
 def _three_digits(value: float) -> str:

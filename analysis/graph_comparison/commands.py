@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from analysis.graph_comparison.settings import ComparisonSettings
+from atlas.amounts import Share, cell_text
 from atlas.cli.options import (
     all_option,
     chosen_settings,
@@ -170,6 +171,14 @@ def _columns(pairs: int) -> list[str]:
 
 
 def _line(row: "Row") -> dict[str, Any]:
+    def number(value: float | None) -> float | None:
+        is_share = value is not None and row.measure.startswith("share of ")
+        return Share(value) if is_share else value
+
+    def limits(low: float | None, high: float | None) -> str | None:
+        ends = [cell_text(number(end)) for end in (low, high) if end is not None]
+        return " – ".join(ends) if len(ends) == 2 else None
+
     return {
         "A": row.a,
         "B": row.b,
@@ -177,18 +186,14 @@ def _line(row: "Row") -> dict[str, Any]:
         "measure": row.measure + (f" ({row.unit})" if row.unit else ""),
         "over": row.text,
         "n": row.n,
-        "value": row.value if row.value is not None else row.note,
-        "limits": _range(row.low, row.high),
+        "value": number(row.value) if row.value is not None else row.note,
+        "limits": limits(row.low, row.high),
         "kind of limits": row.limits,
-        "same SAE": row.itself_mean,
-        "same SAE limits": _range(row.itself_low, row.itself_high),
-        "null": row.null_mean,
-        "null limits": _range(row.null_low, row.null_high),
+        "same SAE": number(row.itself_mean),
+        "same SAE limits": limits(row.itself_low, row.itself_high),
+        "null": number(row.null_mean),
+        "null limits": limits(row.null_low, row.null_high),
         "p": row.p,
-        "swapped": row.rewired_mean,
+        "swapped": number(row.rewired_mean),
         "p swapped": row.rewired_p,
     }
-
-
-def _range(low: float | None, high: float | None) -> str | None:
-    return None if low is None or high is None else f"{low:.3g} – {high:.3g}"

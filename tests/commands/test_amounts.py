@@ -2,7 +2,7 @@
 
 import pytest
 
-from atlas.amounts import byte_size, cell_text, counted, span
+from atlas.amounts import Share, byte_size, cell_text, counted, span
 
 
 @pytest.mark.parametrize(
@@ -113,6 +113,14 @@ def test_shares_and_their_controls_have_one_format(name):
 )
 def test_other_numbers_are_no_percent(name):
     assert cell_text(0.25, name) == "0.25"
+
+
+def test_a_share_is_percent_in_a_column_of_other_numbers():
+    assert [cell_text(one, "value") for one in (Share(0.5628), 0.5628, Share("nan"))] == [
+        "56.3%",
+        "0.563",
+        "nan",
+    ]
 
 
 def test_numbers_below_1000_have_no_exponent():
