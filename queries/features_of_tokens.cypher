@@ -1,16 +1,25 @@
 // title: Features of a list of tokens
-// question: Which features have most of these tokens among their commonest?
+// question: Which features are active mostly on these tokens?
 // topic: Tokens and text
 // param tokens (string[], such as [' he', ' she', ' him', ' her']): texts of the tokens
 // param sae (SAE, default ''): only features of this SAE; '' for all SAEs
+// param min_active (int64, default 20): only features active on at least this many tokens
 // param limit (int64, default 20): number of rows at most
-// column feature (string): the feature
+// column feature (string): the feature; those of floors are last
+// column share (double): share of its active tokens that are these; of its commonest tokens only
+// column expected_share (double): share of all tokens of the text that are the tokens found
 // column found (int64): how many texts of the list are among its commonest tokens
 // column frequency (double): share of tokens on which it is active
 // column top_token (string): the token it is active on most often
-MATCH (t:Token)<-[:FIRES_ON]-(f:Feature)-[:IN_SAE]->(s:SAE)
+// column floor (bool): whether its SAE was not trained completely, or its model has random weights
+MATCH (t:Token)<-[r:FIRES_ON]-(f:Feature)-[:IN_SAE]->(s:SAE)
 WHERE t.text IN [' he', ' she', ' him', ' her'] /* $tokens */ AND '' /* $sae */ IN ['', s.name]
-WITH f, count(DISTINCT t.text) AS found
-RETURN f.id AS feature, found, f.frequency AS frequency, f.top_token AS top_token
-ORDER BY found DESC, frequency, f.sae, f.idx
+  AND f.active_tokens >= 20 /* $min_active */
+WITH f, coalesce(s.role, 'trained') <> 'trained' OR coalesce(s.random_model, false) AS floor,
+     round(sum(r.share), 6) AS share,
+     round(sum(f.frequency * r.share / r.rate), 6) AS expected_share,
+     count(DISTINCT t.text) AS found
+RETURN f.id AS feature, share, expected_share, found, f.frequency AS frequency,
+       f.top_token AS top_token, floor
+ORDER BY floor, share DESC, found DESC, f.sae, f.idx
 LIMIT 20 /* $limit */

@@ -2,7 +2,9 @@
 
 import doctest
 import re
+from dataclasses import replace
 
+import pyarrow as pa
 import pytest
 from expected_answers import ANSWERS, World
 from neo4j_server import wipe
@@ -18,10 +20,21 @@ from atlas.stores.neo4j.connection import Bolt
 from atlas.stores.neo4j.store import Neo4jStore
 from queries.record import parse
 
+
+def with_floors(graph):
+    """Return a graph in which the first SAE is a floor, and the last has a model with random weights."""
+    rows = sorted(graph.tables["SAE"].to_pylist(), key=lambda row: row["name"])
+    rows[0]["role"] = "frozen-decoder"
+    rows[1]["role"] = "trained"
+    rows[-1] |= {"role": "trained", "random_model": True}
+    saes = pa.Table.from_pylist(rows, schema=graph.tables["SAE"].schema)
+    return replace(graph, tables={**graph.tables, "SAE": saes})
+
+
 GRAPHS = {  # shuffled, to detect an order that is not total
     "small": lambda: small_graph(shuffled=1),
-    "ties": lambda: random_graph(1, shuffled=1),
-    "ties again": lambda: random_graph(1, shuffled=2),
+    "ties": lambda: with_floors(random_graph(1, shuffled=1)),
+    "ties again": lambda: with_floors(random_graph(1, shuffled=2)),
 }
 # In addition to the examples and defaults of the files: other SAEs, absent names, dead features,
 # texts that break quoting, and ranges that are open or empty.
@@ -186,7 +199,8 @@ CASES = {
     "features_of_token": [{"token": t} for t in ("'s", ' "', "\n", " 😀", "\\", "girl")]
     + [{"token": " girl", "sae": "tiny-b-l0"}],
     "features_of_tokens": [{"tokens": t} for t in ([], [" girl"], [" girl", "'s", " 😀", "absent"])]
-    + [{"tokens": [" girl", " the"], "sae": "tiny-a-l1-s1"}],
+    + [{"tokens": [" girl", " the"], "sae": "tiny-a-l1-s1"}]
+    + [{"min_active": n} for n in (0, 1, 90)],
     "features_without_counterpart": [
         {"sae": case["sae_a"], "other": case["sae_b"]} for case in TWO_SAES
     ]
@@ -455,6 +469,14 @@ def test_answers_checked_by_hand(loaded):
         ("tiny-a-l1-s0/0", 1.0, 0.75, 30, 0, 2.0),
         ("tiny-a-l1-s1/1", 0.5, 0.5, 20, 0, 3.0),
         ("tiny-a-l1-s0/7", 10 / 90, 0.25, 10, 2, 1.5),
+    ]
+    assert ask(loaded, "features_of_tokens", tokens=[" girl", " he"]) == [
+        ("tiny-a-l1-s0/0", 1.0, 0.04, 1, 0.03, " girl", False),
+        ("tiny-b-l0/0", 1.0, 0.04, 1, 0.04, " girl", False),
+        ("tiny-a-l1-s0/1", 0.5, 0.05, 1, 0.08, " he", False),
+        ("tiny-a-l1-s1/1", 0.5, 0.04, 1, 0.04, " girl", False),
+        ("tiny-a-l1-s1/3", 0.5, 0.05, 1, 0.1, " he", False),
+        ("tiny-a-l1-s0/7", 0.444444, 0.09, 2, 0.09, " he", False),
     ]
     assert ask(loaded, "dead_share_by_sae") == [
         ("tiny-a-l1-s1", 0.25, 1, 4, 1000),

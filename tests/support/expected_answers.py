@@ -244,14 +244,28 @@ def features_by_token_start(w, text, sae, limit):
 
 
 @answers
-def features_of_tokens(w, tokens, sae, limit):
-    found = defaultdict(set)
+def features_of_tokens(w, tokens, sae, min_active, limit):
+    found = defaultdict(list)
     for r in w.fires:
-        if r["text"] in tokens and sae in ("", r["sae"]):
-            found[r["feature"]].add(r["text"])
-    rows = [{**w.feature[name], "found": len(texts)} for name, texts in found.items()]
-    rows.sort(key=lambda r: (-r["found"], r["frequency"], r["sae"], r["idx"]))
-    return pick(rows[:limit], "id", "found", "frequency", "top_token")
+        if r["text"] in tokens and sae in ("", r["sae"]) and r["active_tokens"] >= min_active:
+            found[r["feature"]].append(r)
+    rows = [
+        {
+            **w.feature[name],
+            "share": round(sum(r["share"] for r in own), 6),
+            # Occurrences of the tokens / tokens of the text.
+            "expected": round(
+                sum(r["count"] / r["rate"] * r["frequency"] / r["active_tokens"] for r in own), 6
+            ),
+            "found": len({r["text"] for r in own}),
+            "floor": w.sae[own[0]["sae"]]["role"] not in (None, "trained")
+            or w.sae[own[0]["sae"]]["random_model"] is True,
+        }
+        for name, own in found.items()
+    ]
+    rows.sort(key=lambda r: (r["floor"], -r["share"], -r["found"], r["sae"], r["idx"]))
+    columns = ("id", "share", "expected", "found", "frequency", "top_token", "floor")
+    return pick(rows[:limit], *columns)
 
 
 EXAMPLE = ("activation", "text", "tokens", "activations", "peak", "document", "start")
