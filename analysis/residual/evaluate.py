@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analysis.residual.study_context import StudyContext
-from analysis.residual.train import Arm, Facts, all_arms
+from analysis.residual.train import Arm, Facts
 from atlas.studies.runner import run_locked
 from ingest.forward.run import ingest_locked
 from ingest.match.study import MatchStudy
@@ -12,21 +12,10 @@ from ingest.probe.study import ProbeStudy
 from ingest.sae.autoencoder import open_sae
 from ingest.settings import Settings
 
-__all__ = ["after", "all_pairs", "evaluate"]
+__all__ = ["all_pairs", "evaluate"]
 
 #: Baselines that are matched across seeds.
 CROSSED = 3
-
-
-def after(study: StudyContext) -> str:
-    """Return a sentence on the steps after training, whose duration is not estimated."""
-    arms = {study.sae_name(arm): (arm, None) for arm in all_arms(study.settings)}
-    pairs = 0 if study.match is None else len(all_pairs(arms))
-    matched = f", and {pairs} pairs of SAEs are matched" if pairs else ""
-    return (
-        f"Then all {len(arms)} SAEs are ingested, and their features are probed from "
-        f"{study.settings.source}{matched}. The time of these steps is not estimated."
-    )
 
 
 def evaluate(study: StudyContext, trained: Mapping[str, tuple[Arm, Facts]]) -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from analysis.residual.activations import Reader
-from analysis.residual.evaluate import after, evaluate
+from analysis.residual.estimate import measure_stages
+from analysis.residual.evaluate import evaluate
 from analysis.residual.part import VERSION, found_of, result_of
 from analysis.residual.settings import MATCH, PROBE, ResidualSettings
 from analysis.residual.split import Divided, divide
@@ -25,6 +26,7 @@ from atlas.disk.folder import Folder
 from atlas.disk.parts import Part
 from atlas.errors import BadInput, Mismatch
 from atlas.progress import SILENT, Progress
+from atlas.studies.forecast import Cost
 from atlas.studies.results import Result
 from atlas.studies.runner import run_study
 from atlas.studies.study import Found, Task, TaskContext
@@ -204,11 +206,15 @@ class ResidualStudy(TorchStudy):
         }
         return [Task(context.name, names, self.settings, recorded=recorded)]
 
+    def forecast(self, task: Task, at: TaskContext) -> Cost | None:
+        """Return the cost of all steps, measured on two samples of the text."""
+        return measure_stages(self._context(at), self._divided)[1]
+
     def run_group(self, tasks: Sequence[Task], at: TaskContext) -> Iterator[tuple[Task, Found]]:
         """Train and evaluate the SAEs; temporary files are removed once the part is stored."""
         (task,) = tasks
         context = self._context(at)
-        trained = train_all(context, self._divided, after=after(context))
+        trained = train_all(context, self._divided)
         evaluate(context, trained)
         yield task, found_of(context, self._divided, trained)
         discard(context.scratch)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from analysis.residual.activations import Activations, store_activations
-from analysis.residual.estimate import report_estimate
 from analysis.residual.fit import Fitted, RandomComponents, draw_components, fit_all
 from analysis.residual.settings import ALL_PRIOR
 from analysis.residual.split import Divided
@@ -18,7 +17,7 @@ from atlas.disk.atomic_files import atomic_folder, write_json
 from atlas.errors import BrokenPart, RequestError
 from ingest.sae.activation_transforms import MapAndTokenMeans, write_subtraction
 
-__all__ = ["NEARLY", "finished", "train_all", "unlike", "write_sae"]
+__all__ = ["NEARLY", "finished", "is_trained", "metadata_of", "train_all", "unlike", "write_sae"]
 
 #: Largest relative difference between the variance removed by components and by the map.
 NEARLY = 0.1
@@ -108,11 +107,13 @@ def write_sae(folder: Path, arm: Arm, trained: Trained, *, origin: dict[str, Any
 VERSIONS = {"baseline": 1, "residual": 1, "components": 1, "token-means": 3}
 
 
-def train_all(study: StudyContext, divided: Divided, *, after: str) -> dict[str, tuple[Arm, Facts]]:
-    """Train the SAEs that are not finished, and return the training record of each, by name.
+def is_trained(study: StudyContext, arm: Arm) -> bool:
+    """Return whether the SAE of an arm is stored; its settings are not checked."""
+    return not study.replace and (study.sae_folder(arm) / _NOTE).exists()
 
-    The sentence ``after`` on the next steps is reported before training starts.
-    """
+
+def train_all(study: StudyContext, divided: Divided) -> dict[str, tuple[Arm, Facts]]:
+    """Train the SAEs that are not finished, and return the training record of each, by name."""
     done: dict[str, tuple[Arm, Facts]] = {}
     todo = []
     for arm in all_arms(study.settings):
@@ -126,7 +127,6 @@ def train_all(study: StudyContext, divided: Divided, *, after: str) -> dict[str,
         study.progress.report(f"{len(done)} of {study.settings.saes} SAEs are trained already.")
     if not todo:
         return done
-    report_estimate(study, divided, saes=len(todo), after=after)
     fitted, drawn, training = _fit(study, divided)
     arms = all_arms(study.settings, fitted, drawn)
     steps = study.settings.steps(len(training))
@@ -142,7 +142,7 @@ def train_all(study: StudyContext, divided: Divided, *, after: str) -> dict[str,
                 training,
                 study.settings,
                 read=reads[arm.label],
-                metadata=_metadata(study),
+                metadata=metadata_of(study),
                 stage=stage,
                 device=study.reader.model.device,
             )
@@ -217,7 +217,7 @@ def _origin(study: StudyContext, divided: Divided, arm: Arm) -> dict[str, Any]:
     }
 
 
-def _metadata(study: StudyContext) -> dict[str, Any]:
+def metadata_of(study: StudyContext) -> dict[str, Any]:
     """Return the metadata of model and contexts for the configuration of an SAE."""
     model, contexts = study.reader.model, study.reader.contexts
     return {

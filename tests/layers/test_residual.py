@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from itertools import islice
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from small_ingest import CONTEXT, HOOK, model, texts
 
+from analysis.residual import estimate
 from analysis.residual import train as training
 from analysis.residual.activations import (
     Activations,
@@ -705,6 +707,61 @@ def test_a_study_does_not_change_an_existing_corpus(tmp_path, lm, documents):
         study(path, lm, own, settings, name="other")
 
 
+# ---------------------------------------------------------------- forecast
+
+
+class Forecast:
+    """A progress that records messages and stops the study after its forecast."""
+
+    def __init__(self):
+        self.lines = []
+
+    def stage(self, *args, **options):
+        return SILENT.stage(*args, **options)
+
+    def report(self, sentence):
+        self.lines.append(sentence)
+        if " of memory beyond the program" in sentence:
+            raise KeyboardInterrupt
+
+
+def forecast_of(path, lm, documents, monkeypatch, **options):
+    """Return the reports of a study up to its forecast, in which each measurement takes 10 s."""
+
+    def timed(work):
+        work()
+        return 10.0
+
+    monkeypatch.setattr(estimate, "timed", timed)
+    monkeypatch.setattr(estimate, "timed_on", lambda device, work: 0.0)
+    recorded = Forecast()
+    with pytest.raises(KeyboardInterrupt):
+        study(path, lm, documents, progress=recorded, **options)
+    return recorded.lines
+
+
+def test_the_forecast_counts_all_steps_of_all_saes(tmp_path, lm, documents, monkeypatch):
+    """Each measurement takes 10 s, so nothing grows with the text and a training step takes no time."""
+    path = tmp_path / "a.atlas"
+    lines = forecast_of(path, lm, documents, monkeypatch, match=MatchSettings(draws=1))
+    (line,) = [line for line in lines if line.startswith("Forecast: ")]
+    # 10 s for the map, 10 s for the components, and 10 s for the moments of two of five SAEs.
+    assert line.startswith("Forecast: activations and map 45 seconds, training of 5 SAEs of 32")
+    assert "ingest of 5 SAEs 25 seconds, probes from hook_embed 25 seconds, " in line
+    assert line.endswith("4 matched pairs 40 seconds.")
+    assert not list(path.glob("cache/**/forecast"))
+    assert any("about 2 minutes and " in line for line in lines)  # 45 + 25 + 25 + 40 s
+
+
+def test_the_forecast_does_not_count_stored_steps(finished, tmp_path, lm, documents, monkeypatch):
+    path = tmp_path / "a.atlas"
+    shutil.copytree(finished[0], path)
+    shutil.rmtree(next(path.glob("parts/residual/*")))
+    shutil.rmtree(sorted(path.glob("parts/match/*"))[0])
+    lines = forecast_of(path, lm, documents, monkeypatch, match=MatchSettings(draws=1))
+    assert "Forecast: 1 matched pair 10 seconds." in lines
+
+
 # ---------------------------------------------------------------- errors
 
 
@@ -721,9 +778,10 @@ def test_a_zero_residual_is_refused(tmp_path, lm, documents):
     with pytest.raises(BadInput, match=r"R² of the map .* is 1 on .* is zero"):
         study(tmp_path / "a.atlas", lm, documents, same, progress=recorded, match=MatchSettings())
     assert "blocks.1.hook_resid_pre is not earlier in the model than blocks.0" in recorded.lines[0]
-    (estimate,) = [line for line in recorded.lines if "steps each" in line]
-    assert "all 5 SAEs are ingested" in estimate
-    assert "4 pairs" in estimate
+    (line,) = [line for line in recorded.lines if line.startswith("Forecast: ")]
+    assert "training of 5 SAEs of 32 features" in line
+    assert "ingest of 5 SAEs" in line
+    assert "4 matched pairs" in line
     assert not list(tmp_path.glob("a.atlas/saes/*"))  # raised before the baseline is trained
 
 
