@@ -4,6 +4,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from atlas.amounts import cell_text
+from atlas.safe_text import shown
+from ingest.fire.screen import about_few_active_tokens, verdict_of
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -29,7 +31,15 @@ def fire_page(found: Any) -> str:
         (sae, [_token(text, own.get(i, [])) for i, text in enumerate(found.tokens[sae])])
         for sae, own in rows.items()
     ]
-    page: str = _environment().get_template("page.html").render(saes=saes)
+    page: str = (
+        _environment()
+        .get_template("page.html")
+        .render(
+            saes=saes,
+            verdict=verdict_of(found),
+            remark=about_few_active_tokens(found.rows),
+        )
+    )
     return page
 
 
@@ -47,4 +57,5 @@ def _environment() -> "Environment":
         loader=PackageLoader("ingest.fire"), autoescape=True, undefined=StrictUndefined
     )
     found.filters["cell"] = cell_text
+    found.filters["shown"] = shown
     return found

@@ -2,13 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from atlas.amounts import counted
 from atlas.api import Atlas
+from atlas.cli.drawn_text import drawn_text
 from atlas.errors import BadInput, RequestError, UnknownName
+from atlas.safe_text import shown
+from ingest.fire.screen import print_features, verdict_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,6 +23,9 @@ if TYPE_CHECKING:
     from ingest.sae.record import SaeRecord
 
 __all__ = ["FireSettings", "TextFeatures", "check_text", "fire"]
+
+# Characters of the text that ``repr`` shows.
+_SHOWN = 40
 
 
 @dataclass(frozen=True)
@@ -54,11 +62,19 @@ class TextFeatures:
         feature is active, from which the quantile is computed), ``top_token``.
     tokens
         Texts of all tokens, by SAE.
+    active
+        Number of activations above 0 on the text, by SAE: of which ``rows`` has the strongest.
     """
 
     text: str
     rows: Sequence[Mapping[str, Any]]
     tokens: Mapping[str, Sequence[str]]
+    active: Mapping[str, int]
+
+    @property
+    def verdict(self) -> str:
+        """What the strongest feature is, and how strong one is expected to be."""
+        return verdict_of(self)
 
     def to_pandas(self) -> Any:
         """Return the rows as a data frame."""
@@ -72,13 +88,21 @@ class TextFeatures:
 
         return fire_page(self)
 
+    def __str__(self) -> str:
+        return drawn_text(lambda: print_features(self, by_sae=len(self.tokens) == 1))
+
     def __repr__(self) -> str:
         saes = {row["sae"] for row in self.rows}
-        return f"<{len(self.rows):,} active features of {len(saes)} SAEs on {self.text[:40]!r}>"
+        more = "…" if len(self.text) > _SHOWN else ""
+        return (
+            f"<{len(self.rows):,} active features of {counted(len(saes), 'SAE')} on "
+            f"{self.text[:_SHOWN] + more!r}>"
+        )
 
     def _repr_html_(self) -> str:
-        html: str = self.to_pandas().to_html(escape=True, index=False)
-        return html
+        frame = self.to_pandas().map(lambda v: shown(v) if isinstance(v, str) else v)
+        html: str = frame.to_html(escape=True, index=False, float_format="{:.3g}".format)
+        return f"<p>{escape(shown(self.verdict))}</p>{html}"
 
 
 def fire(
@@ -138,17 +162,19 @@ def fire(
     records = [open_sae_record(sound, name) for name in settings.saes or sound.saes]
     rows: list[dict[str, Any]] = []
     tokens: dict[str, Sequence[str]] = {}
+    active: dict[str, int] = {}
     for group in _by_run(records):
         own: list[dict[str, Any]] = []
         for sae, block, texts in _blocks(group, text, settings, model):
             if not len(block):
                 raise BadInput(f"The text {text!r} has no tokens; pass a text with words.")
             tokens[sae.info.name] = texts
+            active[sae.info.name] = len(block.values)
             found = _rows(atlas, sae, block, texts, settings.top)
             own += [{"model": group[0].model["name"], **row} for row in found]
         # Stable: SAEs and ranks remain in order.
         rows += sorted(own, key=lambda row: int(row["position"]))
-    return TextFeatures(text, rows, tokens)
+    return TextFeatures(text, rows, tokens, active)
 
 
 def check_text(text: str) -> None:

@@ -15,7 +15,7 @@ from atlas import Atlas
 from atlas.cli.main import main
 from atlas.errors import BadInput, UnknownName
 from ingest.codes.store import read_shard
-from ingest.fire.commands import about_few_active_tokens
+from ingest.fire.screen import about_few_active_tokens
 from ingest.fire.text_features import FireSettings, fire
 from ingest.forward.run import ingest
 from ingest.settings import Settings
@@ -156,6 +156,34 @@ def test_each_token_has_its_strongest_features_in_order(opened):
         assert [r["feature"] for r in few if r["position"] == position] == [
             r["feature"] for r in ranked[:2]
         ]
+
+
+def test_the_verdict_has_what_is_expected_of_so_many_activations(folder, opened):
+    found = fire(opened, TEXT, FireSettings(top=1))
+    number = sum(len(stored_codes(folder, sae)) for sae in "ab")
+    assert sum(found.active.values()) == number
+    text = f"the highest of {number} activations on this text; in a text like the corpus, about "
+    assert f"{text}{number / (number + 1):.1%} is expected" in found.verdict
+    # The mean of the highest of n uniform values, by simulation.
+    drawn = np.random.default_rng(0).random((4000, number)).max(1).mean()
+    assert drawn == pytest.approx(number / (number + 1), abs=2e-3)
+    assert found.verdict in found.to_html().replace("&#39;", "'").replace("&#34;", '"')
+
+
+def test_print_shows_what_the_command_prints(folder, opened, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    for names, options in (((), ()), (("a",), ("--sae", "a"))):
+        found = fire(opened, TEXT, FireSettings(saes=names))
+        with pytest.raises(SystemExit):
+            main(["fire", TEXT, "--atlas", opened.url, "-q", *options])
+        lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+        assert str(found).splitlines() == [line.rstrip() for line in lines]
+        assert "\n" not in repr(found)
+        assert "<p>" in found._repr_html_()
+    nothing = replace(found, rows=[], active={"a": 0})
+    assert str(nothing) == nothing.verdict == "No feature is active on this text."
+    assert "No feature is active on this text." in nothing.to_html()
 
 
 def test_a_folder_is_opened_and_the_public_name_is_the_function(folder, opened):
