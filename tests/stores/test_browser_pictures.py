@@ -14,6 +14,7 @@ from atlas.stores.neo4j.browser.pages import REQUESTED_EDGES, pictures, style_sh
 
 pytest.importorskip("playwright", reason="playwright is not installed; it is of the extra [test]")
 from browser_tests import at_browser, browser_on, rules
+from neo4j_browser import HAS_CAPTION, PATIENCE
 
 GRAPH = crowded_graph()
 WORLD = World(GRAPH)
@@ -68,6 +69,22 @@ def draw(shown, picture, feature):
 
 def close(shown):
     shown.page.locator("[data-testid=frame] [title=Close]").first.click()
+
+
+@at_browser
+def test_without_a_style_sheet_a_feature_has_its_index_and_top_token(shown):
+    """Before the style sheet is loaded, which the server does not need."""
+    shown.run(":style reset")
+    try:
+        shown.run(
+            "MATCH (f:Feature {id: $id}) RETURN f".replace("$id", repr(SMALL_FEATURE)), keep=True
+        )
+        feature = WORLD.feature[SMALL_FEATURE]
+        expected = f"{feature['idx']} {feature['top_token'].strip()}"
+        shown.page.wait_for_function(HAS_CAPTION, arg=expected, timeout=PATIENCE)
+        close(shown)
+    finally:
+        shown.run(f":style {STYLE}")
 
 
 @at_browser

@@ -718,3 +718,36 @@ def test_communities_and_their_features_have_the_label_of_their_colour(
     ask("MATCH (n) REMOVE n:CommunityColour1")  # as after a killed push
     put(store, graph)
     assert sorted(ask(coloured)) == expected
+
+
+# ---- captions
+
+
+def test_nodes_have_a_property_whose_name_ends_with_name(
+    open_neo4j: Open, ask: Callable[..., list[list[Any]]]
+) -> None:
+    """Browsers without a style sheet write it on the node."""
+    graph, store = small_graph(), open_neo4j()
+    put(store, graph)
+    rows = {n: t.to_pylist() for n, t in graph.tables.items()}
+    expected = {
+        "Feature": {
+            f["id"]: f"{f['idx']} {(f['top_token'] or '').strip()}".strip() for f in rows["Feature"]
+        },
+        "Community": {
+            c["id"]: " ".join([str(c["number"]), *(t.strip() for t in (c["tokens"] or [])[:3])])
+            for c in rows["Community"]
+        },
+        "Token": {t["id"]: t["text"] for t in rows["Token"]},
+        "Site": {s["id"]: s["hook"] for s in rows["Site"]},
+    }
+
+    def captions() -> dict[str, dict[str, str]]:
+        return {label: dict(ask(f"MATCH (n:{label}) RETURN n.id, n._name")) for label in expected}
+
+    assert captions() == expected
+    for label in expected:
+        ask(f"MATCH (n:{label}) REMOVE n._name")
+    ask("MATCH (s:SAE) REMOVE s._named")  # as after an import or a push of an older version
+    put(store, graph)
+    assert captions() == expected

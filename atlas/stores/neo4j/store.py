@@ -16,6 +16,7 @@ from atlas.progress import Pace, Progress
 from atlas.schema import Edge, Node
 from atlas.stores import Graph, Limits, Params, StoredSae, SyncPlan
 from atlas.stores.cypher import checked
+from atlas.stores.neo4j.captions import write_captions
 from atlas.stores.neo4j.community_colours import colour_communities
 from atlas.stores.neo4j.connection import Bolt
 from atlas.stores.neo4j.shared_nodes import Shared
@@ -137,6 +138,7 @@ class Neo4jStore:
                 pace.lap("push", SECONDS_A_SWAP)
             shared.drop()
             colour_communities(self._bolt, graph.atlas)
+            write_captions(self._bolt, graph.atlas)
             make_searchable(self._bolt, graph.atlas)
 
     def query(
