@@ -71,7 +71,8 @@ _INNER = ("layer", "hconcat", "vconcat", "concat")
 #: The configuration that all plots share.
 _CONFIG: dict[str, Any] = {
     "background": "white",
-    "font": "sans-serif",
+    # Widths of texts are those of Arial in PNG and SVG; a wider font would make labels overlap.
+    "font": "Arial, Liberation Sans, Helvetica, sans-serif",
     "padding": 12,
     "view": {"stroke": None},
     "axis": {
@@ -94,6 +95,7 @@ _CONFIG: dict[str, Any] = {
         "symbolBaseFillColor": "#888888",
         "symbolBaseStrokeColor": "#888888",
         "symbolOpacity": 1,
+        "columnPadding": 28,
     },
     "title": {
         "anchor": "start",

@@ -151,8 +151,8 @@ _ABLATED = (
     multiple=True,
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Plot one SAE, or the front of several: .html (works offline), .png or .svg; repeat "
-    "for several files.",
+    help="Plot one SAE, its ablations with --ablate, or the front of several: .html (works "
+    "offline), .png or .svg; repeat for several files.",
 )
 @atlas_option
 @shared_options
@@ -257,7 +257,10 @@ def concepts(
         from analysis.plot_style import save
 
         alone = sum(not one.floor for one in results) == 1
-        picture = draw(results[0]) if alone else draw_front(results)
+        if alone and ablate:
+            picture = ablated[0].plot()
+        else:
+            picture = draw(results[0]) if alone else draw_front(results)
         found["written"] = [str(save(picture, out)) for out in outs]
     if page:
         from analysis.concepts.report import concept_page

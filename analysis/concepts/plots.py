@@ -69,7 +69,7 @@ def draw(result: Result) -> Chart:
         rows.append(alt.hconcat(*panels))
     rest = len(set(result["concepts"])) - len(concepts)
     more = [f"The first {len(concepts)} concepts; {rest} more are in the tables"] if rest else []
-    title = heading(f"{result['sae']}: {result['words']}", *more)
+    title = heading(f"Concepts in {result['sae']}: {result['words']}", *_counted([result]), *more)
     return finished(alt.vconcat(*rows).properties(title=title))
 
 
@@ -97,7 +97,12 @@ def draw_front(results: Sequence[Result]) -> Chart:
     y = alt.Y("retained:Q", scale=alt.Scale(zero=False, padding=8), title=title_y)
     many = frame["sae"].nunique() > _NAMED
     legend = alt.Legend(
-        title=None, orient="bottom", direction="vertical", symbolOpacity=1, labelLimit=600
+        title=None,
+        orient="bottom",
+        direction="vertical",
+        symbolOpacity=1,
+        labelLimit=600,
+        padding=12,
     )
     by = _kinds(frame, legend) if many else alt.Color("sae:N", legend=legend)
     # Two of many panels in a row: the sites of a block are often two.
@@ -121,9 +126,21 @@ def draw_front(results: Sequence[Result]) -> Chart:
     facets = layers.facet(facet=facet, columns=2 if small else 3)
     title = heading(
         "Front of SAEs: retained information and localisation",
-        "Upper left is better; lines are 95% intervals; random: directions that are active as often",
+        *_counted(results),
+        "upper left is better; line: 95% interval; random: directions that are active as often",
     )
     return finished(facets.properties(title=title))
+
+
+def _counted(results: Sequence[Result]) -> list[str]:
+    """Return a line with the number of labelled words, as a range if concepts have several."""
+    rows = [row for one in results for row in one.table("arms").to_pylist()]
+    n = sorted(
+        {row["positives"] + row["negatives"] for row in rows if row["positives"] is not None}
+    )
+    if not n:
+        return []
+    return [f"n = {n[0]:,}" + (f" to {n[-1]:,}" if len(n) > 1 else "") + " labelled words"]
 
 
 def _front(results: Sequence[Result]) -> tuple[pd.DataFrame, int]:
@@ -212,7 +229,10 @@ def _p_values(frame: pd.DataFrame, concept: str, colour: alt.Color) -> alt.Chart
             tooltip=["arm:N", "low:Q", "high:Q", "units:Q"],
         )
         .properties(
-            title=heading(concept, "features that are active on few words have few values of p")
+            title=heading(
+                f"p of single units: {concept}",
+                "features that are active on few words have few values of p",
+            )
         )
     )
     return chart

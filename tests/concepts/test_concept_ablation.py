@@ -690,9 +690,9 @@ def test_plot_has_the_falls_of_the_summary(world):
     falls = {(r["k"], r["of"]): r["fall"] for r in drawn}
     assert set(rows) == {1, 2}
     for k, row in rows.items():
-        assert falls[k, "the concept"] == pytest.approx(row["fall"])
-        assert falls[k, "the concept, random features"] == pytest.approx(row["random_fall"])
-        directed = falls[k, "the concept, random directions of equal norm"]
+        assert falls[k, "best features of the concept"] == pytest.approx(row["fall"])
+        assert falls[k, "random features"] == pytest.approx(row["random_fall"])
+        directed = falls[k, "random directions of equal norm"]
         assert directed == pytest.approx(row["direction_fall"])
 
 

@@ -237,3 +237,26 @@ def test_a_report_is_dark_where_the_reader_prefers_it(browser, scheme, dark):
         assert (luminance(paper) < 0.1) == dark
         assert contrast(paper, ink) > 7
     tab.close()
+
+
+def test_tables_of_a_report_fit_a_phone(browser):
+    """A row of many columns becomes lines of names and values, within the page."""
+    names = ["SAE", *(f"a long name of a column {i}" for i in range(9))]
+    rows = [
+        [{"text": f"{r}.{i}", "words": not i, "interval": "0.1 to 0.2"} for i in range(10)]
+        for r in range(3)
+    ]
+    templates = Environment(loader=PackageLoader("analysis"), autoescape=True)
+    parts = templates.get_template("report_parts.html").module
+    page = templates.get_template("report.html").render(
+        title="x", sections=[parts.table(names, rows, "caption")]
+    )
+    for width, heads in ((390, False), (1300, True)):
+        tab = browser.new_page(viewport={"width": width, "height": 800})
+        tab.set_content(page)
+        assert tab.locator("thead").is_visible() == heads
+        right = "Math.max(...[...document.querySelectorAll('td')].map(d => d.getBoundingClientRect().right))"
+        assert tab.evaluate(right) <= width
+        shown = "getComputedStyle(document.querySelectorAll('td')[1], '::before').content"
+        assert (names[1] in tab.evaluate(shown)) == (not heads)
+        tab.close()

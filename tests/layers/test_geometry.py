@@ -1053,7 +1053,7 @@ def six(tmp_path_factory):
 def test_many_saes_are_summarized_by_arm_and_folded(six):
     arms = six.study.arms
     assert len(arms) > 16
-    text = html(six, where="s.atlas", charts={})
+    text = re.sub(r' data-name="[^"]*"', "", html(six, where="s.atlas", charts={}))
     by_arm, each = text.split(f"<summary>All {len(arms)} SAEs</summary>")
     assert all(name not in by_arm and name in each for name in arms["sae"])
     for arm in set(arms["arm"]):

@@ -13,11 +13,11 @@ from atlas.studies.results import Result
 __all__ = ["draw"]
 
 _COLOURS = {
-    "the concept": "#4c78a8",
-    "the concept, random features": "#b0b0b0",
-    "the concept, random directions of equal norm": "#54a24b",
-    "other concepts": "#e08a3c",
-    "most affected other concept": "#eeca3b",
+    "best features of the concept": "#4c78a8",
+    "random features": "#b0b0b0",
+    "random directions of equal norm": "#54a24b",
+    "best features: other concepts": "#e08a3c",
+    "best features: most affected other concept": "#ba9a00",
 }
 
 
@@ -39,7 +39,7 @@ def draw(result: Result) -> Chart:
     colour = alt.Color(
         "of:N",
         scale=alt.Scale(domain=names, range=list(_COLOURS.values())),
-        legend=alt.Legend(orient="bottom", title=None, columns=2, labelLimit=300),
+        legend=alt.Legend(orient="bottom", title="ablated", columns=1, labelLimit=300),
     )
     base = alt.Chart(frame, width=260, height=200)
     x = alt.X("k:O", title="ablated features", axis=alt.Axis(labelAngle=0))
@@ -66,8 +66,10 @@ def draw(result: Result) -> Chart:
     return finished(
         facets.properties(
             title=heading(
-                f"{result['sae']}: without the best features",
-                f"Probes at {result['site']}; lines: 95% intervals",
+                f"What probes lose without the best features, {result['sae']}",
+                f"n = {rows[0]['words_tokens']:,} tokens of labelled words; {rows[0]['sets']:,} sets of random features, "
+                f"{rows[0]['direction_sets']:,} of random directions",
+                f"probes at {result['site']}; line: 95% interval",
             )
         )
     )
@@ -75,11 +77,11 @@ def draw(result: Result) -> Chart:
 
 def _points(row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for of, name, limits in (
-        ("the concept", "fall", True),
-        ("the concept, random features", "random_fall", False),
-        ("the concept, random directions of equal norm", "direction_fall", False),
-        ("other concepts", "others_fall", False),
-        ("most affected other concept", "most_affected_fall", False),
+        ("best features of the concept", "fall", True),
+        ("random features", "random_fall", False),
+        ("random directions of equal norm", "direction_fall", False),
+        ("best features: other concepts", "others_fall", False),
+        ("best features: most affected other concept", "most_affected_fall", False),
     ):
         if row[name] is not None:
             yield {
