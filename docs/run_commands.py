@@ -79,7 +79,7 @@ def run(words):
     sys.argv, printed, errors, status = words, io.StringIO(), io.StringIO(), 0
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(errors):
         try:
-            main()
+            main(words[1:])  # without arguments, it would end this process
         except SystemExit as end:
             status = end.code or 0
     output = re.sub(r"\x1b\[[\d;]*m", "", printed.getvalue())
