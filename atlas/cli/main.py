@@ -13,6 +13,7 @@ import click
 from atlas.cli.completion import add_completions
 from atlas.cli.early_checks import atlas_among, check_names_early, refuse_atlas_as_argument
 from atlas.cli.help_text import wrap_examples
+from atlas.cli.number_limits import limit_numbers
 from atlas.cli.output import echo, wrap
 from atlas.cli.setting_names import name_options
 from atlas.errors import AtlasError, BadInput
@@ -95,6 +96,7 @@ def command() -> click.Group:
     add_completions(group)
     check_names_early(group)
     refuse_atlas_as_argument(group)
+    limit_numbers(group)
     name_options(group)
     wrap_examples(group)
     return click.version_option(package_name="feature-atlas")(group)

@@ -26,6 +26,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from atlas.errors import BadInput
 
 __all__ = [
+    "MOST",
     "Setting",
     "check_settings",
     "declared_settings",
@@ -38,6 +39,9 @@ __all__ = [
 S = TypeVar("S")
 
 _KEY = "atlas.setting"
+
+MOST = 2**63 - 1
+"""Largest whole number of a setting: tables store 64 bits."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,8 @@ class Setting:
             return isinstance(value, self.type)
         wanted = numbers.Integral if self.type is int else numbers.Real
         if isinstance(value, bool) or not isinstance(value, wanted):
+            return False
+        if isinstance(value, numbers.Integral) and abs(int(value)) > MOST:
             return False
         return math.isfinite(value) and self._in_range(float(value))
 
@@ -240,7 +246,15 @@ def check_settings(settings: Any) -> None:
             raise BadInput(f"{one.name} is {value!r}; expected one or more, each {one.expected}.")
         for each in value if one.multiple else (value,):
             if not one.accepts(each):
-                raise BadInput(f"{one.name} is {each!r}; expected {one.expected}.")
+                raise BadInput(_refusal(one, each))
+
+
+def _refusal(one: Setting, value: object) -> str:
+    if isinstance(value, numbers.Integral) and abs(int(value)) > MOST:
+        return (
+            f"{one.name} is a number above 64 bits; expected {one.expected}, of at most {MOST:,}."
+        )
+    return f"{one.name} is {value!r}; expected {one.expected}."
 
 
 def read_settings(cls: type[S], stored: Mapping[str, Any]) -> S:

@@ -15,6 +15,7 @@ from analysis.graph_comparison.settings import ComparisonSettings
 from analysis.graph_matching.settings import GraphMatchingSettings
 from analysis.residual.settings import ResidualSettings
 from analysis.transcoder.settings import TranscoderSettings
+from atlas.cli.main import command
 from atlas.cli.options import chosen_settings, flags_for, settings_options
 from atlas.cli.output import shared_options
 from atlas.errors import BadInput
@@ -54,6 +55,29 @@ class Example:
         check_settings(self)
 
 
+def test_the_largest_number_is_accepted():
+    assert Example(limit=2**63 - 1).limit == 2**63 - 1
+
+
+def numbers_of(of):
+    for parameter in of.params:
+        if isinstance(parameter.type, click.types.IntParamType | click.types.FloatParamType):
+            yield parameter
+    for each in of.commands.values() if isinstance(of, click.Group) else ():
+        yield from numbers_of(each)
+
+
+def test_every_number_of_the_command_line_refuses_nan_and_more_than_64_bits():
+    """click accepts both, and tables and libraries do not."""
+    found = list(numbers_of(command()))
+    assert len(found) > 100
+    for parameter in found:
+        whole = isinstance(parameter.type, click.types.IntParamType)
+        for value in (str(2**63), str(-(2**63)), "9" * 400) if whole else ("nan",):
+            with pytest.raises(click.BadParameter):
+                parameter.type.convert(value, parameter, None)
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -66,6 +90,12 @@ class Example:
         ({"way": "third"}, "way is 'third'; expected one of one way, other."),
         ({"rates": ()}, "rates is (); expected one or more"),
         ({"rates": (0.1, -1.0)}, "rates is -1.0; expected a number, above 0."),
+        (
+            {"limit": 2**63},
+            "limit is a number above 64 bits; expected a whole number, 1 or more, of",
+        ),
+        ({"limit": 10**400}, "limit is a number above 64 bits"),
+        ({"share": 10**400}, "share is a number above 64 bits"),
         ({"limit": 0}, "limit is 0; expected a whole number, 1 or more."),
         ({"fast": 1}, "fast is 1; expected true or false."),
         ({"hidden": 3}, "hidden is 3; expected a text."),
