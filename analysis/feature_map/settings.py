@@ -35,7 +35,7 @@ class MapSettings:
     tokens: int = setting(
         100_000, "Tokens of the activations, at most; a random sample of more.", least=1
     )
-    seed: int = setting(0, "Seed of the map and of all samples.", least=0)
+    seed: int = setting(0, "Seed of the map and of all samples.", least=0, most=2**31 - 1)
 
     def __post_init__(self) -> None:
         check_settings(self)

@@ -22,7 +22,7 @@ class TopologySettings:
     draws: int = setting(39, "Draws from each null for persistent homology.", least=19, paper=199)
     points: int = setting(500, "Random directions of which Mapper graphs are computed.", least=10)
     cubes: tuple[int, ...] = setting(
-        (5, 8), "Intervals of a Mapper cover in each of two dimensions.", least=1
+        (5, 8), "Intervals of a Mapper cover in each of two dimensions.", least=1, most=1000
     )
     overlap: tuple[float, ...] = setting(
         (0.3, 0.5),

@@ -16,7 +16,7 @@ from atlas.cli.help_text import wrap_examples
 from atlas.cli.number_limits import limit_numbers
 from atlas.cli.output import echo, wrap
 from atlas.cli.setting_names import name_options
-from atlas.errors import AtlasError, BadInput
+from atlas.errors import AtlasError, BadInput, OutOfSpace
 from atlas.plugins import SECTIONS, Failed, find_rooms
 from atlas.safe_text import json_line
 
@@ -168,7 +168,31 @@ def _run(args: list[str]) -> int:
             "path, then run the same command again; it continues from the work that is stored, if any.",
         )
         return 1
+    except (MemoryError, ValueError, RuntimeError) as error:
+        if not _asks_too_much(error):
+            raise
+        _print_error(
+            args,
+            OutOfSpace.__name__,
+            f"Memory does not suffice ({str(error).rstrip('.') or type(error).__name__}). Pass smaller numbers, for example of "
+            "draws, repeats or tokens, or use a machine with more memory.",
+        )
+        return 1
     return status if isinstance(status, int) else 0
+
+
+def _asks_too_much(error: Exception) -> bool:
+    """Return whether an array does not fit into memory, or into any memory."""
+    if isinstance(error, MemoryError):
+        return True
+    numpy = (
+        "array is too big",
+        "Maximum allowed dimension exceeded",
+        "Maximum allowed size exceeded",
+    )
+    torch = ("Storage size calculation overflowed", "can't allocate memory")
+    phrases = numpy if type(error) is ValueError else torch if type(error) is RuntimeError else ()
+    return any(phrase in str(error) for phrase in phrases)
 
 
 def _closed_pipe() -> int:

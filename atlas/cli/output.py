@@ -112,9 +112,9 @@ def atlases_here() -> list[str]:
 
 
 def finite(ctx: click.Context, param: click.Parameter, value: float) -> float:
-    """Reject NaN and infinities, which click accepts as numbers, and values of 0 or less."""
-    if not (math.isfinite(value) and value > 0):
-        raise click.BadParameter(f"got {value}; expected a finite number above 0.")
+    """Reject NaN, which click accepts as a number, values of 0 or less, and more than a billion."""
+    if not 0 < value <= 1e9:
+        raise click.BadParameter(f"got {value}; expected a number above 0, at most 1,000,000,000.")
     return value
 
 

@@ -107,18 +107,18 @@ class Setting:
 
     def _range(self) -> str:
         if self.least is not None and self.most is not None:
-            return f" from {self.least:g} to {self.most:g}"
+            return f" from {_shown(self.least)} to {_shown(self.most)}"
         if self.above is not None and self.below is not None:
-            return f" between {self.above:g} and {self.below:g}, both excluded"
+            return f" between {_shown(self.above)} and {_shown(self.below)}, both excluded"
         parts = []
         if self.least is not None:
-            parts.append(f"{self.least:g} or more")
+            parts.append(f"{_shown(self.least)} or more")
         if self.above is not None:
-            parts.append(f"above {self.above:g}")
+            parts.append(f"above {_shown(self.above)}")
         if self.most is not None:
-            parts.append(f"at most {self.most:g}")
+            parts.append(f"at most {_shown(self.most)}")
         if self.below is not None:
-            parts.append(f"below {self.below:g}")
+            parts.append(f"below {_shown(self.below)}")
         return f", {' and '.join(parts)}" if parts else ""
 
     def accepts(self, value: object) -> bool:
@@ -302,6 +302,11 @@ def _setting(name: str, hint: Any, default: Any, metadata: Mapping[str, Any]) ->
         choices=choices,
         **known,
     )
+
+
+def _shown(bound: float) -> str:
+    """Return a bound as text; large whole numbers with all of their digits."""
+    return f"{bound:,}" if isinstance(bound, int) and abs(bound) >= 10**6 else f"{bound:g}"
 
 
 def _without_none(hint: Any) -> tuple[Any, bool]:

@@ -10,11 +10,13 @@ import pytest
 from click.testing import CliRunner
 
 from analysis.communities.settings import CommunitySettings
+from analysis.feature_map.settings import MapSettings
 from analysis.graph.settings import GraphStatisticsSettings
 from analysis.graph_comparison.settings import ComparisonSettings
 from analysis.graph_matching.settings import GraphMatchingSettings
 from analysis.residual.settings import ResidualSettings
 from analysis.transcoder.settings import TranscoderSettings
+from atlas.cli import main as main_module
 from atlas.cli.main import command
 from atlas.cli.options import chosen_settings, flags_for, settings_options
 from atlas.cli.output import shared_options
@@ -53,6 +55,13 @@ class Example:
 
     def __post_init__(self):
         check_settings(self)
+
+
+def test_a_large_bound_is_shown_with_all_digits():
+    with pytest.raises(
+        BadInput, match=r"seed is -1; expected a whole number from 0 to 2,147,483,647\."
+    ):
+        MapSettings(seed=-1)
 
 
 def test_the_largest_number_is_accepted():
@@ -241,3 +250,32 @@ def test_fields_without_help_or_option_type_are_refused():
 
     with pytest.raises(TypeError, match="expected int, float, str, bool"):
         settings_of(Odd)
+
+
+@pytest.mark.parametrize("size", [2**46, 2**62, 2**63 - 1])  # above any memory, and above any array
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+def test_an_array_above_any_memory_is_one_message(monkeypatch, capsys, library, size):
+    import numpy as np
+    import torch
+
+    @click.command()
+    def allocate():
+        np.empty((size, 3)) if library == "numpy" else torch.empty((size, 3))
+
+    monkeypatch.setattr(main_module, "command", lambda: allocate)
+    with pytest.raises(SystemExit) as ended:
+        main_module.main([])
+    assert ended.value.code == 1
+    message = " ".join(capsys.readouterr().err.split())
+    assert message.startswith("atlas: Memory does not suffice (")
+    assert "Pass smaller numbers" in message
+
+
+def test_other_errors_of_values_are_not_taken_for_a_lack_of_memory(monkeypatch):
+    @click.command()
+    def fail():
+        raise ValueError("another error")
+
+    monkeypatch.setattr(main_module, "command", lambda: fail)
+    with pytest.raises(ValueError, match="another error"):
+        main_module.main([])
