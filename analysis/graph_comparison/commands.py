@@ -172,8 +172,9 @@ def _columns(pairs: int) -> list[str]:
 
 def _line(row: "Row") -> dict[str, Any]:
     def number(value: float | None) -> float | None:
-        is_share = value is not None and row.measure.startswith("share of ")
-        return Share(value) if is_share else value
+        if value is None or not row.measure.startswith("share of "):
+            return value
+        return Share(value)
 
     def limits(low: float | None, high: float | None) -> str | None:
         ends = [cell_text(number(end)) for end in (low, high) if end is not None]

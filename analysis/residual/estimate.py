@@ -302,8 +302,10 @@ def _activations(study: StudyContext, documents: Sequence[str], folder: Path) ->
     corpus = Corpus.gather(list(documents), folder / "text.parquet")
     rows = list(study.reader.stream(corpus, title="", progress=SILENT))
     return Activations(
-        *(torch.cat([row[i] for row in rows]).numpy() for i in range(3)),  # type: ignore[arg-type]
-        np.concatenate([row.documents for row in rows]),
+        source=torch.cat([row.source for row in rows]).numpy(),
+        target=torch.cat([row.target for row in rows]).numpy(),
+        ids=torch.cat([row.ids for row in rows]).numpy(),
+        documents=np.concatenate([row.documents for row in rows]),
     )
 
 
