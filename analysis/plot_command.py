@@ -5,7 +5,7 @@ import click
 from analysis.communities.commands import plot_communities
 from analysis.graph.commands import plot_graphs
 from analysis.probe.commands import plot_probes
-from atlas.cli.output import shared_options
+from atlas.cli.shared_options import shared_options
 
 __all__ = ["plot"]
 

@@ -512,7 +512,7 @@ class Atlas:
         return self.saes
 
     def __str__(self) -> str:
-        from atlas.cli.drawn_text import drawn_text
+        from atlas.cli.output.drawn_text import drawn_text
         from atlas.features.overview import print_overview
 
         return drawn_text(lambda: print_overview(self))

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import atlas
 from atlas.amounts import counted
-from atlas.cli.output import atlases_here, echo
+from atlas.cli.output.text import echo
+from atlas.cli.selected_atlas import atlases_here
 from atlas.disk.folder import Folder
 from atlas.disk.parts import LIBRARIES, installed, read_manifest
 from atlas.errors import AtlasError, Locked, StoreDenied, StoreError

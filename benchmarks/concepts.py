@@ -31,7 +31,7 @@ from analysis.concepts.probing.sparse import (
 )
 from analysis.concepts.probing.splits import Splits, grouped_splits
 from analysis.concepts.worth.localisation import KS
-from atlas.cli.output import print_table
+from atlas.cli.output.tables import print_table
 from benchmarks.coactivation import in_subprocess, peak_gib
 
 Floats = NDArray[np.float64]

@@ -25,7 +25,7 @@ from analysis.effects.ablation.rows import Edits, measured
 from analysis.effects.ablation.sample import Contexts
 from analysis.effects.ablation.source import Source, ablation_delta, source_of
 from analysis.effects.settings import EffectSettings
-from atlas.cli.output import print_table
+from atlas.cli.output.tables import print_table
 from ingest.model.language_model import open_model
 from ingest.model.next_token import NextTokenModel, open_next_token_model
 from ingest.model.upper_blocks import UpperBlocks

@@ -23,7 +23,7 @@ from analysis.feature_map.panels import Panel
 from analysis.feature_map.quality import quality
 from analysis.near_direction.null import direction_p
 from analysis.statistics.directions import Rows, nearest, unit_rows
-from atlas.cli.output import print_table
+from atlas.cli.output.tables import print_table
 
 #: Share of rows in a cluster, and rows of a cluster on average.
 CLUSTERED, CLUSTER = 0.5, 30

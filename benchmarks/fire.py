@@ -11,7 +11,7 @@ from pathlib import Path
 
 import analysis
 from atlas import Atlas
-from atlas.cli.output import print_table
+from atlas.cli.output.tables import print_table
 
 TEXT = "Once upon a time there was a little dragon. She said hello to her mom, and they played."
 

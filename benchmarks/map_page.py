@@ -19,7 +19,7 @@ import numpy as np
 
 from analysis.feature_map.page import save_page
 from analysis.feature_map.panels import Panel
-from atlas.cli.output import print_table
+from atlas.cli.output.tables import print_table
 
 _WIDTH, _FRAMES = 1300, 40
 

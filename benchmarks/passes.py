@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from atlas.cli.output import print_table
+from atlas.cli.output.tables import print_table
 from atlas.progress import SILENT
 from benchmarks.coactivation import BLOCK_TOKENS, Shape, in_subprocess, some
 from ingest.codes.store import Block, write_shard

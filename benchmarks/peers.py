@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from atlas.cli.output import print_table
+from atlas.cli.output.tables import print_table
 
 TOOLS = ("atlas", "plain", "delphi", "dashboard")
 CONTEXT, LAYER, K = 256, 3, 32

@@ -19,7 +19,7 @@ from analysis.splitting.containment import ActiveTokens, Columns
 from analysis.splitting.hierarchy import hierarchy
 from analysis.splitting.settings import SplittingSettings
 from analysis.statistics.directions import unit_rows
-from atlas.cli.output import print_table
+from atlas.cli.output.tables import print_table
 from benchmarks.coactivation import Shape, block, in_subprocess, peak_gib
 from ingest.match.aligned_codes import CodeRows
 

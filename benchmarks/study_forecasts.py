@@ -25,7 +25,7 @@ from unittest import mock
 
 import analysis
 from analysis.residual.settings import ResidualSettings
-from atlas.cli.output import print_table
+from atlas.cli.output.tables import print_table
 from atlas.progress import Silent
 from atlas.studies import forecast as forecasts
 from atlas.studies import runner

@@ -21,7 +21,7 @@ import numpy as np
 from analysis import SimilaritySettings, compare_spaces
 from analysis.similarity.grid import grid
 from analysis.similarity.study import SimilarityStudy
-from atlas.cli.output import print_table
+from atlas.cli.output.tables import print_table
 from atlas.disk.folder import Folder
 from ingest import MatchSettings, match_saes
 from ingest.match.study import match_name

@@ -23,7 +23,7 @@ import numpy as np
 
 from analysis import SimilaritySettings, compare_spaces, find_splits
 from analysis.similarity.grid import grid
-from atlas.cli.output import print_table
+from atlas.cli.output.tables import print_table
 from atlas.disk.folder import Folder
 from atlas.progress import SILENT, Bars, Progress
 from ingest import MatchSettings, Settings, Text, TrainSettings, ingest, match_saes, train_saes

@@ -10,7 +10,7 @@ import argparse
 import json
 
 from analysis import EffectSettings, compare_counterpart_effects
-from atlas.cli.output import print_table
+from atlas.cli.output.tables import print_table
 
 
 def main() -> None:

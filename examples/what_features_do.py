@@ -30,7 +30,7 @@ from analysis import (
 from analysis.effects.chains import chains_by_threshold
 from analysis.effects.counterparts import by_match_strength, counterpart_effects
 from atlas import Atlas
-from atlas.cli.output import make_progress
+from atlas.cli.output.text import make_progress
 from atlas.errors import Missing
 from atlas.studies.floors import floors_of, role_shown
 from atlas.studies.results import Result

@@ -14,19 +14,10 @@ from atlas.cli.options import (
     settings_options,
     worker_options,
 )
-from atlas.cli.output import (
-    atlas_option,
-    echo,
-    emit,
-    finite,
-    folder_of,
-    make_progress,
-    print_table,
-    print_verdict,
-    shared_options,
-    which_atlas,
-    wrap,
-)
+from atlas.cli.output.tables import print_table
+from atlas.cli.output.text import echo, emit, make_progress, print_verdict, wrap
+from atlas.cli.selected_atlas import folder_of, which_atlas
+from atlas.cli.shared_options import atlas_option, finite, shared_options
 from atlas.plugins import Check, Room, StudyCommand
 from ingest.fire.commands import fire_command
 from ingest.match.settings import MatchSettings

@@ -7,17 +7,10 @@ import click
 
 from analysis.floors.settings import FloorSettings
 from atlas.cli.options import chosen_settings, settings_options
-from atlas.cli.output import (
-    atlas_option,
-    echo,
-    emit,
-    folder_of,
-    make_progress,
-    print_table,
-    print_verdict,
-    shared_options,
-    which_atlas,
-)
+from atlas.cli.output.tables import print_table
+from atlas.cli.output.text import echo, emit, make_progress, print_verdict
+from atlas.cli.selected_atlas import folder_of, which_atlas
+from atlas.cli.shared_options import atlas_option, shared_options
 from atlas.plugins import StudyCommand
 
 __all__ = ["floors"]

@@ -15,19 +15,11 @@ from atlas.cli.options import (
     settings_options,
     worker_options,
 )
-from atlas.cli.output import (
-    atlas_option,
-    echo,
-    emit,
-    make_progress,
-    on_terminal,
-    print_table,
-    print_verdict,
-    requested,
-    shared_options,
-    which_atlas,
-    wrap,
-)
+from atlas.cli.output.screen import on_terminal
+from atlas.cli.output.tables import print_table
+from atlas.cli.output.text import echo, emit, make_progress, print_verdict, wrap
+from atlas.cli.selected_atlas import which_atlas
+from atlas.cli.shared_options import atlas_option, requested, shared_options
 from atlas.plugins import StudyCommand
 from atlas.studies.results import Results
 

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analysis.positions.settings import PositionSettings
-from atlas.cli.output import echo, print_table
+from atlas.cli.output.tables import print_table
+from atlas.cli.output.text import echo
 from atlas.cli.study_command import study_command
 
 __all__ = ["positions", "print_positions"]

@@ -6,18 +6,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from atlas.amounts import cell_text, counted
-from atlas.cli.output import (
-    atlas_option,
-    echo,
-    emit,
-    folder_of,
-    make_progress,
-    print_table,
-    print_verdict,
-    shared_options,
-    which_atlas,
-    wrap,
-)
+from atlas.cli.output.tables import print_table
+from atlas.cli.output.text import echo, emit, make_progress, print_verdict, wrap
+from atlas.cli.selected_atlas import folder_of, which_atlas
+from atlas.cli.shared_options import atlas_option, shared_options
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -170,7 +162,7 @@ def plot_probes(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Draw probes: scores against ceilings, distributions, ladder, sweep.
+    """Draw probes: scores against ceilings, ladder, sweep.
 
     Without --kind, one picture of one group is drawn, and a remark names it. In HTML, hover over a point to see its feature. Drag to pan a scatter plot, and zoom with
     Shift and the mouse wheel. Click a verdict to show only its features.

@@ -7,15 +7,9 @@ import click
 
 from analysis.residual.settings import ResidualSettings
 from atlas.cli.options import chosen_settings, settings_options
-from atlas.cli.output import (
-    echo,
-    emit,
-    make_progress,
-    print_table,
-    print_verdict,
-    shared_options,
-    wrap,
-)
+from atlas.cli.output.tables import print_table
+from atlas.cli.output.text import echo, emit, make_progress, print_verdict, wrap
+from atlas.cli.shared_options import shared_options
 from atlas.plugins import StudyCommand
 from ingest.text.options import text_options
 

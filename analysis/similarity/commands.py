@@ -5,7 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from analysis.similarity.settings import SimilaritySettings
-from atlas.cli.output import echo, on_terminal, print_table, requested, wrap
+from atlas.cli.output.screen import on_terminal
+from atlas.cli.output.tables import print_table
+from atlas.cli.output.text import echo, wrap
+from atlas.cli.shared_options import requested
 from atlas.cli.study_command import Writer, study_command
 from atlas.studies.results import Results
 

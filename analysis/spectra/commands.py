@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analysis.spectra.settings import SpectrumSettings
-from atlas.cli.output import echo, print_table
+from atlas.cli.output.tables import print_table
+from atlas.cli.output.text import echo
 from atlas.cli.study_command import study_command
 from atlas.studies.results import Results
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from analysis.splitting.settings import SplittingSettings
 from atlas.amounts import cell_text
-from atlas.cli.output import echo, print_table, wrap
+from atlas.cli.output.tables import print_table
+from atlas.cli.output.text import echo, wrap
 from atlas.cli.study_command import Writer, study_command
 from atlas.studies.results import Results
 

@@ -7,19 +7,10 @@ import click
 from analysis.steering.settings import SteeringSettings
 from atlas.cli.completion import complete_names
 from atlas.cli.options import chosen_settings, settings_options
-from atlas.cli.output import (
-    atlas_option,
-    echo,
-    emit,
-    fold,
-    folder_of,
-    make_progress,
-    print_table,
-    print_verdict,
-    shared_options,
-    which_atlas,
-    wrap,
-)
+from atlas.cli.output.tables import print_table
+from atlas.cli.output.text import echo, emit, fold, make_progress, print_verdict, wrap
+from atlas.cli.selected_atlas import folder_of, which_atlas
+from atlas.cli.shared_options import atlas_option, shared_options
 from atlas.plugins import StudyCommand
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from analysis.topology.settings import TopologySettings
-from atlas.cli.output import echo, print_table
+from atlas.cli.output.tables import print_table
+from atlas.cli.output.text import echo
 from atlas.cli.study_command import Writer, study_command
 from atlas.errors import BadInput
 from atlas.studies.results import Results

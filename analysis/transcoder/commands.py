@@ -7,16 +7,10 @@ import click
 
 from analysis.transcoder.settings import TranscoderSettings
 from atlas.cli.options import chosen_settings, settings_options
-from atlas.cli.output import (
-    emit,
-    finite,
-    folder_of,
-    make_progress,
-    print_table,
-    print_verdict,
-    shared_options,
-    which_atlas,
-)
+from atlas.cli.output.tables import print_table
+from atlas.cli.output.text import emit, make_progress, print_verdict
+from atlas.cli.selected_atlas import folder_of, which_atlas
+from atlas.cli.shared_options import finite, shared_options
 from atlas.plugins import StudyCommand
 from atlas.studies.results import Results
 from ingest.text.options import text_options

@@ -2,8 +2,10 @@
 
 import click
 
-from atlas.cli.output import atlas_option, echo, finite, which_atlas
+from atlas.cli.output.text import echo
 from atlas.cli.query_command import complete_query
+from atlas.cli.selected_atlas import which_atlas
+from atlas.cli.shared_options import atlas_option, finite
 
 __all__ = ["mcp"]
 

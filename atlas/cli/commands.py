@@ -8,21 +8,11 @@ import click
 
 from atlas.amounts import counted
 from atlas.assistant.commands import mcp
-from atlas.cli.output import (
-    atlas_option,
-    atlases_here,
-    echo,
-    emit,
-    finite,
-    folder_of,
-    make_progress,
-    plain_options,
-    print_table,
-    shared_options,
-    which_atlas,
-    wrap,
-)
+from atlas.cli.output.tables import print_table
+from atlas.cli.output.text import echo, emit, make_progress, wrap
 from atlas.cli.query_command import QueryCommand, complete_query
+from atlas.cli.selected_atlas import atlases_here, folder_of, which_atlas
+from atlas.cli.shared_options import atlas_option, finite, plain_options, shared_options
 from atlas.errors import AtlasError, BadInput
 from atlas.features.commands import show_feature
 from atlas.features.overview import print_saes

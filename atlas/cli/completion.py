@@ -125,7 +125,7 @@ def _complete_atlas(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Return the atlases in the current folder; other folders, if none begins with the text."""
-    from atlas.cli.output import atlases_here
+    from atlas.cli.selected_atlas import atlases_here
 
     return _beginning(atlases_here(), incomplete) or _complete_folder(ctx, param, incomplete)
 
@@ -298,7 +298,7 @@ def _rows(ctx: click.Context, table: str, kind: str = "") -> list[dict[str, Any]
 
 def _sound(ctx: click.Context) -> "Sound | None":
     """Return the sound parts of the selected atlas; None if there is no folder of one."""
-    from atlas.cli.output import which_atlas
+    from atlas.cli.selected_atlas import which_atlas
     from atlas.disk.folder import Folder
 
     with suppress(Exception):  # whatever is wrong, the command itself reports it

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from atlas.cli.output import which_atlas
+from atlas.cli.selected_atlas import which_atlas
 from atlas.errors import BadInput
 
 __all__ = ["atlas_among", "check_names_early", "refuse_atlas_as_argument"]

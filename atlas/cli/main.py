@@ -14,7 +14,7 @@ from atlas.cli.completion import add_completions
 from atlas.cli.early_checks import atlas_among, check_names_early, refuse_atlas_as_argument
 from atlas.cli.help_text import wrap_examples
 from atlas.cli.number_limits import limit_numbers
-from atlas.cli.output import echo, wrap
+from atlas.cli.output.text import echo, wrap
 from atlas.cli.setting_names import name_options
 from atlas.errors import AtlasError, BadInput, OutOfSpace
 from atlas.plugins import SECTIONS, Failed, find_rooms

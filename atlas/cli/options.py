@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from atlas.cli.output import requested
+from atlas.cli.shared_options import requested
 from atlas.errors import BadInput
 from atlas.plugins import ALL
 from atlas.studies.settings import Setting, settings_of

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import queries
 from atlas.amounts import counted
-from atlas.cli.output import echo, emit, on_terminal, print_heading, requested, wrap
+from atlas.cli.output.screen import on_terminal
+from atlas.cli.output.text import echo, emit, print_heading, wrap
 from atlas.cli.query_command import example_of
+from atlas.cli.shared_options import requested
 from atlas.errors import BadInput, UnknownName
 from atlas.missing_studies import missing_studies
 from atlas.named_queries import Question, named

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from atlas.amounts import cell_text
-from atlas.cli.drawn_text import drawn_text
-from atlas.cli.output import echo, print_table, print_verdict, wrap
-from atlas.cli.screen import split_verdict
+from atlas.cli.output.drawn_text import drawn_text
+from atlas.cli.output.screen import split_verdict
+from atlas.cli.output.tables import print_table
+from atlas.cli.output.text import echo, print_verdict, wrap
 from atlas.cli.study_command import plain_columns
 from atlas.features.sections import SECTIONS
 from atlas.studies.results import Result, Results

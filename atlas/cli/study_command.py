@@ -18,17 +18,10 @@ from atlas.cli.options import (
     settings_options,
     worker_options,
 )
-from atlas.cli.output import (
-    atlas_option,
-    echo,
-    emit,
-    folder_of,
-    make_progress,
-    print_table,
-    print_verdict,
-    shared_options,
-    which_atlas,
-)
+from atlas.cli.output.tables import print_table
+from atlas.cli.output.text import echo, emit, make_progress, print_verdict
+from atlas.cli.selected_atlas import folder_of, which_atlas
+from atlas.cli.shared_options import atlas_option, shared_options
 from atlas.plugins import StudyCommand, import_function
 from atlas.studies.settings import settings_of
 
@@ -94,7 +87,7 @@ def study_command(
     columns
         Columns of the summary to print; all columns without lists, if empty.
     controls
-        Columns that are the controls of a score, by its name; see ``atlas.cli.columns.with_controls``.
+        Columns that are the controls of a score, by its name; see ``atlas.cli.output.columns.with_controls``.
     metavar
         The names of SAEs in the help.
     every

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import queries
-from atlas.cli.drawn_text import drawn_text
+from atlas.cli.output.drawn_text import drawn_text
 from atlas.errors import BadInput, QueryFailed, RequestError, UnknownName
 from atlas.features.numbers import FeatureNumber, feature_numbers
 from atlas.features.remarks import about_few_tokens, about_flips, about_fvu, stored_flips
@@ -328,7 +328,7 @@ def feature_card(
 
 def _command(section: Section, sae: str, url: str, *, alone: bool) -> str:
     """Return the command that computes a section, for an atlas with one SAE alone or with more."""
-    from atlas.cli.output import option_of
+    from atlas.cli.selected_atlas import option_of
 
     selected = option_of(url)
     command = section.command.format(sae=sae) + selected

@@ -8,8 +8,10 @@ from typing import Any
 import click
 
 from atlas.amounts import cell_text
-from atlas.cli.drawn_text import is_drawing, screen_width
-from atlas.cli.output import echo, on_terminal, print_table, print_verdict, wrap
+from atlas.cli.output.drawn_text import is_drawing, screen_width
+from atlas.cli.output.screen import on_terminal
+from atlas.cli.output.tables import print_table
+from atlas.cli.output.text import echo, print_verdict, wrap
 from atlas.features.card import CardTable, Example, FeatureCard
 from atlas.features.numbers import FeatureNumber
 from atlas.safe_text import shown

@@ -4,15 +4,9 @@ from pathlib import Path
 
 import click
 
-from atlas.cli.output import (
-    atlas_option,
-    echo,
-    emit,
-    make_progress,
-    requested,
-    shared_options,
-    which_atlas,
-)
+from atlas.cli.output.text import echo, emit, make_progress
+from atlas.cli.selected_atlas import which_atlas
+from atlas.cli.shared_options import atlas_option, requested, shared_options
 
 __all__ = ["show_feature"]
 

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from atlas.amounts import cell_text, counted, listed
-from atlas.cli.output import echo, print_table, wrap
+from atlas.cli.output.tables import print_table
+from atlas.cli.output.text import echo, wrap
 from atlas.features.remarks import about_few_tokens, about_flips, about_fvu, stored_flips
 from atlas.plugins import study_commands
 from atlas.studies.floors import floors_of, role_shown

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from atlas.cli.drawn_text import drawn_text
+from atlas.cli.output.drawn_text import drawn_text
 from atlas.errors import UnknownName
 from atlas.plugins import find_reader
 from atlas.safe_text import shown

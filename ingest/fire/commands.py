@@ -4,17 +4,9 @@ from pathlib import Path
 
 import click
 
-from atlas.cli.output import (
-    atlas_option,
-    echo,
-    emit,
-    folder_of,
-    make_progress,
-    requested,
-    shared_options,
-    which_atlas,
-    wrap,
-)
+from atlas.cli.output.text import echo, emit, make_progress, wrap
+from atlas.cli.selected_atlas import folder_of, which_atlas
+from atlas.cli.shared_options import atlas_option, requested, shared_options
 from ingest.fire.screen import about_few_active_tokens, print_features
 
 __all__ = ["fire_command"]

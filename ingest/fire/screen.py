@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from atlas.amounts import counted, listed
-from atlas.cli.output import echo, print_table, wrap
+from atlas.cli.output.tables import print_table
+from atlas.cli.output.text import echo, wrap
 
 __all__ = ["about_few_active_tokens", "print_features", "verdict_of"]
 

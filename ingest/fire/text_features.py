@@ -10,7 +10,7 @@ import numpy as np
 
 from atlas.amounts import counted
 from atlas.api import Atlas
-from atlas.cli.drawn_text import drawn_text
+from atlas.cli.output.drawn_text import drawn_text
 from atlas.errors import BadInput, RequestError, UnknownName
 from atlas.safe_text import shown
 from ingest.fire.screen import print_features, verdict_of

@@ -6,7 +6,7 @@ from dataclasses import replace as changed
 from pathlib import Path
 
 from atlas.api import Atlas
-from atlas.cli.output import atlases_here, folder_of, which_atlas
+from atlas.cli.selected_atlas import atlases_here, folder_of, which_atlas
 from atlas.disk.folder import Folder
 from atlas.errors import BadInput, RequestError
 from atlas.progress import Progress

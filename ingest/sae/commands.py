@@ -6,15 +6,10 @@ import click
 
 from atlas.amounts import counted
 from atlas.cli.completion import complete_by
-from atlas.cli.output import (
-    echo,
-    emit,
-    on_terminal,
-    print_table,
-    requested,
-    shared_options,
-    wrap,
-)
+from atlas.cli.output.screen import on_terminal
+from atlas.cli.output.tables import print_table
+from atlas.cli.output.text import echo, emit, wrap
+from atlas.cli.shared_options import requested, shared_options
 
 __all__ = ["saes_command"]
 

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from atlas.cli.options import chosen_settings, settings_options
-from atlas.cli.output import echo, emit, make_progress, print_table, shared_options, wrap
+from atlas.cli.output.tables import print_table
+from atlas.cli.output.text import echo, emit, make_progress, wrap
+from atlas.cli.shared_options import shared_options
 from ingest.text.options import text_options
 from ingest.train.settings import TrainSettings
 

@@ -5,8 +5,9 @@ import random
 import click
 import pytest
 
-from atlas.cli.columns import distinguishing, fitting, narrowed, with_controls
-from atlas.cli.output import print_table, shared_options
+from atlas.cli.output.columns import distinguishing, fitting, narrowed, with_controls
+from atlas.cli.output.tables import print_table
+from atlas.cli.shared_options import shared_options
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,10 @@ import textwrap
 import click
 import pytest
 
-from atlas.cli.output import echo, fold, print_table, print_verdict, shared_options, wrap
-from atlas.cli.screen import split_verdict
+from atlas.cli.output.screen import split_verdict
+from atlas.cli.output.tables import print_table
+from atlas.cli.output.text import echo, fold, print_verdict, wrap
+from atlas.cli.shared_options import shared_options
 from atlas.plugins import StudyCommand, study_commands
 from atlas.studies.results import Result, Results
 

@@ -19,7 +19,7 @@ from analysis.transcoder.settings import TranscoderSettings
 from atlas.cli import main as main_module
 from atlas.cli.main import command
 from atlas.cli.options import chosen_settings, flags_for, settings_options
-from atlas.cli.output import shared_options
+from atlas.cli.shared_options import shared_options
 from atlas.errors import BadInput
 from atlas.plugins import study_commands
 from atlas.studies.settings import check_settings, documented, read_settings, setting, settings_of

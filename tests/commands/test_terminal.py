@@ -8,7 +8,9 @@ import pytest
 
 from atlas.cli.help_text import wrap_examples
 from atlas.cli.main import command
-from atlas.cli.output import make_progress, print_table, print_verdict, shared_options
+from atlas.cli.output.tables import print_table
+from atlas.cli.output.text import make_progress, print_verdict
+from atlas.cli.shared_options import shared_options
 from atlas.features import overview
 from atlas.plugins import SECTIONS
 from atlas.progress import Bars, WithoutRemarks, report_remark

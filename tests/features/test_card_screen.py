@@ -8,7 +8,7 @@ import pytest
 from small_graph import small_graph
 
 from atlas import Atlas
-from atlas.cli.output import print_table
+from atlas.cli.output.tables import print_table
 from atlas.features.card import CardTable, Example, feature_card
 from atlas.features.card_screen import print_card
 from atlas.features.sections import SECTIONS

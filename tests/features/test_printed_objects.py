@@ -9,8 +9,8 @@ from small_ingest import texts, topk
 
 import analysis
 from atlas import Atlas
-from atlas.cli.drawn_text import drawn_text, is_drawing
 from atlas.cli.main import main
+from atlas.cli.output.drawn_text import drawn_text, is_drawing
 from atlas.features.card_screen import print_card
 from atlas.studies.results import Result, Results
 from ingest.forward.run import ingest

@@ -5,18 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from atlas.cli.output import (
-    atlas_option,
-    echo,
-    emit,
-    folder_of,
-    make_progress,
-    print_table,
-    print_verdict,
-    shared_options,
-    which_atlas,
-    wrap,
-)
+from atlas.cli.output.tables import print_table
+from atlas.cli.output.text import echo, emit, make_progress, print_verdict, wrap
+from atlas.cli.selected_atlas import folder_of, which_atlas
+from atlas.cli.shared_options import atlas_option, shared_options
 from atlas.disk.atomic_files import atomic_file
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import click
 
-from atlas.cli.drawn_text import is_drawing, new_console
+from atlas.cli.output.drawn_text import is_drawing, new_console
 from atlas.plugins import StudyCommand
 from atlas.studies.results import sentences_of
 

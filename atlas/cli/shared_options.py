@@ -1,0 +1,68 @@
+"""Options that most commands share: the atlas, JSON, and the layout of tables."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+__all__ = ["atlas_option", "finite", "plain_options", "requested", "shared_options"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def shared_options(function: F) -> F:
+    """Add ``--json``, ``--quiet``, ``--wide``, ``--rows`` and ``--full`` to a command."""
+    function = _layout_option(
+        "full", "Draw as many samples as a paper needs, if this is a study; print all rows."
+    )(function)
+    function = _layout_option("rows", "Print all rows and sentences; computes nothing more.")(
+        function
+    )
+    function = _layout_option("wide", "Print all columns of a table on a terminal.")(function)
+    return plain_options(function)
+
+
+def plain_options(function: F) -> F:
+    """Add ``--json`` and ``--quiet`` to a command that prints no table."""
+    function = click.option(
+        "--quiet", "-q", is_flag=True, help="Print no progress and no remarks."
+    )(function)
+    return click.option(
+        "--json",
+        "as_json",
+        is_flag=True,
+        help="Print the result as JSON: {ok, result} or {ok, error}.",
+    )(function)
+
+
+def _layout_option(name: str, help: str) -> Callable[[F], F]:
+    def store(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+        ctx.meta[f"atlas.{name}"] = value
+
+    return click.option(f"--{name}", is_flag=True, expose_value=False, callback=store, help=help)
+
+
+def atlas_option(function: F) -> F:
+    """Add ``--atlas`` to a command."""
+    return click.option(
+        "--atlas",
+        "-a",
+        "where",
+        metavar="PATH|URL",
+        help="Folder or URL (neo4j://…) of the atlas. "
+        "[default: $ATLAS, or the only *.atlas folder here]",
+    )(function)
+
+
+def finite(ctx: click.Context, param: click.Parameter, value: float) -> float:
+    """Reject NaN, which click accepts as a number, values of 0 or less, and more than a billion."""
+    if not 0 < value <= 1e9:
+        raise click.BadParameter(f"got {value}; expected a number above 0, at most 1,000,000,000.")
+    return value
+
+
+def requested(flag: str) -> bool:
+    """Whether the running command has ``--wide``, ``--rows`` or ``--full``, which includes ``--rows``."""
+    context = click.get_current_context(silent=True)
+    flags = ("rows", "full") if flag == "rows" else (flag,)
+    return context is not None and any(context.meta.get(f"atlas.{each}") for each in flags)
