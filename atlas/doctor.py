@@ -34,9 +34,14 @@ def examine(where: str | None) -> list[Check]:
     found: list[Check] = []
     path: Path | None = None
     if where is None:
-        here = ", ".join(atlases_here()) or "none"
+        here = ", ".join(atlases_here())
         found.append(
-            Check("atlas", "note", f"none is selected ({here} here)", "Name one with --atlas.")
+            Check(
+                "atlas",
+                "note",
+                f"none is selected ({here or 'none'} here)",
+                "Name one with --atlas." if here else "`atlas demo` creates a small example.",
+            )
         )
     elif is_server(where):
         found += _server(where)

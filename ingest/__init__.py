@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ingest.demo.build import make_demo as make_demo
     from ingest.forward.run import ingest as ingest
     from ingest.match.settings import MatchSettings as MatchSettings
     from ingest.match.study import match_saes as match_saes
@@ -42,6 +43,7 @@ __all__ = [
     "Text",
     "TrainSettings",
     "ingest",
+    "make_demo",
     "match_saes",
     "probe_saes",
     "save_random_weights",
@@ -61,6 +63,7 @@ _MODULES = {
     "Text": "ingest.text.atlas_corpus",
     "TrainSettings": "ingest.train.settings",
     "ingest": "ingest.forward.run",
+    "make_demo": "ingest.demo.build",
     "match_saes": "ingest.match.study",
     "probe_saes": "ingest.probe.study",
     "save_random_weights": "ingest.model.random_weights",

@@ -15,6 +15,7 @@ from atlas.cli.early_checks import atlas_among, check_names_early, refuse_atlas_
 from atlas.cli.help_text import wrap_examples
 from atlas.cli.number_limits import limit_numbers
 from atlas.cli.output.text import echo, wrap
+from atlas.cli.selected_atlas import without_atlas
 from atlas.cli.setting_names import name_options
 from atlas.errors import AtlasError, BadInput, OutOfSpace
 from atlas.plugins import SECTIONS, Failed, find_rooms
@@ -210,6 +211,11 @@ def _print_error(
         message = StringIO()
         usage.show(message)
         echo(message.getvalue().rstrip("\n"), err=True)
+        missing = isinstance(usage, click.MissingParameter) and isinstance(
+            usage.param, click.Argument
+        )
+        if missing and usage.ctx is not None and (hint := without_atlas(usage.ctx.command)):
+            echo(wrap(hint), err=True)
     else:
         echo(wrap(f"atlas: {sentence}"), err=True)
 

@@ -5,9 +5,11 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+import click
+
 from atlas.errors import BadInput
 
-__all__ = ["atlases_here", "folder_of", "option_of", "which_atlas"]
+__all__ = ["atlases_here", "folder_of", "option_of", "which_atlas", "without_atlas"]
 
 
 def atlases_here() -> list[str]:
@@ -21,21 +23,45 @@ def which_atlas(selected: str | None) -> str:
     Raises
     ------
     BadInput
-        If no atlas is selected and the current folder has none or several.
+        If no atlas is selected and the current folder has none or several, or if the selected
+        folder does not exist.
     """
-    if selected:
-        return selected
     here = atlases_here()
-    if found := _default_atlas(here):
+    found = selected or _default_atlas(here)
+    if found:
+        if not _is_url(found) and "\0" not in found and not Path(found).exists():
+            named = "" if selected else ", which $ATLAS names"
+            raise BadInput(f"There is no atlas at {found}{named}. {_how_to_select(here)}")
         return found
     if here:
         raise BadInput(
             f"There are several atlases here ({', '.join(here)}); select one with --atlas."
         )
-    raise BadInput(
-        "There is no *.atlas folder here; select one with --atlas, or create one with `atlas demo` or "
-        "`atlas ingest`."
+    raise BadInput(f"There is no atlas in this folder. {_how_to_select(here)}")
+
+
+def _how_to_select(here: Sequence[str]) -> str:
+    """Return how to select or create an atlas."""
+    if here:
+        return f"Here are {', '.join(here)}; select an atlas with --atlas."
+    return (
+        "`atlas demo` creates a small example, and `atlas ingest` an atlas of your own SAEs. "
+        "--atlas selects an atlas in another folder."
     )
+
+
+def without_atlas(command: click.Command) -> str:
+    """Return how to create an atlas, for a command that reads one if none is here; empty otherwise.
+
+    Parameters
+    ----------
+    command
+        A command that was run without its arguments.
+    """
+    reads = {parameter.name for parameter in command.params} >= {"where"}
+    if not reads or os.environ.get("ATLAS") or atlases_here():
+        return ""
+    return f"There is no atlas in this folder. {_how_to_select([])}"
 
 
 def _default_atlas(here: Sequence[str]) -> str | None:
@@ -72,9 +98,13 @@ def folder_of(where: str) -> Path:
     BadInput
         If the atlas is on a server.
     """
-    if "://" in where or where.startswith(("neo4j:/", "bolt:/")):
+    if _is_url(where):
         raise BadInput(
             f"{where} is a server, but this command needs the folder of the atlas; select it with --atlas. "
             "`atlas push` then updates the server."
         )
     return Path(where)
+
+
+def _is_url(where: str) -> bool:
+    return "://" in where or where.startswith(("neo4j:/", "bolt:/"))

@@ -46,7 +46,7 @@ def demo_text() -> Text:
     return Text(Path(str(files("ingest.demo") / "text.jsonl")), name="demo")
 
 
-def make_demo(path: Path, *, device: str = "auto", progress: Progress = SILENT) -> Atlas:
+def make_demo(path: "str | Path", *, device: str = "auto", progress: Progress = SILENT) -> Atlas:
     """Ingest the demo SAEs over the demo text, match some pairs, and probe three from the embedding.
 
     Parameters
@@ -58,6 +58,7 @@ def make_demo(path: Path, *, device: str = "auto", progress: Progress = SILENT) 
     progress
         Notified of the work.
     """
+    path = Path(path)
     # Import SciPy's statistics and scikit-learn; every ingest prints ``overview``.
     from ingest.match.study import match_saes
     from ingest.probe.study import probe_saes

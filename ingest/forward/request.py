@@ -28,7 +28,9 @@ def folder_for(requested: Path | None) -> Path:
     """Return the requested folder, the only atlas here, or the folder of a new atlas."""
     if requested is not None:
         return folder_of(str(requested))
-    if "ATLAS" in os.environ or atlases_here():
+    if default := os.environ.get("ATLAS"):
+        return folder_of(default)
+    if atlases_here():
         return folder_of(which_atlas(None))
     return Path("features.atlas")
 
