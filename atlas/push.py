@@ -13,6 +13,7 @@ from atlas.errors import BadInput, UnknownName
 from atlas.progress import SILENT, Progress, rough
 from atlas.schema import NODES, Edge, Node
 from atlas.stores import Graph
+from atlas.stores.neo4j.browser.first_steps import browser_address, first_query
 from atlas.stores.neo4j.edge_selection import TIERS, fit_graph, trimmed
 from atlas.stores.opening import is_server, open_server
 
@@ -129,7 +130,8 @@ def push_atlas(
         whether edges between shared nodes, such as maps between sites, differ. ``rows`` and
         ``seconds`` are the number of rows to write and the estimated time. ``left_out`` is
         the number of excluded CO_ACTIVATES edges, ``excluded`` the number of excluded rows of
-        each table, ``url`` the server.
+        each table, ``url`` the server, ``browser`` the address of Neo4j Browser at its default
+        port, and ``first_query`` a query to run there first.
 
     Raises
     ------
@@ -161,6 +163,8 @@ def push_atlas(
             store.sync(plan, progress)
         return {
             "url": store.url,
+            "browser": browser_address(store.url),
+            "first_query": first_query(graph),
             "added": list(plan.add),
             "replaced": list(plan.replace),
             "removed": list(plan.remove),

@@ -281,6 +281,13 @@ def push(
             echo(f"{would}replaced: edges between shared nodes, such as maps between sites")
         if not any(done[verb] for verb in ("added", "replaced", "removed", "shared")):
             echo("The server is up to date with this atlas.")
+        if not dry_run and not quiet:
+            echo(wrap(f"Open {done['browser']} for Neo4j Browser, and run first:"), err=True)
+            echo(f"  {done['first_query']}", err=True)
+            echo(
+                wrap("`atlas export browser --for neo4j-browser` writes all queries and pictures."),
+                err=True,
+            )
 
     emit(done, as_json=as_json, show=show)
 

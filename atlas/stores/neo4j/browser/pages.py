@@ -22,6 +22,7 @@ from atlas.stores import Graph
 from queries.record import TOPICS, Query, parse
 
 __all__ = [
+    "PLAIN_NAME",
     "REQUESTED_EDGES",
     "SAVED_COLUMNS",
     "browser_link",
@@ -44,7 +45,7 @@ SAVED_COLUMNS = ("name", "description", "query", "id", "parentId", "isFolder")
 """Columns of a file that the drawer "Saved Cypher" of the newer Browser imports."""
 
 #: A name that can be written between quotes in Cypher.
-_PLAIN = re.compile(r"[^'\\\x00-\x1f\x7f]+")
+PLAIN_NAME = re.compile(r"[^'\\\x00-\x1f\x7f]+")
 
 
 def style_sheet() -> str:
@@ -120,7 +121,7 @@ def usable_names(found: Mapping[str, str | None]) -> dict[str, str]:
     >>> usable_names({"SAE": "mine", "other": "it's", "model": None})
     {'SAE': 'mine'}
     """
-    return {kind: name for kind, name in found.items() if name and _PLAIN.fullmatch(name)}
+    return {kind: name for kind, name in found.items() if name and PLAIN_NAME.fullmatch(name)}
 
 
 def _example_feature(graph: Graph, sae: str) -> str | None:
