@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import queries
+from atlas.amounts import counted
 from atlas.cli.output.drawn_text import drawn_text
 from atlas.errors import BadInput, QueryFailed, RequestError, UnknownName
 from atlas.features.numbers import FeatureNumber, feature_numbers
@@ -27,6 +28,9 @@ _ALL = 100_000
 
 # Share of a feature's active tokens from which its most frequent token dominates.
 _DOMINANT = 0.25
+
+# Active tokens below which a card has a remark: one of them changes a share by more than 5%.
+_FEW = 20
 
 # Properties of the node that the heading of a card shows already, or that only plots use.
 _HIDDEN = frozenset({"id", "sae", "idx", "neuronpedia", "dead", "map_x", "map_y"})
@@ -292,6 +296,7 @@ def feature_card(
     return FeatureCard(
         id=id,
         verdict=_verdict(id, properties, {one.title: rows for one, rows in found.items()})
+        + _about_few_active(properties["active_tokens"])
         + (about_few_tokens(about["tokens"]) if properties["dead"] else [])
         + about_fvu(sae, about["fvu"])
         + about_flips(sae, stored_flips(atlas.folder, sae))
@@ -431,17 +436,31 @@ def _verdict(
 
 def _about_token(token: Mapping[str, Any]) -> str:
     """State whether one token dominates, so that a rare one is not read as the meaning."""
-    rate = f"active on {token['rate']:.0%} of the occurrences of that token"
+    rate = f"active on {_percent(token['rate'])} of the occurrences of that token"
+    share = (
+        f"{token['token']!r}, with {_percent(token['share'])} of its activity "
+        f"({_percent(token['expected_share'])} of all tokens)"
+    )
     if token["share"] >= _DOMINANT:
-        return (
-            f"Its most frequent token is {token['token']!r}, with {token['share']:.0%} of its "
-            f"activity; the feature is {rate}."
-        )
+        return f"Its most frequent token is {share}; the feature is {rate}."
     return (
-        f"No token dominates: the most frequent is {token['token']!r}, with {token['share']:.0%} of "
-        f"its activity, and the feature is {rate}. Its examples "
+        f"No token dominates: the most frequent is {share}, and the feature is {rate}. Its examples "
         "show what it is active on."
     )
+
+
+def _percent(share: float) -> str:
+    """Return a share in percent, with two digits if it is below 10%, so that none becomes 0%."""
+    return f"{share:.0%}" if share >= 0.1 else f"{100 * share:.2g}%"
+
+
+def _about_few_active(number: int | None) -> list[str]:
+    """Return a remark on a feature that is active on so few tokens that its numbers are uncertain."""
+    if not number or number >= _FEW:
+        return []
+    return [
+        f"{counted(number, 'active token')}: too few to rely on its numbers, tokens and matches."
+    ]
 
 
 def _about_match(match: Mapping[str, Any]) -> str:

@@ -125,27 +125,36 @@ def _line(table: CardTable) -> str:
 
 
 def _entry(table: CardTable, index: int, *, named: bool) -> str:
-    """Return the names of a row, then its first score that is not null, with its controls."""
+    """Return the names of a row, then its first score that is not null, with its controls.
+
+    Unless ``named``, the score and the controls are values without their names.
+    """
     row, short = table.rows[index], table.shown_rows()[index]
     score = next((one for one in table.scores if row[one.column] is not None), None)
     columns = list(row)
     names = columns[: columns.index(table.scores[0].column)] if table.scores else columns
     # Tokens begin with a space, so they are quoted.
-    words = [
-        repr(cell_text(short[name])) if name in ("token", "top_token") else cell_text(short[name])
-        for name in names
-        if isinstance(short.get(name), str | list)
-    ]
+    words = [_word(name, short[name]) for name in names if isinstance(short.get(name), str | list)]
     if score is None:
         return " ".join(words)
     value = cell_text(row[score.column], score.column)
     text = " ".join([*words, f"{score.column.replace('_', ' ')} {value}" if named else value])
     controls = [
         f"{name.replace('_', ' ')} {cell_text(row[name], name)}"
+        if named
+        else cell_text(row[name], name)
         for name in score.controls
         if row[name] is not None
     ]
     return f"{text} ({', '.join(controls)})" if controls else text
+
+
+def _word(name: str, value: Any) -> str:
+    """Return a name of a row; a token in quotes, and the verdict of a probe with what it is."""
+    text = cell_text(value)
+    if name in ("token", "top_token"):
+        return repr(text)
+    return f"{name} {text}" if name in ("run", "verdict") else text
 
 
 def _print_examples(examples: Sequence[Example], *, top: int, of_a_kind: int) -> None:
@@ -154,15 +163,20 @@ def _print_examples(examples: Sequence[Example], *, top: int, of_a_kind: int) ->
         return
     colours = _colours()
     active = {None: "", "256": "; shade: activation", "16": "; bold: active"}[colours]
-    echo("\n" + wrap(f"Examples (in brackets: sampled token, with its activation{active}):"))
     highest = max(max(one.activations) for one in examples)
+    passages = [(one, _passage(one, highest)) for one in examples]
+    different = dict[str, tuple[Example, list[tuple[str, int]]]]()
+    for one, passage in passages:
+        different.setdefault("".join(text for text, _ in passage), (one, passage))
+    once = "; equal passages once" if len(different) < len(passages) else ""
+    echo("\n" + wrap(f"Examples (in brackets: sampled token, with its activation{active}{once}):"))
     numbers: dict[str, int] = {}
-    for one in examples:
+    for one, passage in different.values():
         numbers[one.kind] = numbers.get(one.kind, 0) + 1
         if numbers[one.kind] <= (top if one.kind == "top" else of_a_kind):
             start = f"  {one.kind:8} {one.activation:8.3g}  "
             # Styled text has escape codes, so each piece is made safe instead of the line.
-            pieces = [_styled(*piece, colours) for piece in _passage(one, highest)]
+            pieces = [_styled(*piece, colours) for piece in passage]
             click.echo(shown(start) + "".join(pieces), color=colours is not None)
 
 
@@ -176,11 +190,26 @@ def _passage(example: Example, highest: float) -> list[tuple[str, int]]:
         characters += [(c, level) for c in text.replace("\n", "⏎")]
         if i == example.peak:
             last = len(characters)
-    near = characters[max(0, first - _AROUND) : last + _AROUND // 2]
+    before = _cut(characters[:first][::-1], _AROUND)[::-1]
+    near = characters[first:last] + _cut(characters[last:], _AROUND // 2)
     return [
         ("".join(c for c, _ in group), level)
-        for level, group in itertools.groupby(near, key=lambda pair: pair[1])
+        for level, group in itertools.groupby(
+            [(" ", 0)] * (_AROUND - len(before)) + before + near, key=lambda pair: pair[1]
+        )
     ]
+
+
+def _cut(characters: Sequence[tuple[str, int]], most: int) -> list[tuple[str, int]]:
+    """Return the first characters up to the end of a word, and "…" if others follow."""
+    if len(characters) <= most:
+        return list(characters)
+    near = list(characters[: most - 1])
+    while near and near[-1][0] not in " ⏎" and characters[len(near)][0] not in " ⏎":
+        near.pop()
+    while near and near[-1][0] == " ":
+        near.pop()
+    return [*(near or characters[: most - 1]), ("…", 0)]
 
 
 def _styled(text: str, level: int, colours: str | None) -> str:

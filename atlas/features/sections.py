@@ -66,9 +66,9 @@ SECTIONS = (
         "Tokens",
         "Tokens",
         "tokens_of_feature",
-        ("token", "count", "share", "rate", "mean_activation"),
-        (Score("share"),),
-        "share: of the tokens on which the feature is active. rate: of the occurrences of the token.",
+        ("token", "count", "share", "expected_share", "rate", "mean_activation"),
+        (Score("share", ("expected_share",)),),
+        "share: of the tokens on which the feature is active. expected_share: of all tokens of the text. rate: of the occurrences of the token.",
     ),
     Section(
         "Counterparts in other SAEs",

@@ -124,14 +124,46 @@ def demo_like(section):
     return CardTable(section.title, rows, section.note, 240, section.label, section.scores)
 
 
+def test_passages_are_cut_at_words_and_equal_ones_are_printed_once(atlas, terminal):
+    def example(kind, text, activation):
+        tokens = re.findall(r" ?\S+|\n", text)
+        peak = tokens.index(" *")
+        values = [activation * (i == peak) for i in range(len(tokens))]
+        return Example(kind, tokens, values, peak)
+
+    text = "one two three four five six seven eight nine ten * eleven twelve thirteen fourteen"
+    examples = [
+        example("top", text, 2.0),
+        example("top", f"zero {text} fifteen", 2.0),  # equal where it is printed
+        example("top", "a * b", 1.5),
+        example("fifth 5", text, 1.0),
+        example("fifth 1", text.replace("ten", "zehn"), 0.5),
+    ]
+    card = replace(feature_card(atlas, FULL), examples=examples)
+    lines = terminal(print_card, card, rows=5)
+    header = next(i for i, line in enumerate(lines) if line.startswith("Examples"))
+    assert " ".join(lines[header : header + 2]).split("; ")[-1].startswith("equal passages once):")
+    passages = [line[2:] for line in lines if line.startswith(("  top", "  fifth"))]
+    assert [one.split()[0] for one in passages] == ["top", "top", "fifth"]
+    assert [one[19:] for one in passages] == [
+        "  …five six seven eight nine ten[ *] eleven twelve…",
+        "                               a[ *] b",
+        " …five six seven eight nine zehn[ *] eleven twelve…",
+    ]
+
+
 def test_a_card_with_all_tables_is_one_screen(atlas, terminal):
     """With as many rows, examples and sentences as features of the demo have."""
     passage = Example("top", [" and", " then", " she", " said"] * 8, [0.5, 0.0, 1.0, 0.0] * 8, 14)
     card = replace(
         feature_card(atlas, FULL),
         verdict=["A sentence on a feature with some numbers and names, such as 0.123. " * 2] * 3,
-        examples=[passage] * 10
-        + [replace(passage, kind=f"fifth {n}") for n in (5, 4, 3, 2, 1)] * 2,
+        examples=[
+            replace(
+                passage, kind=kind, tokens=[*passage.tokens[:13], f" was {i}", *passage.tokens[14:]]
+            )
+            for i, kind in enumerate(["top"] * 10 + [f"fifth {n}" for n in (5, 4, 3, 2, 1)] * 2)
+        ],
         histogram=[{"lower": 0.5, "upper": 1.0, "count": 3}],
         tables=[demo_like(section) for section in SECTIONS],
         none=[],
@@ -156,7 +188,7 @@ def test_a_line_has_the_first_score_with_its_controls(atlas, terminal):
     row = probes.rows[0]
     assert row["balanced_accuracy"] is None  # a probe of an amount
     assert f"r2 {row['r2']:.3g} (r2 token ceiling {row['r2_token_ceiling']:.3g})" in text
-    assert f"Probes {probes.row_count} {row['site']} document/activation r2 " in text
+    assert f"Probes {probes.row_count} {row['site']} run document/activation r2 " in text
     (near,) = [t for t in card.tables if t.title == "Features active on the same tokens"]
     row = near.rows[0]
     assert (

@@ -20,6 +20,7 @@ from atlas.features.card_screen import print_card
 from atlas.features.numbers import feature_numbers
 from atlas.features.remarks import about_few_tokens, about_fvu, rarest_seen
 from atlas.progress import SILENT
+from ingest.codes.store import read_shard
 from ingest.forward.run import ingest
 from ingest.sae.autoencoder import open_sae
 from ingest.settings import Settings
@@ -148,16 +149,42 @@ def test_the_verdict_states_frequency_and_most_frequent_token(opened):
 @pytest.mark.parametrize(
     ("share", "expected"),
     [
-        (0.09, "No token dominates: the most frequent is ' to', with 9% of its activity, and "),
-        (0.24, "No token dominates: the most frequent is ' to', with 24% of its activity, and "),
-        (0.25, "Its most frequent token is ' to', with 25% of its activity; "),
-        (1.0, "Its most frequent token is ' to', with 100% of its activity; "),
+        (
+            0.09,
+            "No token dominates: the most frequent is ' to', with 9% of its activity (2.5% of all tokens), and ",
+        ),
+        (
+            0.24,
+            "No token dominates: the most frequent is ' to', with 24% of its activity (2.5% of all tokens), and ",
+        ),
+        (0.25, "Its most frequent token is ' to', with 25% of its activity (2.5% of all tokens); "),
+        (1.0, "Its most frequent token is ' to', with 100% of its activity (2.5% of all tokens); "),
     ],
 )
 def test_a_rare_token_does_not_lead_the_verdict(share, expected):
-    sentence = card_module._about_token({"token": " to", "share": share, "rate": 0.14})
-    assert sentence.startswith(f"{expected}the feature is active on 14% of the occurrences")
+    token = {"token": " to", "share": share, "expected_share": 0.025, "rate": 0.0014}
+    sentence = card_module._about_token(token)
+    assert sentence.startswith(f"{expected}the feature is active on 0.14% of the occurrences")
     assert ("Its examples show" in sentence) == (share < 0.25)
+
+
+def test_the_expected_share_of_a_token_is_its_share_of_the_text(opened):
+    """The text has the codes of all tokens, so occurrences are counted from the codes of the SAE."""
+    path = Path(opened.url)
+    blocks = [b for file in sorted(path.glob("codes/a/*.arrow")) for b in read_shard(file)]
+    ids = [int(i) for block in blocks for i in block.tokens.token_id]
+    texts_of = {row["token_id"]: row["text"] for row in opened.table("Token").to_pylist()}
+    row = live(opened)[0]
+    for token in card_rows(opened, row["id"], "Tokens"):
+        number = sum(texts_of.get(i) == token["token"] for i in ids)
+        assert token["expected_share"] == pytest.approx(number / len(ids), abs=1e-8)
+
+
+def test_few_active_tokens_have_a_remark():
+    assert card_module._about_few_active(19)[0].startswith("19 active tokens: too few")
+    assert card_module._about_few_active(1)[0].startswith("1 active token: too few")
+    for number in (None, 0, 20):
+        assert card_module._about_few_active(number) == []
 
 
 def test_a_dead_feature_has_a_card(opened):

@@ -215,7 +215,12 @@ def feature_card(w, feature):
 @answers
 def tokens_of_feature(w, feature, limit):
     rows = sorted((r for r in w.fires if r["feature"] == feature), key=lambda r: r["rank"])
-    return pick(rows[:limit], "rank", "text", "count", "share", "rate", "mean_activation")
+    rows = [
+        {**r, "expected": round(r["count"] / r["rate"] / w.sae[r["sae"]]["tokens"], 9)}
+        for r in rows[:limit]
+    ]
+    columns = ("rank", "text", "count", "share", "expected", "rate", "mean_activation")
+    return pick(rows, *columns)
 
 
 def firing(w, sae, limit, wanted):
