@@ -9,8 +9,8 @@ import altair as alt
 import pyarrow as pa
 import pyarrow.csv
 import pytest
+from browser_tests import page_or_skip
 from hostile_texts import HOSTILE, Scripts
-from neo4j_browser import NoBrowser, find_chromium
 
 import atlas
 from analysis.plot_style import ScriptSafe, save
@@ -56,16 +56,7 @@ def test_the_page_of_a_plot_has_only_its_own_scripts(drawn):
 
 
 def test_no_code_of_a_token_runs_in_a_browser(drawn):
-    sync_api = pytest.importorskip("playwright.sync_api")
-    try:
-        path = find_chromium()
-    except NoBrowser as error:
-        pytest.skip(str(error))
-    with (
-        sync_api.sync_playwright() as playwright,
-        playwright.chromium.launch(executable_path=path, args=["--no-sandbox"]) as browser,
-    ):
-        tab = browser.new_page()
+    with page_or_skip() as tab:
         requested = []
         tab.on("request", lambda r: requested.append(r.url))
         tab.goto(drawn[0].as_uri())

@@ -7,11 +7,11 @@ import altair as alt
 import numpy as np
 import pandas as pd
 import pytest
+from browser_tests import page_or_skip
 from drawn_charts import check_chart
 from hostile_texts import Scripts
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
-from neo4j_browser import NoBrowser, find_chromium
 from PIL import Image
 
 from analysis.plot_page import PAPER, in_dark, plot_page
@@ -160,16 +160,8 @@ def test_png_prints_at_300_dots_per_inch(tmp_path):
 
 @pytest.fixture(scope="module")
 def browser():
-    sync_api = pytest.importorskip("playwright.sync_api")
-    try:
-        path = find_chromium()
-    except NoBrowser as error:
-        pytest.skip(str(error))
-    with (
-        sync_api.sync_playwright() as playwright,
-        playwright.chromium.launch(executable_path=path, args=["--no-sandbox"]) as found,
-    ):
-        yield found
+    with page_or_skip() as page:
+        yield page.context.browser
 
 
 CHARTS = {

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from browser_tests import page_or_skip
 from click.testing import CliRunner
 from hostile_texts import HOSTILE, Scripts
-from neo4j_browser import NoBrowser, find_chromium
 from small_ingest import model, texts, topk
 
 from analysis import DirectionSettings, MapSettings, map_features, nearest_directions
@@ -335,16 +335,8 @@ def test_hostile_texts_cannot_end_the_script():
 
 @pytest.fixture(scope="module")
 def tab():
-    sync_api = pytest.importorskip("playwright.sync_api")
-    try:
-        chromium = find_chromium()
-    except NoBrowser as error:
-        pytest.skip(str(error))
-    with (
-        sync_api.sync_playwright() as playwright,
-        playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"]) as browser,
-    ):
-        yield browser.new_page(viewport={"width": 1300, "height": 900})
+    with page_or_skip() as page:
+        yield page
 
 
 def centre_of(tab, panel, point):

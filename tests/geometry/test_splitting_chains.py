@@ -2,8 +2,8 @@
 
 import pyarrow as pa
 import pytest
+from browser_tests import page_or_skip
 from drawn_charts import marks, titles
-from neo4j_browser import NoBrowser, find_chromium
 
 from analysis.plot_style import save
 from analysis.splitting.chain_plots import draw_chains
@@ -128,17 +128,8 @@ Object.defineProperty(window, 'vegaEmbed', {
 
 
 def test_a_browser_draws_the_lines_and_hovering_shows_one_family(results, tmp_path):
-    sync_api = pytest.importorskip("playwright.sync_api")
-    try:
-        chromium = find_chromium()
-    except NoBrowser as error:
-        pytest.skip(str(error))
     out = save(draw_chains(results), tmp_path / "chains.html")
-    with (
-        sync_api.sync_playwright() as playwright,
-        playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"]) as browser,
-    ):
-        tab = browser.new_page(viewport={"width": 1300, "height": 900})
+    with page_or_skip() as tab:
         errors = []
         tab.on("pageerror", lambda e: errors.append(str(e)))
         tab.add_init_script(_AS_ELEMENTS)

@@ -1,4 +1,4 @@
-"""What the tests of Neo4j Browser share: a Browser on a server with a graph, and the rules of a style."""
+"""What tests in Chromium share: a page, Neo4j Browser on a server with a graph, and the rules of a style."""
 
 import os
 import re
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from neo4j_browser import NoBrowser, browser, find_chromium
+from neo4j_browser import NoBrowser, browser, chromium_page, find_chromium
 from neo4j_server import wipe
 
 from atlas.progress import SILENT
@@ -14,7 +14,7 @@ from atlas.stores import Graph
 from atlas.stores.neo4j.connection import Bolt
 from atlas.stores.neo4j.store import Neo4jStore
 
-__all__ = ["at_browser", "browser_on", "find_or_skip", "rules"]
+__all__ = ["at_browser", "browser_on", "find_or_skip", "page_or_skip", "rules"]
 
 at_browser = pytest.mark.neo4j
 
@@ -43,13 +43,21 @@ def find_or_skip() -> None:
 
 
 @contextmanager
+def page_or_skip(width: int = 1300, height: int = 900) -> Iterator:
+    """Yield a page of Chromium; skip without Chromium, and fail under CI."""
+    with _needed(), chromium_page() as page:
+        page.set_viewport_size({"width": width, "height": height})
+        yield page
+
+
+@contextmanager
 def _needed() -> Iterator[None]:
     try:
         yield
     except NoBrowser as error:
         if os.environ.get("CI", "").lower() == "true":
-            pytest.fail(f"tests of Neo4j Browser must run under CI: {error}")
-        pytest.skip(f"Neo4j Browser is not tested: {error}")
+            pytest.fail(f"tests in a browser must run under CI: {error}")
+        pytest.skip(f"not tested in a browser: {error}")
 
 
 def rules(grass: str) -> dict[str, dict[str, str]]:
