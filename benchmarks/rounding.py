@@ -16,13 +16,13 @@ import argparse
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import torch
 
 from ingest.demo.build import demo_text
+from ingest.forward.format_check import Flips
 from ingest.model.language_model import LanguageModel, open_model
 from ingest.model.sites import DeepestSiteRead, reading
 from ingest.sae.autoencoder import Autoencoder, open_sae
@@ -39,35 +39,27 @@ TITLES = {
 }
 
 
-@dataclass
-class Share:
-    """Number of codes that are active in either computation, and in one of them only."""
+def flips_between(one: torch.Tensor, other: torch.Tensor) -> Flips:
+    """Return the number of codes that are active in either computation, and in one of them only.
 
-    active: int = 0
-    flipped: int = 0
+    Parameters
+    ----------
+    one, other
+        Dense codes of the same tokens, (tokens, features).
 
-    def add(self, a: torch.Tensor, b: torch.Tensor) -> None:
-        """Add the codes of a batch, (tokens, features) each.
-
-        Examples
-        --------
-        >>> share = Share()
-        >>> share.add(torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([[2.0, 3.0, 0.0]]))
-        >>> share
-        Share(active=2, flipped=1)
-        """
-        a, b = a > 0, b > 0
-        self.active += int((a | b).sum())
-        self.flipped += int((a ^ b).sum())
-
-    def __str__(self) -> str:
-        return f"{self.flipped / max(1, self.active):.1e} ({self.flipped:,} of {self.active:,})"
+    Examples
+    --------
+    >>> flips_between(torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([[2.0, 3.0, 0.0]]))
+    Flips(tokens=1, active=2, flipped=1)
+    """
+    active = [torch.nonzero((codes > 0).flatten())[:, 0].numpy() for codes in (one, other)]
+    return Flips.between(*active, tokens=len(one))
 
 
 def compare(
     model: LanguageModel, sae: Autoencoder, texts: Sequence[str], *, tokens: int
-) -> tuple[int, Mapping[str, Share]]:
-    """Return the number of compared tokens, and the shares by the names of ``TITLES``.
+) -> Mapping[str, Flips]:
+    """Return the counts of codes by the names of ``TITLES``.
 
     Parameters
     ----------
@@ -88,9 +80,9 @@ def compare(
     half = open_model(
         deepcopy(model.base), tokenizer=model.tokenizer, dtype="bfloat16", device="cpu"
     )
-    shares, number = {name: Share() for name in TITLES}, 0
+    found = {name: Flips() for name in TITLES}
     for batch in text.batches:
-        if number >= tokens:
+        if found["both"].tokens >= tokens:
             break
         ids, mask, keep = map(torch.from_numpy, (batch.input_ids, batch.attention_mask, batch.keep))
         hook = sae.info.hook
@@ -104,12 +96,11 @@ def compare(
             with reading(wide_base, {hook: wide_site}) as seen, suppress(DeepestSiteRead):
                 wide_base(input_ids=ids, attention_mask=mask, use_cache=False)
             codes, of_rounded = sae.encode(single), sae.encode(rounded)
-            shares["sae"].add(codes, _wide(wide_sae, sae, single))
-            shares["sae-after-bfloat16"].add(of_rounded, _wide(wide_sae, sae, rounded))
-            shares["both"].add(codes, _wide(wide_sae, sae, seen[hook][keep]))
-            shares["bfloat16"].add(codes, of_rounded)
-        number += len(single)
-    return number, shares
+            found["sae"] += flips_between(codes, _wide(wide_sae, sae, single))
+            found["sae-after-bfloat16"] += flips_between(of_rounded, _wide(wide_sae, sae, rounded))
+            found["both"] += flips_between(codes, _wide(wide_sae, sae, seen[hook][keep]))
+            found["bfloat16"] += flips_between(codes, of_rounded)
+    return found
 
 
 def _wide(wide: Any, sae: Autoencoder, x: torch.Tensor) -> torch.Tensor:
@@ -139,10 +130,11 @@ def main() -> None:
     for name in args.sae or DEMO:
         sae = open_sae(name)
         model = open_model(args.model, hooks=[sae.info.hook], device="cpu")
-        number, shares = compare(model, sae, texts, tokens=args.tokens)
-        print(f"{sae.info.name} ({sae.info.architecture}), {number:,} tokens")
-        for key, share in shares.items():
-            print(f"  {TITLES[key]:48} {share}")
+        found = compare(model, sae, texts, tokens=args.tokens)
+        print(f"{sae.info.name} ({sae.info.architecture}), {found['both'].tokens:,} tokens")
+        for key, each in found.items():
+            number = f"{each.share:.1e} ({each.flipped:,} of {each.active:,})"
+            print(f"  {TITLES[key]:48} {number}")
 
 
 if __name__ == "__main__":

@@ -32,21 +32,44 @@ SAMPLE = 2048
 
 @dataclass(frozen=True)
 class Flips:
-    """Codes of an SAE that are active in one format only.
+    """Codes of an SAE that are active in one of two computations only, such as in one format.
 
     Parameters
     ----------
     tokens
         Tokens of the sample.
     active
-        Codes that are active in at least one of both formats.
+        Codes that are active in at least one of both.
     flipped
         Codes that are active in one of them only.
     """
 
-    tokens: int
-    active: int
-    flipped: int
+    tokens: int = 0
+    active: int = 0
+    flipped: int = 0
+
+    @classmethod
+    def between(cls, one: NDArray[np.int64], other: NDArray[np.int64], *, tokens: int) -> "Flips":
+        """Count the codes of two computations on the same tokens.
+
+        Parameters
+        ----------
+        one, other
+            Distinct numbers of the active codes of each, int64.
+        tokens
+            Number of tokens.
+
+        Examples
+        --------
+        >>> Flips.between(np.array([0]), np.array([0, 1]), tokens=1)
+        Flips(tokens=1, active=2, flipped=1)
+        """
+        return cls(tokens, len(np.union1d(one, other)), len(np.setxor1d(one, other)))
+
+    def __add__(self, other: "Flips") -> "Flips":
+        return Flips(
+            self.tokens + other.tokens, self.active + other.active, self.flipped + other.flipped
+        )
 
     @property
     def share(self) -> float:
@@ -91,11 +114,10 @@ def flips(group: Group, corpus: Corpus) -> dict[str, Flips]:
         wide = deepcopy(model.base).float()  # type: ignore[no-untyped-call]
     exact = replace(group, model=replace(model, base=wide))
     tokens, codes = sum(len(batch.rows) for batch in batches), _codes(group, batches)
-    found = {}
-    for name, other in _codes(exact, batches).items():
-        active = len(np.union1d(codes[name], other))
-        found[name] = Flips(tokens, active, len(np.setxor1d(codes[name], other)))
-    return found
+    return {
+        name: Flips.between(codes[name], other, tokens=tokens)
+        for name, other in _codes(exact, batches).items()
+    }
 
 
 def report_flips(group: Group, corpus: Corpus, progress: Progress) -> dict[str, Flips]:
