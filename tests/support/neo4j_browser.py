@@ -99,8 +99,31 @@ class Browser:
         With ``caption``, wait until a node with this caption is drawn: Browser draws
         nodes before the captions of the style sheet.
         """
-        page = self.page
         self._enter(command)
+        return self._shown(command, keep=keep, caption=caption)
+
+    def follow(self, link: str, command: str, *, caption: str | None = None) -> Shown:
+        """Open a link, run the command that it writes into the editor, and return what Browser shows.
+
+        The frame remains open.
+        """
+        page = self.page
+        page.goto(link)
+        lines = page.locator("[data-testid=activeEditor] .view-lines")
+        begin = re.sub(r"\s+", "", command)[:40]
+        page.wait_for_function(
+            "begin => document.querySelector('[data-testid=activeEditor] .view-lines')"
+            "?.textContent.replace(/\\s+/g, '').startsWith(begin)",
+            arg=begin,
+            timeout=PATIENCE,
+        )
+        expect(page.get_by_text("You are connected as user").first).to_be_visible(timeout=PATIENCE)
+        lines.click()
+        page.keyboard.press("Control+Enter")
+        return self._shown(command, keep=True, caption=caption)
+
+    def _shown(self, command: str, *, keep: bool, caption: str | None) -> Shown:
+        page = self.page
         frame = page.wait_for_function(FIND, arg=[command], timeout=PATIENCE).as_element()
         if caption is not None:
             page.wait_for_function(HAS_CAPTION, arg=caption, timeout=PATIENCE)
