@@ -35,6 +35,9 @@ __all__ = [
 
 Complete: TypeAlias = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
+# Key of the sound parts in the context of a command.
+_SOUND = "atlas.completion.sound"
+
 # Features offered for a prefix; a shell asks before it lists more.
 _MOST = 200
 
@@ -279,17 +282,20 @@ def _saes(ctx: click.Context) -> list[str]:
 def _rows(ctx: click.Context, table: str, kind: str = "") -> list[dict[str, Any]]:
     """Return one row of a table per sound part and its kind, or of all rows of small tables.
 
-    Parts whose names differ only in their SAE have the same row, and one of them is read.
+    Of equal tables, such as those of the site of many SAEs, one is read. Parts whose names differ
+    only in their SAE have the same row, and one of them is read.
     """
     sound = _sound(ctx)
     found: list[dict[str, Any]] = []
-    read = set()
+    read: set[object] = set()
     for part in sound.parts.values() if sound is not None else ():
-        own = part.manifest.kind
-        key = (own, part.manifest.name.partition("@")[2] or part.manifest.name)
-        if table not in part.manifest.tables or (kind and own != kind) or key in read:
+        own, name = part.manifest.kind, part.manifest.name
+        if table not in part.manifest.tables or (kind and own != kind):
             continue
-        read.add(key)
+        keys = {(own, name.partition("@")[2] or name), part.manifest.tables[table].sha256}
+        if read & keys:
+            continue
+        read |= keys
         with suppress(Exception):  # a damaged part; the command itself reports it
             rows = part.table(table)
             found += rows.to_pylist() if rows.num_rows < _MOST else rows.slice(0, 1).to_pylist()
@@ -297,10 +303,14 @@ def _rows(ctx: click.Context, table: str, kind: str = "") -> list[dict[str, Any]
 
 
 def _sound(ctx: click.Context) -> "Sound | None":
-    """Return the sound parts of the selected atlas; None if there is no folder of one."""
+    """Return the sound parts of the selected atlas, read once; None if there is no folder of one."""
     from atlas.cli.selected_atlas import which_atlas
     from atlas.disk.folder import Folder
 
-    with suppress(Exception):  # whatever is wrong, the command itself reports it
-        return Folder.open(Path(which_atlas(ctx.params.get("where")))).sound()
-    return None
+    if _SOUND not in ctx.meta:
+        ctx.meta[_SOUND] = None
+        with suppress(Exception):  # whatever is wrong, the command itself reports it
+            folder = Folder.open(Path(which_atlas(ctx.params.get("where"))))
+            ctx.meta[_SOUND] = folder.sound()
+    found: Sound | None = ctx.meta[_SOUND]
+    return found

@@ -11,6 +11,8 @@ from click.shell_completion import ShellComplete
 import queries
 from atlas.cli.completion import COMPLETIONS, path_steps
 from atlas.cli.main import command, main
+from atlas.disk.folder import Folder
+from atlas.disk.parts import Part
 
 A, B = "tiny-a-l0-s0", "tiny-a-l1-s0"
 
@@ -148,6 +150,18 @@ def test_sites_runs_models_pairs_and_atlases_are_completed(completed):
     assert completed("list ") == ["d.atlas"]
     assert completed("graph-stats --atlas ") == ["d.atlas"]
     assert completed("show --atlas nowhere tiny") == []
+
+
+def test_equal_tables_and_the_manifests_are_read_once(completed, monkeypatch):
+    read, listed = [], []
+    table, sound = Part.table, Folder.sound
+    monkeypatch.setattr(Part, "table", lambda *args: read.append(args) or table(*args))
+    monkeypatch.setattr(Folder, "sound", lambda *args: listed.append(args) or sound(*args))
+    assert len(completed("probe --from ")) == 3
+    digests = [(name, part.manifest.tables[name].sha256) for part, name in read]
+    assert {name for name, _ in digests} == {"Site", "Model"}
+    assert len(digests) == len(set(digests))
+    assert len(listed) == 1
 
 
 def test_names_of_the_program_are_completed(completed):

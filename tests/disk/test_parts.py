@@ -1,9 +1,11 @@
 """Parts are complete, match their manifest and the schema, and are stale when outdated."""
 
+import hashlib
 import json
 import multiprocessing
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import pyarrow as pa
 import pytest
@@ -20,7 +22,7 @@ from atlas.assemble import (
     table_sources,
 )
 from atlas.disk.folder import Folder
-from atlas.disk.parts import Manifest, read_manifest, write_part
+from atlas.disk.parts import Manifest, TableFile, read_manifest, write_part
 from atlas.disk.remove import remove_saes
 from atlas.errors import BadInput, BrokenPart, Locked, Mismatch, NewerFormat
 from atlas.export import export_tables
@@ -53,6 +55,37 @@ def test_a_table_of_several_kinds_has_the_columns_of_all(folder):
         {"part": "one", "n": 1.0, "note": None},
         {"part": "one", "n": 0.5, "note": "half"},
     ]
+
+
+def test_the_hash_is_that_of_the_json_of_the_manifest():
+    """Also of values that JSON does not know: dataclasses and other mappings, at any depth."""
+
+    @dataclass(frozen=True)
+    class Inner:
+        draws: int = 3
+
+    plain = Manifest("k", "n", saes=("a",), settings={"one": {"draws": 3}, "pair": [1, 2]})
+    rich = Manifest(
+        "k",
+        "n",
+        saes=("a",),
+        settings=MappingProxyType({"one": Inner(), "pair": (1, 2)}),
+        tables={"T": TableFile("T.parquet", 2, "00")},
+    )
+    core = {
+        "kind": "k",
+        "name": "n",
+        "version": 1,
+        "saes": ["a"],
+        "settings": {"one": {"draws": 3}, "pair": [1, 2]},
+        "seed": None,
+        "sources": {},
+        "dtypes": {},
+        "made_from": {},
+    }
+    for manifest, tables in ((plain, {}), (rich, {"T": [2, "00"]})):
+        text = json.dumps(core | {"tables": tables}, sort_keys=True)
+        assert manifest.hash == hashlib.sha256(text.encode()).hexdigest()
 
 
 def test_the_hash_depends_on_content_and_not_on_time(tmp_path):
