@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 __all__ = [
-    "LAYOUTS",
     "DeepestSiteRead",
+    "LAYOUTS",
     "Layout",
     "SiteModule",
     "depth",
@@ -30,6 +30,7 @@ __all__ = [
     "layout_of",
     "parse_hook",
     "reading",
+    "why_unreadable",
 ]
 
 Side = Literal["input", "output"]
@@ -158,6 +159,31 @@ def parse_hook(hook: str, *, model: str, layers: int) -> tuple[int | None, str]:
         hook,
         known=["hook_embed", *known],
         hint=f"The model has blocks 0 to {layers - 1}.",
+    )
+
+
+def why_unreadable(hook: str) -> str:
+    """Return why no module of transformers returns a site of TransformerLens, and what to do; else "".
+
+    Examples
+    --------
+    >>> why_unreadable("blocks.3.hook_resid_post")
+    ''
+    >>> print(why_unreadable("blocks.3.ln2.hook_normalized"))  # doctest: +ELLIPSIS
+    it reads blocks.3.ln2.hook_normalized, ... pass hook='blocks.3.mlp.hook_in' to ingest.open_sae in Python
+    """
+    norm, _, last = hook.rpartition(".")
+    if last != "hook_normalized":
+        return ""
+    reason = f"it reads {hook}, the output of a norm before its gain, which no module of transformers returns"
+    if not norm.endswith(".ln2"):
+        return (
+            f"{reason}. If it was trained on another site, pass hook= to ingest.open_sae in Python"
+        )
+    block = norm.removesuffix(".ln2")
+    return (
+        f"{reason}. If it was trained on the input of the MLP, pass hook='{block}.mlp.hook_in' to "
+        "ingest.open_sae in Python"
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from atlas.errors import BadInput, Mismatch
 from atlas.studies.floors import Role
+from ingest.model.sites import why_unreadable
 
 if TYPE_CHECKING:
     from ingest.sae.loading import LoadedSae
@@ -195,15 +196,12 @@ def _read_site(metadata: Any, name: str) -> str | None:
     stream before the norm. The name in transformers, which is stored next to it, is unique.
     """
     hook: str | None = metadata.hook_name
-    before, _, last = (hook or "").rpartition(".")
+    before, _, last = str(hook or "").rpartition(".")
     normed = str(metadata.hf_hook_name or "").endswith("pre_feedforward_layernorm.output")
     if last == "hook_mlp_in" and normed:
         return f"{before}.mlp.hook_in"
-    if last == "hook_normalized":
-        raise Mismatch(
-            f"The SAE {name!r} reads {hook}, the output of a norm before its gain, which no module of transformers returns. "
-            "If it was trained on the input of the MLP, pass hook= with mlp.hook_in of that block to ingest.open_sae in Python."
-        )
+    if reason := why_unreadable(str(hook or "")):
+        raise Mismatch(f"The SAE {name!r} cannot be used as it is: {reason}.")
     return hook
 
 

@@ -364,9 +364,17 @@ def test_hook_mlp_in_depends_on_the_module_named_in_transformers(hook, module, e
     assert open_sae(one, name="t").info.hook == expected
 
 
-def test_a_norm_before_its_gain_is_refused_with_the_reason():
-    one = transcoder("jumprelu_transcoder", reads="blocks.1.ln2.hook_normalized")
-    with pytest.raises(Mismatch, match=r"SAE 't' reads .*before its gain"):
+@pytest.mark.parametrize(
+    ("norm", "advice"),
+    [
+        ("blocks.1.ln2", r"pass hook='blocks\.1\.mlp\.hook_in' to ingest\.open_sae"),
+        ("blocks.1.ln1", r"on another site, pass hook= to ingest\.open_sae"),
+        ("ln_final", r"on another site, pass hook= to ingest\.open_sae"),
+    ],
+)
+def test_a_norm_before_its_gain_is_refused_with_the_reason(norm, advice):
+    one = transcoder("jumprelu_transcoder", reads=f"{norm}.hook_normalized")
+    with pytest.raises(Mismatch, match=rf"SAE 't' cannot be used .*before its gain.*{advice}"):
         open_sae(one, name="t")
     assert open_sae(one, name="t", hook=READS).info.hook == READS
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from atlas.errors import BadInput, Mismatch, Missing, UnknownName
 from ingest.hub_reach import is_cached
+from ingest.model.sites import why_unreadable
 from ingest.sae.registry.published import site_of, width_of
 from ingest.sae.registry.suggestions import unknown
 
@@ -81,14 +82,7 @@ class KnownSae:
     @property
     def needs_site(self) -> str:
         """Why the site it reads must be passed; empty if its own can be read."""
-        if not self.site.endswith("ln2.hook_normalized"):
-            return ""
-        block = self.site.removesuffix(".ln2.hook_normalized")
-        return (
-            f"it reads {self.site}, the output of a norm before its gain, which no module of transformers "
-            "returns. If it was trained on the input of the MLP, pass "
-            f"hook='{block}.mlp.hook_in' to ingest.open_sae in Python"
-        )
+        return why_unreadable(self.site)
 
 
 @cache
