@@ -4,13 +4,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from scipy.stats import false_discovery_control
-
 from analysis.similarity.comparison import FULL
 from analysis.similarity.measures import MEASURES
 from atlas.errors import BadInput
 from atlas.studies.results import Result
+from ingest.statistics.discoveries import q_values
 
 __all__ = ["grid", "sites_of"]
 
@@ -50,10 +48,8 @@ def grid(results: Sequence[Result]) -> list[dict[str, Any]]:
     for space in {row["space"] for row in rows}:
         for measure in MEASURES:
             own = [row for row in rows if (row["space"], row["measure"]) == (space, measure)]
-            if own:
-                q = false_discovery_control(np.array([row["p"] for row in own]))
-                for row, one in zip(own, q.tolist(), strict=True):
-                    row["q"] = one
+            for row, q in zip(own, q_values([row["p"] for row in own]), strict=True):
+                row["q"] = q
     return rows
 
 

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy.stats import false_discovery_control
 
 from analysis.spectra.settings import SpectrumSettings
 from analysis.spectra.spectrum import (
@@ -38,6 +37,7 @@ from atlas.studies.study import Found, Task, TaskContext, selected_saes
 from ingest.model.own_matrix import own_matrix
 from ingest.sae.autoencoder import Autoencoder
 from ingest.sae.record import open_sae_record, reopen_model, written_hook
+from ingest.statistics.discoveries import q_values
 from ingest.torch_study import TorchStudy
 
 __all__ = ["MATRICES", "SpectrumStudy", "measure_spectra"]
@@ -110,11 +110,8 @@ class SpectrumStudy(TorchStudy):
                 found[name] = _measured(name, source, rows, self.settings)
                 stage.advance()
         nulls = [row for one in found.values() for row in one.nulls]
-        known = [row for row in nulls if row["p"] is not None]
-        if known:
-            adjusted = false_discovery_control([row["p"] for row in known])
-            for row, q in zip(known, adjusted, strict=True):
-                row["q"] = float(q)
+        for row, q in zip(nulls, q_values([row["p"] for row in nulls]), strict=True):
+            row["q"] = q
         summary = {one.row["matrix"]: one.row for one in found.values()}
         return Found(
             [

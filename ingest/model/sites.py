@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 __all__ = [
-    "DeepestSiteRead",
     "LAYOUTS",
+    "DeepestSiteRead",
     "Layout",
     "SiteModule",
     "depth",

@@ -13,6 +13,7 @@ from analysis.statistics.intervals import (
     quantile_interval,
 )
 from analysis.statistics.permutation import exceedance_p, permutation_p
+from ingest.statistics.discoveries import q_values
 
 
 @pytest.mark.parametrize("share", [0.5, 0.95, 1.0])
@@ -74,3 +75,21 @@ def test_exceedance_p_by_hand():
     # A sum in another order counts as equal.
     assert permutation_p(0.1 + 0.2, np.array([0.3])) == 1.0
     assert permutation_p(math.inf, np.array([0.3])) is None
+
+
+def test_q_values_are_the_least_rates_at_which_a_test_is_rejected():
+    """By definition: p_i is rejected at q if some k has p_i <= p_(k) <= k q / m, over the known p."""
+    rng = np.random.default_rng(3)
+    for _ in range(50):
+        drawn = rng.integers(0, 20, rng.integers(1, 12)) / 20  # with ties, and zeros
+        p = [None if rng.random() < 0.3 else float(one) for one in drawn]
+        known = sorted(one for one in p if one is not None)
+        m = len(known)
+        for one, q in zip(p, q_values(p), strict=True):
+            if one is None:
+                assert q is None
+                continue
+            rates = [m * high / k for k, high in enumerate(known, start=1) if one <= high]
+            assert q == pytest.approx(min(1.0, *rates), abs=1e-12)
+    assert q_values([]) == []
+    assert q_values([None, None]) == [None, None]

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from scipy.stats import false_discovery_control
 
 from analysis.concepts.causal.measure import Effects, LaterProbe
 from analysis.concepts.probing.splits import Interval, resampled_interval
 from analysis.statistics.permutation import permutation_p
 from atlas.amounts import counted
+from ingest.statistics.discoveries import q_values
 
 __all__ = ["MEASURED", "SUMMARY", "add_q", "measured_rows", "summary_row", "verdict_of"]
 
@@ -171,10 +171,9 @@ def summary_row(concept: str, effects: Effects, probes: Sequence[LaterProbe]) ->
 def add_q(rows: Sequence[Row]) -> None:
     """Add to each row its Benjamini-Hochberg q over the concepts with its number of features."""
     for k in {row["k"] for row in rows}:
-        own = [row for row in rows if row["k"] == k and row.get("p") is not None]
-        if own:
-            for row, q in zip(own, false_discovery_control([r["p"] for r in own]), strict=True):
-                row["q"] = float(q)
+        own = [row for row in rows if row["k"] == k and "p" in row]
+        for row, q in zip(own, q_values([row["p"] for row in own]), strict=True):
+            row["q"] = q
 
 
 def _above_chance(probe: LaterProbe) -> bool:

@@ -3,11 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-from scipy.stats import false_discovery_control
-
 from analysis.concepts.subspaces.study import NULLS
 from atlas.studies.results import Result
+from ingest.statistics.discoveries import q_values
 
 __all__ = ["concept_grid"]
 
@@ -44,12 +42,10 @@ def concept_grid(results: Sequence[Result]) -> list[dict[str, Any]]:
     for prefix in NULLS:
         groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
         for row in rows:
-            if row[f"{prefix}p"] is not None:
-                groups.setdefault((row["space"], row["measure"]), []).append(row)
+            groups.setdefault((row["space"], row["measure"]), []).append(row)
         for own in groups.values():
-            q = false_discovery_control(np.array([row[f"{prefix}p"] for row in own]))
-            for row, one in zip(own, q.tolist(), strict=True):
-                row[f"{prefix}q"] = one
+            for row, q in zip(own, q_values([row[f"{prefix}p"] for row in own]), strict=True):
+                row[f"{prefix}q"] = q
     for row in rows:
         every = [row[f"{prefix}q"] for prefix in NULLS]
         row["special"] = None if None in every else max(every) <= 0.05

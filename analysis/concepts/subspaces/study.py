@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
-from scipy.stats import false_discovery_control
 
 from analysis.concepts.subspaces.enrichment import (
     Counts,
@@ -31,6 +30,7 @@ from atlas.studies.runner import run_study
 from atlas.studies.study import Found, Task, TaskContext
 from ingest.codes.store import count_rows, read_shard
 from ingest.sae.autoencoder import Autoencoder
+from ingest.statistics.discoveries import q_values
 from ingest.text.corpus import Corpus
 from ingest.torch_study import TorchStudy
 
@@ -374,8 +374,5 @@ def verdict_of(summary: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
 
 def _significant(rows: Sequence[Row], name: str) -> list[str]:
     """Return the concepts whose p, adjusted over all rows by Benjamini and Hochberg, is at most .05."""
-    tested = [row for row in rows if row[name] is not None]
-    if not tested:
-        return []
-    q = false_discovery_control(np.array([row[name] for row in tested]))
-    return [row["concept"] for row, one in zip(tested, q, strict=True) if one <= _SIGNIFICANT]
+    adjusted = zip(rows, q_values([row[name] for row in rows]), strict=True)
+    return [row["concept"] for row, q in adjusted if q is not None and q <= _SIGNIFICANT]

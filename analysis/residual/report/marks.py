@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import false_discovery_control
 
 from analysis.interpretability.marks import MARKS
 from analysis.residual.report.arm_difference import Sample, difference, mean_over_seeds
 from analysis.residual.report.study import ARMS, PAIRS, ResidualStudy
 from atlas.disk.folder import Sound
 from atlas.errors import Mismatch
+from ingest.statistics.discoveries import q_values
 
 __all__ = [
     "CONTROLS_OF_MARKS",
@@ -185,10 +185,9 @@ def mark_differences(
             if found.mean is not None:
                 names = ("one", "other", "mean", "low", "high", "seeds", "p", "p_floor")
                 rows.append({"mark": mark} | {name: getattr(found, name) for name in names})
-    if rows:
-        for row, q in zip(rows, false_discovery_control([r["p"] for r in rows]), strict=True):
-            row["q"] = float(q)
-            row["harder"] = _harder(row)
+    for row, q in zip(rows, q_values([row["p"] for row in rows]), strict=True):
+        row["q"] = q
+        row["harder"] = _harder(row)
     return rows
 
 
