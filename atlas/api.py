@@ -258,13 +258,11 @@ class Atlas:
 
     def _warn(self, question: Question, rows: int, *, chosen: bool) -> None:
         """Warn of an answer without rows because a study never ran, or cut by a default limit."""
-        from atlas.missing_studies import missing_studies
+        from atlas.missing_studies import remarks_on
 
-        limit = question.params.get("limit")
-        found = [] if rows else missing_studies(self.store, question.cypher)
-        if rows and rows == limit and not chosen:
-            found = [f"{rows} rows, the limit of the query; pass limit=N for more."]
-        for sentence in found:
+        if rows and chosen:
+            return
+        for sentence in remarks_on(self.store, question, rows):
             warnings.warn(sentence, UserWarning, stacklevel=3)
 
     def features(self, sae: str) -> "pa.Table":

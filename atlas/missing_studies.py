@@ -1,4 +1,4 @@
-"""Why an answer has no rows: the studies that never ran in this atlas."""
+"""Remarks on an answer: that it has as many rows as its limit, or which studies never ran."""
 
 import shlex
 from collections.abc import Container, Iterator, Mapping, Sequence
@@ -6,6 +6,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from atlas import schema
+from atlas.amounts import counted
+from atlas.named_queries import Question
 from atlas.plugins import study_commands
 from atlas.schema import Edge
 from atlas.stores.cypher_names import Names, names_in
@@ -13,7 +15,30 @@ from atlas.stores.cypher_names import Names, names_in
 if TYPE_CHECKING:
     from atlas.stores import Store
 
-__all__ = ["missing_studies"]
+__all__ = ["missing_studies", "remarks_on"]
+
+
+def remarks_on(store: "Store", question: Question, rows: int) -> list[str]:
+    """Return why an answer may have fewer rows than expected: its limit, or studies that never ran.
+
+    Parameters
+    ----------
+    store
+        The graph store that answered.
+    question
+        The question.
+    rows
+        Number of rows of the answer.
+
+    Returns
+    -------
+    list of str
+        Sentences; empty if there is nothing to remark.
+    """
+    limit = question.params.get("limit") if question.query is not None else None
+    if rows and rows == limit:
+        return [f"{counted(rows, 'row')}, the limit of the query; increase `limit` for more."]
+    return [] if rows else missing_studies(store, question.cypher, question.params)
 
 
 def missing_studies(

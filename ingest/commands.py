@@ -15,7 +15,7 @@ from atlas.cli.options import (
     worker_options,
 )
 from atlas.cli.output.tables import print_table
-from atlas.cli.output.text import echo, emit, make_progress, print_verdict, wrap
+from atlas.cli.output.text import echo, emit, make_progress, print_text, print_verdict
 from atlas.cli.selected_atlas import folder_of, which_atlas
 from atlas.cli.shared_options import atlas_option, finite, shared_options
 from atlas.plugins import Check, Room, StudyCommand
@@ -282,7 +282,7 @@ def match(
         for row in rows:
             few = too_few_draws(row["draws"], row["draws_needed"], row["matches_needed"])
             if few and not row["beyond_token"]:
-                echo(wrap(f"{row['a']} and {row['b']}: {few}"))
+                print_text(f"{row['a']} and {row['b']}: {few}")
         print_table(rows, columns=shown, turned=True)
         for row in rows if not quiet else ():
             reasons = [

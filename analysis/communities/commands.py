@@ -15,7 +15,7 @@ from atlas.cli.options import (
     worker_options,
 )
 from atlas.cli.output.tables import print_table
-from atlas.cli.output.text import echo, emit, make_progress, print_verdict, wrap
+from atlas.cli.output.text import echo, emit, make_progress, print_text, print_verdict
 from atlas.cli.selected_atlas import folder_of, which_atlas
 from atlas.cli.shared_options import atlas_option, shared_options
 from atlas.plugins import StudyCommand
@@ -186,7 +186,7 @@ def _show(rows: Sequence[Mapping[str, Any]], results: Results) -> None:
     )
     for note in (row["halves_note"] for row in rows):
         if note is not None:
-            echo(wrap(note))
+            print_text(note)
     for row in rows:
         print_table(
             [
@@ -198,7 +198,7 @@ def _show(rows: Sequence[Mapping[str, Any]], results: Results) -> None:
         )
     for row in rows:
         echo()
-        echo(wrap(f"{row['sae']}: does the number of different partners depend on frequency?"))
+        print_text(f"{row['sae']}: does the number of different partners depend on frequency?")
         if row["partners_conclusion"] is None:
             echo("Not tested: its codes are not stored.")
         print_table(

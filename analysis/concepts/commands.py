@@ -21,7 +21,7 @@ from atlas.cli.options import (
     worker_options,
 )
 from atlas.cli.output.tables import print_table
-from atlas.cli.output.text import echo, emit, make_progress, print_verdict, wrap
+from atlas.cli.output.text import echo, emit, make_progress, print_text, print_verdict
 from atlas.cli.selected_atlas import folder_of, which_atlas
 from atlas.cli.shared_options import atlas_option, requested, shared_options
 from atlas.errors import BadInput
@@ -333,7 +333,7 @@ def _show(found: Mapping[str, Any], results: Results) -> None:
             title=f"{one['sae']}: information and localisation",
         )
     if brief:
-        echo(wrap(f"With --json, or for one SAE and concept, also the arms {', '.join(_BRIEF)}."))
+        print_text(f"With --json, or for one SAE and concept, also the arms {', '.join(_BRIEF)}.")
     for one in found["ablated"]:
         print_table(
             [_ablated(row) for row in one["summary"]],

@@ -17,7 +17,7 @@ from atlas.cli.options import (
 )
 from atlas.cli.output.screen import on_terminal
 from atlas.cli.output.tables import print_table
-from atlas.cli.output.text import echo, emit, make_progress, print_verdict, wrap
+from atlas.cli.output.text import echo, emit, make_progress, print_text, print_verdict
 from atlas.cli.selected_atlas import which_atlas
 from atlas.cli.shared_options import atlas_option, requested, shared_options
 from atlas.plugins import StudyCommand
@@ -194,12 +194,12 @@ def _show(result: Mapping[str, Any], results: Results) -> None:
     )
     for one in saes:
         for name, why in one["notes"].items():
-            echo(wrap(f"{one['sae']}, {_ROWS.get(name, name)}: no value, since {why}."))
+            print_text(f"{one['sae']}, {_ROWS.get(name, name)}: no value, since {why}.")
     if result["nulls"] and not complete:
         listed = f"Columns {', '.join(means)}: mean over draws of the null. " if means else ""
         more = "also dip tests, and " if means else ""
-        echo(
-            wrap(f"{listed}--rows prints {more}the spread, interval and z of each null."), err=True
+        print_text(
+            f"{listed}--rows prints {more}the spread, interval and z of each null.", err=True
         )
     keys = dict.fromkeys((row["sae"], row["null"]) for row in result["nulls"])
     for key in keys if complete else ():
@@ -223,7 +223,7 @@ def _show_null(key: tuple[str, str], rows: Iterable[Mapping[str, Any]]) -> None:
 
     sae, null = key
     echo()
-    echo(wrap(f"{sae}, null {null!r}: {NULLS[null]}"))
+    print_text(f"{sae}, null {null!r}: {NULLS[null]}")
     print_table(
         [
             {

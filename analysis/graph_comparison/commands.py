@@ -16,7 +16,7 @@ from atlas.cli.options import (
 )
 from atlas.cli.output.screen import on_terminal
 from atlas.cli.output.tables import print_table
-from atlas.cli.output.text import echo, emit, make_progress, print_verdict, wrap
+from atlas.cli.output.text import echo, emit, make_progress, print_text, print_verdict
 from atlas.cli.selected_atlas import which_atlas
 from atlas.cli.shared_options import atlas_option, requested, shared_options
 from atlas.plugins import StudyCommand
@@ -139,10 +139,10 @@ def _show(results: Results, written: Sequence[str]) -> None:
     if every > len(shown):
         echo(f"Only the rows of the verdict; --rows prints all {every}.", err=True)
     for line in _LEGEND:
-        echo(wrap(line))
+        print_text(line)
     for one in comparisons:
         for note in one.notes:
-            echo(wrap(note, indent="  "))
+            print_text(note, indent="  ")
     for path in written:
         echo(path)
 

@@ -15,7 +15,7 @@ from atlas.cli.options import (
     worker_options,
 )
 from atlas.cli.output.tables import print_table
-from atlas.cli.output.text import echo, emit, make_progress, print_verdict, wrap
+from atlas.cli.output.text import echo, emit, make_progress, print_text, print_verdict
 from atlas.cli.selected_atlas import folder_of, which_atlas
 from atlas.cli.shared_options import atlas_option, shared_options
 from atlas.plugins import StudyCommand
@@ -128,7 +128,7 @@ def _show_features(found: "Sequence[Result]") -> None:
         if number:
             echo()
         for sentence in one.verdict:
-            echo(wrap(sentence))
+            print_text(sentence)
         for name in one.tables:
             if one.table(name).num_rows:
                 echo()

@@ -7,7 +7,7 @@ import click
 
 from atlas.amounts import cell_text, counted
 from atlas.cli.output.tables import print_table
-from atlas.cli.output.text import echo, emit, make_progress, print_verdict, wrap
+from atlas.cli.output.text import echo, emit, make_progress, print_text, print_verdict
 from atlas.cli.selected_atlas import folder_of, which_atlas
 from atlas.cli.shared_options import atlas_option, shared_options
 
@@ -192,7 +192,7 @@ def plot_probes(
     picture = draw_probes(table, kind=kind, every_site=bool(sites) or bool(remark))
     written = [str(save(picture, out)) for out in outs]
     if remark and not quiet:
-        echo(wrap(remark), err=True)
+        print_text(remark, err=True)
     elif not quiet and not sites and kind != "sweep" and table["site"].nunique() > 1:
         probed = ", ".join(dict.fromkeys(table["site"]))
         echo(f"The SAEs were probed from {probed}; select other sites with --site.", err=True)

@@ -8,7 +8,7 @@ import click
 from analysis.residual.settings import ResidualSettings
 from atlas.cli.options import chosen_settings, settings_options
 from atlas.cli.output.tables import print_table
-from atlas.cli.output.text import echo, emit, make_progress, print_verdict, wrap
+from atlas.cli.output.text import emit, make_progress, print_text, print_verdict
 from atlas.cli.shared_options import shared_options
 from atlas.plugins import StudyCommand
 from ingest.text.options import text_options
@@ -110,9 +110,7 @@ def _show(found: "Result") -> None:
         for row in found["arms"]
     ]
     print_table(rows, title=f"{found['study']}: SAEs and the mean score of their probes")
-    echo(
-        wrap(
-            "The features of a least-squares residual are harder to predict by construction. Compare "
-            "residual with components and token-means, not only with baseline."
-        )
+    print_text(
+        "The features of a least-squares residual are harder to predict by construction. Compare "
+        "residual with components and token-means, not only with baseline."
     )

@@ -7,7 +7,7 @@ from typing import Any
 from analysis.similarity.settings import SimilaritySettings
 from atlas.cli.output.screen import on_terminal
 from atlas.cli.output.tables import print_table
-from atlas.cli.output.text import echo, wrap
+from atlas.cli.output.text import echo, print_text
 from atlas.cli.shared_options import requested
 from atlas.cli.study_command import Writer, study_command
 from atlas.studies.results import Results
@@ -81,16 +81,14 @@ def show(found: Mapping[str, Any]) -> None:
         for note in dict.fromkeys(
             f"{r['subset']}, {r['measure']}: {r['note']}" for r in rows if r["note"]
         ):
-            echo(wrap(note, indent="  "))
+            print_text(note, indent="  ")
         shares = [(pairs[0][f"unique_{way}"], way) for way in ("ab", "ba")]
         for share, way in shares:
             if share is not None:
                 side, other = (pairs[0][end] for end in way)
-                echo(
-                    wrap(
-                        f"Different best partners in {other} / features of {side} with a best partner: "
-                        f"{share:.2f}. It is 1 if no two features have the same best partner."
-                    )
+                print_text(
+                    f"Different best partners in {other} / features of {side} with a best partner: "
+                    f"{share:.2f}. It is 1 if no two features have the same best partner."
                 )
     if len(pairs) > 1:  # pairs of floors come last
         print_table(found["grid"], columns=_GRID, controls=_CONTROLS)

@@ -7,7 +7,7 @@ from typing import Any
 from analysis.splitting.settings import SplittingSettings
 from atlas.amounts import cell_text
 from atlas.cli.output.tables import print_table
-from atlas.cli.output.text import echo, wrap
+from atlas.cli.output.text import print_text
 from atlas.cli.study_command import Writer, study_command
 from atlas.studies.results import Results
 
@@ -39,7 +39,7 @@ def show(found: Mapping[str, Any]) -> None:
     rows = [printed_classes(row) for row in found["classes"]]
     print_table(rows, title="Features by class, and in brackets the share of tested features")
     if (chain := found["chains"]) is not None:
-        echo(wrap(_chain_sentence(chain)))
+        print_text(_chain_sentence(chain))
         if found["chain_rows"]:
             print_table(found["chain_rows"], title="Chains, most grandchildren first")
 

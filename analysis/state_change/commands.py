@@ -9,7 +9,7 @@ from atlas.amounts import counted
 from atlas.cli.options import chosen_settings, settings_options
 from atlas.cli.output.screen import on_terminal
 from atlas.cli.output.tables import print_table
-from atlas.cli.output.text import echo, emit, make_progress, print_verdict, wrap
+from atlas.cli.output.text import echo, emit, make_progress, print_text, print_verdict
 from atlas.cli.selected_atlas import folder_of, which_atlas
 from atlas.cli.shared_options import atlas_option, requested, shared_options
 from atlas.plugins import StudyCommand
@@ -113,6 +113,6 @@ def changes(
             )
         if hidden := len(saes) - len(shown):
             remark = f"Features of {counted(hidden, 'SAE')} without evidence are not shown; --rows prints all."
-            echo(wrap(remark), err=True)
+            print_text(remark, err=True)
 
     emit({**one.summary, "saes": saes, "changes": found}, as_json=as_json, show=show)

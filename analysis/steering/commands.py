@@ -8,7 +8,7 @@ from analysis.steering.settings import SteeringSettings
 from atlas.cli.completion import complete_names
 from atlas.cli.options import chosen_settings, settings_options
 from atlas.cli.output.tables import print_table
-from atlas.cli.output.text import echo, emit, fold, make_progress, print_verdict, wrap
+from atlas.cli.output.text import echo, emit, fold, make_progress, print_text, print_verdict
 from atlas.cli.selected_atlas import folder_of, which_atlas
 from atlas.cli.shared_options import atlas_option, shared_options
 from atlas.plugins import StudyCommand
@@ -193,5 +193,5 @@ def _show_text(one: "Result") -> None:
     for row in one.table("texts").to_pylist():
         members = f" ({', '.join(row['features'])})" if row["features"] else ""
         echo()
-        echo(wrap(f"{row['arm']}{members}:"))
+        print_text(f"{row['arm']}{members}:")
         echo(fold(f"{one['prompt']}{row['text']}".replace("\n", "⏎")))

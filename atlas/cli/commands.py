@@ -9,7 +9,7 @@ import click
 from atlas.amounts import counted
 from atlas.assistant.commands import mcp
 from atlas.cli.output.tables import print_table
-from atlas.cli.output.text import echo, emit, make_progress, wrap
+from atlas.cli.output.text import echo, emit, make_progress, print_text
 from atlas.cli.query_command import QueryCommand, complete_query
 from atlas.cli.selected_atlas import atlases_here, folder_of, which_atlas
 from atlas.cli.shared_options import atlas_option, finite, plain_options, shared_options
@@ -113,7 +113,8 @@ def query(
 
     Without NAME and --cypher, list the named queries by topic; with a WORD that is no name,
     those that contain it. `atlas query NAME --help` shows the parameters and the columns of a
-    query.
+    query. In a parameter of a named query, ␣ stands for a space, as in the table of
+    `atlas communities`.
 
     \b
     Examples:
@@ -147,7 +148,7 @@ def query(
     def show() -> None:
         print_table([marked(row) for row in rows])
         for note in notes:
-            echo(note, err=True)
+            print_text(note, err=True)
 
     emit(rows, as_json=as_json, show=show)
 
@@ -155,7 +156,7 @@ def query(
 def _confirm_removal(keys: Sequence[str], path: Path) -> None:
     """List the parts, and ask whether they are removed."""
     echo(f"{counted(len(keys), 'part')} of {path}:", err=True)
-    echo(wrap(", ".join(keys), indent="  "), err=True)
+    print_text(", ".join(keys), indent="  ", err=True)
     try:
         confirmed = click.confirm("Remove?", err=True)
     except click.Abort:
@@ -282,10 +283,10 @@ def push(
         if not any(done[verb] for verb in ("added", "replaced", "removed", "shared")):
             echo("The server is up to date with this atlas.")
         if not dry_run and not quiet:
-            echo(wrap(f"Open {done['browser']} for Neo4j Browser, and run first:"), err=True)
+            print_text(f"Open {done['browser']} for Neo4j Browser, and run first:", err=True)
             echo(f"  {done['first_query']}", err=True)
-            echo(
-                wrap("`atlas export browser --for neo4j-browser` writes all queries and pictures."),
+            print_text(
+                "`atlas export browser --for neo4j-browser` writes all queries and pictures.",
                 err=True,
             )
 

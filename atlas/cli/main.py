@@ -14,7 +14,7 @@ from atlas.cli.completion import add_completions
 from atlas.cli.early_checks import atlas_among, check_names_early, refuse_atlas_as_argument
 from atlas.cli.help_text import wrap_examples
 from atlas.cli.number_limits import limit_numbers
-from atlas.cli.output.text import echo, wrap
+from atlas.cli.output.text import echo, print_text
 from atlas.cli.selected_atlas import without_atlas
 from atlas.cli.setting_names import name_options
 from atlas.errors import AtlasError, BadInput, OutOfSpace
@@ -215,9 +215,9 @@ def _print_error(
             usage.param, click.Argument
         )
         if missing and usage.ctx is not None and (hint := without_atlas(usage.ctx.command)):
-            echo(wrap(hint), err=True)
+            print_text(hint, err=True)
     else:
-        echo(wrap(f"atlas: {sentence}"), err=True)
+        print_text(f"atlas: {sentence}", err=True)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import queries
 from atlas.amounts import counted
 from atlas.cli.output.screen import on_terminal
-from atlas.cli.output.text import echo, emit, print_heading, wrap
+from atlas.cli.output.text import echo, emit, print_heading, print_text, wrap
 from atlas.cli.query_command import example_of
 from atlas.cli.shared_options import requested
 from atlas.errors import BadInput, UnknownName
-from atlas.missing_studies import missing_studies
+from atlas.missing_studies import remarks_on
 from atlas.named_queries import Question, named
 from atlas.safe_text import passage, with_spaces
 
@@ -50,17 +50,12 @@ def remarks(atlas: "Atlas", question: Question, rows: int) -> list[str]:
     rows
         Number of rows of the answer.
     """
-    limit = question.params.get("limit") if question.query is not None else None
-    if rows and rows == limit:
-        return [f"{counted(rows, 'row')}, the limit of the query; --limit N for more."]
-    found = [counted(rows, "row")]
+    found = remarks_on(atlas.store, question, rows)
     if rows:
-        return found
-    missing = missing_studies(atlas.store, question.cypher, question.params)
-    found += missing
-    if not missing and "token" in question.params:
-        found.append("Most tokens begin with a space: --token ' word'.")
-    return found
+        return found or [counted(rows, "row")]
+    if not found and "token" in question.params:
+        found = ["Most tokens begin with a space: --token ' word'."]
+    return [counted(rows, "row"), *found]
 
 
 def read_question(
@@ -79,8 +74,8 @@ def read_question(
     cypher
         The user's own query, or None.
     params
-        Parameters as ``name=value``. For a named query, ``␣`` stands for a space, as in tables. For the user's own query, a value that is valid JSON
-        is parsed; any other value is a string.
+        Parameters as ``name=value``. For a named query, ``␣`` stands for a space. For the
+        user's own query, a value that is valid JSON is parsed; any other value is a string.
     options
         Parameters of the named query that were passed as options.
     """
@@ -148,12 +143,12 @@ def _show_questions(found: Sequence[queries.Query], words: str) -> None:
         print_heading(topic)
         listed = list(group)
         if not complete:
-            echo(wrap("  ".join(query.name for query in listed), indent="  "))
+            print_text("  ".join(query.name for query in listed), indent="  ")
         for query in listed if complete else ():
             names = [p.name if p.required else f"[{p.name}]" for p in query.parameters]
             echo(f"  {query.name}")
-            echo(wrap(query.question, indent="      "))
-            echo(wrap(f"Parameters: {', '.join(names) or 'none'}", indent="      "))
+            print_text(query.question, indent="      ")
+            print_text(f"Parameters: {', '.join(names) or 'none'}", indent="      ")
     if words:
         echo(f"\nExample: {example_of(found[0])}", err=True)
         return

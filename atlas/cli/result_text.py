@@ -7,7 +7,7 @@ from atlas.amounts import cell_text
 from atlas.cli.output.drawn_text import drawn_text
 from atlas.cli.output.screen import split_verdict
 from atlas.cli.output.tables import print_table
-from atlas.cli.output.text import echo, print_verdict, wrap
+from atlas.cli.output.text import echo, print_text, print_verdict, wrap
 from atlas.cli.study_command import plain_columns
 from atlas.features.sections import SECTIONS
 from atlas.studies.results import Result, Results
@@ -70,7 +70,7 @@ def _print_results(results: Results) -> None:
     else:
         echo("No results.")
     for sentence in results.about_others():
-        echo(wrap(sentence))
+        print_text(sentence)
 
 
 def _print_result(result: Result) -> None:
@@ -102,7 +102,7 @@ def _print_first_table(result: Result) -> None:
             )
             if equal:
                 texts = [f"{each} {cell_text(value, each)}" for each, value in equal.items()]
-                echo(wrap(f"In all rows: {', '.join(texts)}."))
+                print_text(f"In all rows: {', '.join(texts)}.")
             return
 
 

@@ -96,7 +96,10 @@ def _commands(command: click.Command) -> list[click.Command]:
 
 def _option(command: click.Command, name: str, switch: bool | None) -> str | None:
     """Return the option of a command for a setting; None if it has none."""
-    for parameter in command.params:
+    context = click.get_current_context()
+    # The running command may have more options than it declares, such as those of a named query.
+    own = command is context.command
+    for parameter in command.get_params(context) if own else command.params:
         if not isinstance(parameter, click.Option):
             continue
         long = [each for each in parameter.opts if each.startswith("--")]

@@ -104,8 +104,8 @@ class Folder:
             full = "" if path.is_absolute() else f" The complete path is {path.absolute()}."
             raise BadInput(
                 f"There is no atlas at {path}.{full} Expected the folder of an atlas, which has the file {ATLAS}. "
-                f"`ingest.make_demo({str(path)!r})` creates the demo there, and `ingest.ingest` an atlas of "
-                "your own SAEs; so do the commands `atlas demo` and `atlas ingest`."
+                f"Pass another folder, or create one: `ingest.make_demo({str(path)!r})` creates the demo there, and "
+                "`ingest.ingest` an atlas of your own SAEs; so do the commands `atlas demo` and `atlas ingest`."
             ) from None
         except NotADirectoryError:
             raise BadInput(f"{path} is a file; select the folder of an atlas.") from None

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from atlas.amounts import cell_text, counted, listed
 from atlas.cli.output.tables import print_table
-from atlas.cli.output.text import echo, wrap
+from atlas.cli.output.text import echo, print_text, wrap
 from atlas.features.remarks import about_few_tokens, about_flips, about_fvu, stored_flips
 from atlas.plugins import study_commands
 from atlas.studies.floors import floors_of, role_shown
@@ -49,20 +49,18 @@ def print_saes(atlas: "OpenAtlas") -> None:
     print_table(rows, columns=columns, keys=("floor_of",), unbroken=("hook",), turned=True)
     for row in rows:
         for sentence in about_flips(row["sae"], stored_flips(atlas.folder, row["sae"])):
-            echo(wrap(sentence))
+            print_text(sentence)
 
 
 def print_overview(atlas: "OpenAtlas") -> None:
     """Print what an atlas holds: its text, its SAEs and the studies whose results it stores."""
     for text in atlas.table("Corpus").to_pylist():
-        echo(
-            wrap(
-                f"{atlas.url}: the text {text['name']} ({counted(text['documents'], 'document')}, "
-                f"{text['characters']:,} characters)."
-            )
+        print_text(
+            f"{atlas.url}: the text {text['name']} ({counted(text['documents'], 'document')}, "
+            f"{text['characters']:,} characters)."
         )
     if not len(atlas.saes):
-        echo(wrap(f"{atlas.url} has no SAE; add one with `atlas ingest`."))
+        print_text(f"{atlas.url} has no SAE; add one with `atlas ingest`.")
     print_saes(atlas)
     if studies := _studies(atlas):
         echo("\n" + wrap(f"Stored results: {', '.join(studies)}."))
@@ -74,26 +72,24 @@ def print_sae(atlas: "OpenAtlas", name: str) -> None:
     row = rows[name]
     kind = " ".join(str(one) for one in (role_shown(row), row["architecture"]) if one)
     floor = f", a floor of {row['floor_of']}" if row["floor_of"] else ""
-    echo(
-        wrap(
-            f"{name}: {counted(row['d_sae'], 'feature')} at {row['hook']} of {row['model']} "
-            f"({kind}{floor})."
-        )
+    print_text(
+        f"{name}: {counted(row['d_sae'], 'feature')} at {row['hook']} of {row['model']} "
+        f"({kind}{floor})."
     )
     if row["tokens"] is not None:
-        echo(wrap(f"On {counted(row['tokens'], 'token')}: {_numbers(row)}."))
+        print_text(f"On {counted(row['tokens'], 'token')}: {_numbers(row)}.")
     for other in floors_of(rows.values(), name):
-        echo(wrap(f"Its floor {other} ({role_shown(rows[other])}): {_numbers(rows[other])}."))
+        print_text(f"Its floor {other} ({role_shown(rows[other])}): {_numbers(rows[other])}.")
     for sentence in [
         *about_few_tokens(row["tokens"]),
         *about_fvu(name, row["fvu"]),
         *about_flips(name, stored_flips(atlas.folder, name)),
     ]:
-        echo(wrap(sentence))
+        print_text(sentence)
     if matched := _matched(atlas, name):
-        echo(wrap(f"Matched with: {listed(matched, _MOST)}."))
+        print_text(f"Matched with: {listed(matched, _MOST)}.")
     if studies := _studies(atlas, name):
-        echo(wrap(f"Stored results: {', '.join(studies)}."))
+        print_text(f"Stored results: {', '.join(studies)}.")
 
 
 def _saes(atlas: "OpenAtlas") -> list[dict[str, Any]]:

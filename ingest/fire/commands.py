@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from atlas.cli.output.text import echo, emit, make_progress, wrap
+from atlas.cli.output.text import echo, emit, make_progress, print_text
 from atlas.cli.selected_atlas import folder_of, which_atlas
 from atlas.cli.shared_options import atlas_option, requested, shared_options
 from ingest.fire.screen import about_few_active_tokens, print_features
@@ -93,7 +93,7 @@ def fire_command(
         if not by_sae:
             echo(f"The strongest feature on each token. --rows shows {top} of each SAE.", err=True)
         if remark := about_few_active_tokens(printed):
-            echo(wrap(remark), err=True)
+            print_text(remark, err=True)
 
     emit(list(found.rows), as_json=as_json, show=show)
     if html is not None and not as_json:

@@ -5,7 +5,7 @@ from typing import Any
 
 from atlas.amounts import counted, listed
 from atlas.cli.output.tables import print_table
-from atlas.cli.output.text import echo, wrap
+from atlas.cli.output.text import echo, print_text
 
 __all__ = ["about_few_active_tokens", "print_features", "verdict_of"]
 
@@ -28,7 +28,7 @@ def print_features(found: Any, *, by_sae: bool) -> Sequence[Mapping[str, Any]]:
     if not found.rows:
         echo("No feature is active on this text.")
         return []
-    echo(wrap(verdict_of(found)))
+    print_text(verdict_of(found))
     return _show_by_sae(found.rows) if by_sae else _show_strongest(found.rows)
 
 

@@ -14,7 +14,7 @@ from atlas.cli.options import (
     worker_options,
 )
 from atlas.cli.output.tables import print_table
-from atlas.cli.output.text import echo, emit, make_progress, wrap
+from atlas.cli.output.text import emit, make_progress, print_text
 from atlas.cli.selected_atlas import folder_of, which_atlas
 from atlas.cli.shared_options import atlas_option, finite, shared_options
 from atlas.plugins import StudyCommand
@@ -124,12 +124,12 @@ def _show(rows: Sequence[Mapping[str, Any]]) -> None:
     for name, row in zip(about, rows, strict=True):
         if row["verdicts"]:
             counts = ", ".join(f"{n:,} {verdict}" for verdict, n in sorted(row["verdicts"].items()))
-            echo(wrap(f"{name}: {counts}"))
+            print_text(f"{name}: {counts}")
     print_table(plain, columns=[k for k in plain[0] if k not in empty])
     for name, row in zip(about, rows, strict=True):
         for reason, number in row["left_out"].items():
             if number:
-                echo(wrap(f"{name}: {number:,} features excluded – {reason}"))
+                print_text(f"{name}: {number:,} features excluded – {reason}")
 
 
 def _show_as_published(rows: Sequence[Mapping[str, Any]], path: Path) -> None:

@@ -8,7 +8,7 @@ from atlas.amounts import counted
 from atlas.cli.completion import complete_by
 from atlas.cli.output.screen import on_terminal
 from atlas.cli.output.tables import print_table
-from atlas.cli.output.text import echo, emit, wrap
+from atlas.cli.output.text import echo, emit, print_text
 from atlas.cli.shared_options import requested, shared_options
 
 __all__ = ["saes_command"]
@@ -59,7 +59,7 @@ def saes_command(search: tuple[str, ...], cached: bool, as_json: bool, quiet: bo
         print_table(shown, title=title, unbroken=("sae", "name", "neuronpedia"))
         refused = {row["refused"]: row["name"] for row in reversed(rows) if row["refused"]}
         for reason, name in refused.items():
-            echo(wrap(f"Cannot be used, such as {name}: {reason}."))
+            print_text(f"Cannot be used, such as {name}: {reason}.")
         if not quiet:
             echo(f"{len(rows):,} SAE{'' if len(rows) == 1 else 's'}", err=True)
             if not rows and not cached:
@@ -70,7 +70,7 @@ def saes_command(search: tuple[str, ...], cached: bool, as_json: bool, quiet: bo
                 near = near_words(" ".join(search), names=texts | models.keys(), models=models)
                 nearest = f" Nearest: {', '.join(near)}." if near else ""
                 remark = f"No name has all these words.{nearest} `atlas saes` lists the releases."
-                echo(wrap(remark), err=True)
+                print_text(remark, err=True)
 
     emit(rows, as_json=as_json, show=show)
 

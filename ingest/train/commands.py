@@ -7,7 +7,7 @@ import click
 
 from atlas.cli.options import chosen_settings, settings_options
 from atlas.cli.output.tables import print_table
-from atlas.cli.output.text import echo, emit, make_progress, wrap
+from atlas.cli.output.text import echo, emit, make_progress, print_text
 from atlas.cli.shared_options import shared_options
 from ingest.text.options import text_options
 from ingest.train.settings import TrainSettings
@@ -114,7 +114,7 @@ def _show(rows: "Sequence[Mapping[str, Any]]", out: Path, requested: int) -> Non
     if measured:
         tokens = rows[0]["tokens"]
         few = f", all that were read; {requested:,} were requested" if tokens < requested else ""
-        echo(wrap(f"Measured on {tokens:,} held-out tokens{few}."))
+        print_text(f"Measured on {tokens:,} held-out tokens{few}.")
     elif not requested:
         echo("The quality was not measured, as --quality-tokens is 0.")
     echo(f"The SAEs are in {out}.")

@@ -14,7 +14,8 @@ from atlas.cli.query_arguments import list_questions
 from atlas.cli.query_command import example_of
 from atlas.errors import UnknownName
 from atlas.features.sections import SECTIONS
-from atlas.missing_studies import missing_studies
+from atlas.missing_studies import missing_studies, remarks_on
+from atlas.named_queries import Question, named
 from atlas.plugins import study_commands
 from atlas.stores.cypher_names import names_in
 from atlas.stores.kuzu.store import KuzuStore
@@ -71,7 +72,7 @@ def test_an_unknown_query_with_an_option_is_named_with_the_nearest():
 
 def test_an_answer_as_long_as_its_limit_states_the_limit(demo):
     words = ("query", "most_frequent_features", "--sae", "tiny-a-l1-s0", "-a", demo, "--limit")
-    assert "1 row, the limit of the query; --limit N for more" in run(*words, "1").stderr
+    assert "1 row, the limit of the query; increase --limit for more" in run(*words, "1").stderr
     assert "the limit of the query" not in run(*words, "1000").stderr
 
 
@@ -257,3 +258,20 @@ def test_columns_without_an_alias_have_the_heading_of_the_query(tmp_path):
     answer = store.query("MATCH (:Feature)-[r]->(:SAE) RETURN label(r), count(*)", {})
     assert answer.column_names == ["label(r)", "count(*)"]
     store.close()
+
+
+def test_one_remark_on_a_limit_serves_python_and_the_command_line(demo):
+    question = named("most_frequent_features", {"sae": "tiny-a-l1-s0", "limit": 2})
+    own = Question("MATCH (f:Feature) RETURN f LIMIT $limit", {"limit": 2})
+    with Atlas.open(demo) as atlas:
+        expected = "2 rows, the limit of the query; increase `limit` for more."
+        assert remarks_on(atlas.store, question, 2) == [expected]
+        assert remarks_on(atlas.store, question, 1) == []
+        assert remarks_on(atlas.store, own, 2) == []
+
+
+def test_a_space_of_a_token_may_be_written_as_its_mark(demo):
+    assert "␣ stands for a space" in " ".join(run("query", "--help").stdout.split())
+    words = ("query", "features_of_token", "-a", demo, "--json", "--token")
+    marked, plain = (run(*words, token) for token in ("␣dog", " dog"))
+    assert json.loads(marked.stdout)["result"] == json.loads(plain.stdout)["result"] != []

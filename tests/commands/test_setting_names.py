@@ -135,12 +135,12 @@ def test_a_limit_of_a_query_is_named_for_both(path):
     )
 
 
-def test_a_missing_folder_and_an_align_are_named_for_both(path, tmp_path):
+def test_a_missing_folder_is_answered_for_both(path, tmp_path):
     absent = tmp_path / "no.atlas"
-    with pytest.raises(BadInput, match="select another folder with `atlas`"):
+    with pytest.raises(BadInput, match=r"Pass another folder, or create one: `ingest\.make_demo"):
         match_saes(absent, ["one", "two"])
     done = CliRunner().invoke(command(), ["match", "one", "two", "-a", str(absent)])
-    assert "select another folder with --atlas" in str(done.exception)
+    assert "--atlas selects an atlas in another folder" in str(done.exception)
 
 
 def _texts(tree):

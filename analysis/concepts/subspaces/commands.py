@@ -16,7 +16,7 @@ from atlas.cli.options import (
     worker_options,
 )
 from atlas.cli.output.tables import print_table
-from atlas.cli.output.text import echo, emit, make_progress, print_verdict, wrap
+from atlas.cli.output.text import echo, emit, make_progress, print_text, print_verdict
 from atlas.cli.selected_atlas import folder_of, which_atlas
 from atlas.cli.shared_options import atlas_option, shared_options
 from atlas.plugins import StudyCommand
@@ -143,6 +143,6 @@ def _show(found: Mapping[str, Any], results: Results) -> None:
         spaced=True,
     )
     for row in found["refused"]:
-        echo(wrap(f"{row['a']} and {row['b']}, {row['concept']}: {row['note']}", indent="  "))
+        print_text(f"{row['a']} and {row['b']}, {row['concept']}: {row['note']}", indent="  ")
     for path in found["written"]:
         echo(path)

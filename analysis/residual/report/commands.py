@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from atlas.cli.output.tables import print_table
-from atlas.cli.output.text import echo, emit, make_progress, print_verdict, wrap
+from atlas.cli.output.text import echo, emit, make_progress, print_text, print_verdict
 from atlas.cli.selected_atlas import folder_of, which_atlas
 from atlas.cli.shared_options import atlas_option, shared_options
 from atlas.disk.atomic_files import atomic_file
@@ -173,5 +173,5 @@ def _show(found: "Findings", written: list[str]) -> None:
     ]
     print_table(rows)
     if found.marks_verdict:
-        echo(wrap(found.marks_verdict))
+        print_text(found.marks_verdict)
     echo("\n".join(written))

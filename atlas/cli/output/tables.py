@@ -8,7 +8,7 @@ import click
 from atlas.amounts import cell_text
 from atlas.cli.output.columns import distinguishing, fitting, narrowed, with_controls
 from atlas.cli.output.drawn_text import new_console
-from atlas.cli.output.text import echo, study_screen, wrap
+from atlas.cli.output.text import echo, print_text, study_screen
 from atlas.cli.shared_options import requested
 from atlas.safe_text import shown
 
@@ -112,7 +112,7 @@ def print_table(
     click.echo(text, nl=False, color=True)
     if omitted := [name for name in names if name not in chosen]:
         remark = f"Columns omitted at this width: {', '.join(omitted)}. --wide prints all."
-        echo(wrap(remark), err=True)
+        print_text(remark, err=True)
     if len(rows) > len(listed):
         echo(f"{len(listed)} of {len(rows):,} rows; --rows prints all.", err=True)
 
@@ -154,7 +154,7 @@ def _print_side_by_side(
     if number:
         click.echo(text, nl=False, color=True)
     if number < len(names):
-        echo(wrap(f"Not printed: {', '.join(names[number:])}. --rows prints all."), err=True)
+        print_text(f"Not printed: {', '.join(names[number:])}. --rows prints all.", err=True)
 
 
 def _table(

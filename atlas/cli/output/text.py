@@ -22,6 +22,7 @@ __all__ = [
     "fold",
     "make_progress",
     "print_heading",
+    "print_text",
     "print_verdict",
     "study_screen",
     "wrap",
@@ -99,12 +100,12 @@ def _print_rest(screen: Screen) -> None:
     if rest and screen.free > 1:
         echo()
     while rest and wrap(rest[0]).count("\n") < screen.free:
-        echo(wrap(rest.pop(0)))
+        print_text(rest.pop(0))
     missing = list(screen.omitted)
     if rest:
         missing.append("more sentences of the verdict")
     if missing:
-        echo(wrap(f"Not printed: {'; '.join(missing)}. --rows prints all."), err=True)
+        print_text(f"Not printed: {'; '.join(missing)}. --rows prints all.", err=True)
 
 
 def print_heading(text: str) -> None:
@@ -138,6 +139,11 @@ def fold(text: str, *, indent: str = "") -> str:
         break_on_hyphens=False,  # names of SAEs have hyphens
         break_long_words=False,
     )
+
+
+def print_text(text: str, *, indent: str = "", err: bool = False) -> None:
+    """Print text in lines of the width of the terminal; see ``wrap``."""
+    echo(wrap(text, indent=indent), err=err)
 
 
 def echo(text: str = "", *, err: bool = False) -> None:
