@@ -21,6 +21,10 @@ from atlas.plugins import Check, Room
 __all__ = ["ROOM"]
 
 
+# Columns of answers that name a feature next to its id, and the SAE of a floor.
+_NAMING = ("top_token", "token_a", "token_b", "floor_of")
+
+
 @click.command("list")
 @click.argument("path", required=False, metavar="[PATH|URL]")
 @atlas_option
@@ -146,7 +150,7 @@ def query(
     rows = answer.to_pylist()
 
     def show() -> None:
-        print_table([marked(row) for row in rows])
+        print_table([marked(row) for row in rows], keys=_NAMING)
         for note in notes:
             print_text(note, err=True)
 

@@ -3,6 +3,7 @@
 import json
 import os
 
+import click
 import pytest
 from click.testing import CliRunner
 from small_graph import small_graph
@@ -275,3 +276,18 @@ def test_a_space_of_a_token_may_be_written_as_its_mark(demo):
     words = ("query", "features_of_token", "-a", demo, "--json", "--token")
     marked, plain = (run(*words, token) for token in ("␣dog", " dog"))
     assert json.loads(marked.stdout)["result"] == json.loads(plain.stdout)["result"] != []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("least_frequent_features", "--sae", "tiny-a-l1-s0"),
+        ("features_in_frequency_range", "--sae", "tiny-a-l1-s0"),
+    ],
+)
+def test_the_top_token_of_a_feature_is_never_omitted(words, demo, monkeypatch):
+    for name, value in (("COLUMNS", "80"), ("FORCE_COLOR", "1"), ("NO_COLOR", "1")):
+        monkeypatch.setenv(name, value)
+    done = run("query", *words, "-a", demo)
+    assert "Columns omitted" in done.stderr
+    assert "top_token" in click.unstyle(done.stdout).splitlines()[0].split()
