@@ -29,9 +29,28 @@ from ingest.text.options import text_options
 from ingest.train.commands import train
 
 if TYPE_CHECKING:
+    from atlas.studies.results import Results
     from ingest.text.atlas_corpus import Text
 
 __all__ = ["ROOM"]
+
+# Columns of `atlas match`; the last ones are omitted on a narrow terminal.
+_MATCHED = (
+    "a",
+    "b",
+    "one_to_one",
+    "significant",
+    "beyond_token",
+    "undecided",
+    "best_ab",
+    "null_best_ab",
+    "token_null_best_ab",
+    "token_document_null_best_ab",
+    "matches",
+    "mutual",
+    "alignment",
+    "tokens",
+)
 
 
 @click.command()
@@ -233,23 +252,14 @@ def match(
       atlas match --all --draws 100
       atlas match --stale
     """
-    from atlas.errors import BadInput
-
     selected = selected_names(saes, every=every)
-    if stale and selected is not None:
-        raise BadInput("--stale was passed with --all or SAEs; it selects the pairs itself.")
-    if saes and len(set(saes)) < max(len(saes), 2):
-        raise BadInput(
-            f"A match needs two different SAEs or more; got {', '.join(saes)}. `atlas list` shows them."
-        )
-    settings = MatchSettings(**chosen_settings(MatchSettings, options))
-    from ingest.match.pooling import too_few_draws
+    _check_pairs(saes, stale=stale, selects=selected is not None)
     from ingest.match.study import match_saes
 
     results = match_saes(
         folder_of(which_atlas(where)),
         selected,
-        settings=settings,
+        settings=MatchSettings(**chosen_settings(MatchSettings, options)),
         memory=int(memory * 2**30),
         stale=stale,
         replace=replace,
@@ -257,44 +267,38 @@ def match(
         ray=ray,
         progress=make_progress(quiet=quiet),
     )
-    shown = (
-        "a",
-        "b",
-        "one_to_one",
-        "significant",
-        "beyond_token",
-        "undecided",
-        "best_ab",
-        "null_best_ab",
-        "token_null_best_ab",
-        "token_document_null_best_ab",
-        "matches",
-        "mutual",
-        "alignment",
-        "tokens",
-    )
+    emit(results.rows, as_json=as_json, show=lambda: _show_matches(results, quiet=quiet))
+
+
+def _check_pairs(saes: Sequence[str], *, stale: bool, selects: bool) -> None:
+    """Raise BadInput if names of SAEs make no pair, or are passed with ``--stale``."""
+    from atlas.errors import BadInput
+
+    if stale and selects:
+        raise BadInput("--stale was passed with --all or SAEs; it selects the pairs itself.")
+    if saes and len(set(saes)) < max(len(saes), 2):
+        raise BadInput(
+            f"A match needs two different SAEs or more; got {', '.join(saes)}. `atlas list` shows them."
+        )
+
+
+def _show_matches(results: "Results", *, quiet: bool) -> None:
+    """Print the verdict and the table of the pairs, and how many pairs each filter excludes."""
+    from ingest.match.pooling import too_few_draws
+
     rows = results.rows
-
-    def show() -> None:
-        if not rows:
-            echo("Nothing to match: no match of this atlas is stale.")
-        print_verdict(results)
-        for row in rows:
-            few = too_few_draws(row["draws"], row["draws_needed"], row["matches_needed"])
-            if few and not row["beyond_token"]:
-                print_text(f"{row['a']} and {row['b']}: {few}")
-        print_table(rows, columns=shown, turned=True)
-        for row in rows if not quiet else ():
-            reasons = [
-                f"{reason}: {number:,}" for reason, number in row["left_out"].items() if number
-            ]
-            if reasons:
-                echo(
-                    f"Pairs excluded from {row['a']} and {row['b']}: {'; '.join(reasons)}.",
-                    err=True,
-                )
-
-    emit(rows, as_json=as_json, show=show)
+    if not rows:
+        echo("Nothing to match: no match of this atlas is stale.")
+    print_verdict(results)
+    for row in rows:
+        few = too_few_draws(row["draws"], row["draws_needed"], row["matches_needed"])
+        if few and not row["beyond_token"]:
+            print_text(f"{row['a']} and {row['b']}: {few}")
+    print_table(rows, columns=_MATCHED, turned=True)
+    for row in rows if not quiet else ():
+        reasons = [f"{reason}: {number:,}" for reason, number in row["left_out"].items() if number]
+        if reasons:
+            echo(f"Pairs excluded from {row['a']} and {row['b']}: {'; '.join(reasons)}.", err=True)
 
 
 @click.command("random-weights")

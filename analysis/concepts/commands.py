@@ -180,28 +180,11 @@ def concepts(
       atlas concepts gender tiny-a-l0-s0 --ablate
     """
     from analysis.concepts.study import study_concepts
-    from analysis.concepts.worth.rank import rank_saes, rank_sentences
-    from analysis.concepts.worth.roles import compare_roles
+    from analysis.concepts.worth.rank import rank_saes
 
-    if outs or page:
-        from analysis.plot_style import check_path
-
-        for out in (*outs, *([page] if page else [])):
-            check_path(out)
-        if page and page.suffix.lower() != ".html":
-            raise BadInput(f"The page is {page}; expected a name that ends in .html.")
-    named = chosen_settings(ConceptSettings, options)
-    if rank and not requested("full"):
-        named = {**_BRIEF_RANK, **named}
-    settings = ConceptSettings(**named)
-    chosen = chosen_settings(AblationSettings, options)
-    if chosen and not ablate:
-        raise BadInput(
-            f"{', '.join(flags_for(AblationSettings, chosen)[::2])} was passed without --ablate; add --ablate."
-        )
-    ablation = AblationSettings(**chosen)
+    _check_paths(outs, page)
+    settings, ablation = _chosen(options, rank=rank, ablate=ablate)
     path = which_atlas(where)
-    folder = folder_of(path)
     how: dict[str, Any] = {
         "replace": replace,
         "workers": workers,
@@ -210,28 +193,78 @@ def concepts(
     }
     # A ranking compares SAEs, so it uses all if none is named.
     selected = selected_names(saes, every=every or (rank and not saes))
-    results = study_concepts(folder, words, selected, settings=settings, **how)
+    results = study_concepts(folder_of(path), words, selected, settings=settings, **how)
     # A stored result may have more draws and arms than requested.
     used = read_settings(ConceptSettings, results[0].settings) if results else settings
     ablated = Results()
     if ablate:
         from analysis.concepts.causal.study import ablate_concepts
 
-        ablated = ablate_concepts(folder, words, selected, settings=ablation, how=settings, **how)
+        ablated = ablate_concepts(
+            folder_of(path), words, selected, settings=ablation, how=settings, **how
+        )
     ranked = rank_saes(results) if rank else []
     basis = _basis(ranked, used)
     if basis and not (requested("full") or options["raw"] or options["subsets"] is not None):
         basis += _not_scored(results)
-    found: dict[str, Any] = {
+    found = _found(results, ablated, ranked, basis=basis, rank=rank)
+    if outs:
+        found["written"] = _drawn(results, ablated, outs)
+    if page:
+        line = [
+            *_command(words, saes, every=every, settings=used, ablation=ablation, found=found),
+            *("--page", str(page), "-a", path),
+        ]
+        _write_page(page, results, ablated, ranked=ranked, command=shlex.join(line))
+        found["written"].append(str(page))
+    shown = Results([*results, *ablated])
+    emit(found, as_json=as_json, show=lambda: _show(found, shown))
+
+
+def _check_paths(outs: Sequence[Path], page: Path | None) -> None:
+    """Check the output files before any computation."""
+    if not outs and not page:
+        return
+    from analysis.plot_style import check_path
+
+    for out in (*outs, *([page] if page else [])):
+        check_path(out)
+    if page and page.suffix.lower() != ".html":
+        raise BadInput(f"The page is {page}; expected a name that ends in .html.")
+
+
+def _chosen(
+    options: Mapping[str, Any], *, rank: bool, ablate: bool
+) -> tuple[ConceptSettings, AblationSettings]:
+    """Return the settings that the options select; raise BadInput for those of an absent ablation."""
+    named = chosen_settings(ConceptSettings, options)
+    if rank and not requested("full"):
+        named = {**_BRIEF_RANK, **named}
+    chosen = chosen_settings(AblationSettings, options)
+    if chosen and not ablate:
+        raise BadInput(
+            f"{', '.join(flags_for(AblationSettings, chosen)[::2])} was passed without --ablate; add --ablate."
+        )
+    return ConceptSettings(**named), AblationSettings(**chosen)
+
+
+def _found(
+    results: Results,
+    ablated: Results,
+    ranked: Sequence[Mapping[str, Any]],
+    *,
+    basis: Sequence[str],
+    rank: bool,
+) -> dict[str, Any]:
+    """Return the content of ``--json``, without the files that are written."""
+    from analysis.concepts.worth.rank import rank_sentences
+    from analysis.concepts.worth.roles import compare_roles
+
+    tables = ("arms", "curve", "probes", "skipped")
+    return {
         "rank_verdict": [*rank_sentences(ranked), *basis] if rank else [],
         "results": [
-            {
-                **one.summary,
-                **{
-                    name: one.table(name).to_pylist()
-                    for name in ("arms", "curve", "probes", "skipped")
-                },
-            }
+            {**one.summary, **{name: one.table(name).to_pylist() for name in tables}}
             for one in results
         ],
         "rank": ranked,
@@ -243,30 +276,36 @@ def concepts(
         "verdict": [*results.verdict, *ablated.verdict],
         "written": [],
     }
-    if outs:
-        from analysis.concepts.plots import draw, draw_front
-        from analysis.plot_style import save
 
-        alone = sum(not one.floor for one in results) == 1
-        if alone and ablate:
-            picture = ablated[0].plot()
-        else:
-            picture = draw(results[0]) if alone else draw_front(results)
-        found["written"] = [str(save(picture, out)) for out in outs]
-    if page:
-        from analysis.concepts.report import concept_page
-        from atlas.disk.atomic_files import atomic_file
 
-        line = [
-            *_command(words, saes, every=every, settings=used, ablation=ablation, found=found),
-            *("--page", str(page), "-a", path),
-        ]
-        html = concept_page(results, rank=found["rank"], ablated=ablated, command=shlex.join(line))
-        with atomic_file(page) as temporary:
-            temporary.write_text(html, "utf-8")
-        found["written"].append(str(page))
-    shown = Results([*results, *ablated])
-    emit(found, as_json=as_json, show=lambda: _show(found, shown))
+def _drawn(results: Results, ablated: Results, outs: Sequence[Path]) -> list[str]:
+    """Draw one SAE or its ablations, or the front of several; return the names of the files."""
+    from analysis.concepts.plots import draw, draw_front
+    from analysis.plot_style import save
+
+    alone = sum(not one.floor for one in results) == 1
+    if alone and ablated:
+        picture = ablated[0].plot()
+    else:
+        picture = draw(results[0]) if alone else draw_front(results)
+    return [str(save(picture, out)) for out in outs]
+
+
+def _write_page(
+    page: Path,
+    results: Results,
+    ablated: Results,
+    *,
+    ranked: Sequence[Mapping[str, Any]],
+    command: str,
+) -> None:
+    """Write the page with all tables and figures."""
+    from analysis.concepts.report import concept_page
+    from atlas.disk.atomic_files import atomic_file
+
+    html = concept_page(results, rank=ranked, ablated=ablated, command=command)
+    with atomic_file(page) as temporary:
+        temporary.write_text(html, "utf-8")
 
 
 def _basis(ranked: Sequence[Mapping[str, Any]], how: ConceptSettings) -> list[str]:
