@@ -7,7 +7,7 @@ from typing import Any
 
 from atlas.safe_text import shown
 
-__all__ = ["Share", "byte_size", "cell_text", "counted", "listed", "span"]
+__all__ = ["Share", "byte_size", "cell_text", "counted", "is_share", "listed", "span"]
 
 # Columns of p-values and q-values, such as ``effect_q``. ``p_at_most_0.05`` is a share of p-values.
 _P_VALUES = re.compile(r"(^|[ _])[pq]($|[ _](?!at_most))")
@@ -111,6 +111,22 @@ def span(values: Sequence[float], *, digits: int = 0) -> str:
     return low if low == high else f"{low} to {high}"
 
 
+def is_share(name: str) -> bool:
+    """Return whether a column of this name has shares or rates of activity, printed as percent.
+
+    Parameters
+    ----------
+    name
+        Name of the column.
+
+    Examples
+    --------
+    >>> is_share("dead_share"), is_share("coverage_null"), is_share("learning_rate")
+    (True, True, False)
+    """
+    return _SHARES.search(name) is not None
+
+
 def cell_text(value: Any, name: str = "") -> str:
     """Return a value as the text of a cell: three significant digits, no control characters.
 
@@ -147,8 +163,9 @@ def _number(value: float, name: str) -> str:
         return str(value)
     if 0 <= value < 0.001 and _P_VALUES.search(name):
         return "<.001"
-    is_share = isinstance(value, Share) or _SHARES.search(name)
-    return f"{_three_digits(100 * value)}%" if is_share else _three_digits(value)
+    if isinstance(value, Share) or is_share(name):
+        return f"{_three_digits(100 * value)}%"
+    return _three_digits(value)
 
 
 def _three_digits(value: float) -> str:

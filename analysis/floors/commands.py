@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from analysis.floors.settings import FloorSettings
+from atlas.amounts import Share, is_share
 from atlas.cli.options import chosen_settings, settings_options
 from atlas.cli.output.tables import print_table
 from atlas.cli.output.text import echo, emit, make_progress, print_verdict
@@ -84,14 +85,17 @@ def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
     name = row["statistic"].replace("/", " / ")  # a run of probes has a long name, which wraps
     return {
         "statistic": name + (" (SAE)" if row["of"] == "SAE" else ""),
-        "trained": _rounded(row["trained"]),
-        row["role"]: _rounded(row["floor"]),
+        "trained": _rounded(row["trained"], row["statistic"]),
+        row["role"]: _rounded(row["floor"], row["statistic"]),
         "AUC": _area(row),
     }
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.3g}")
+def _rounded(value: float | None, statistic: str) -> float | None:
+    if value is None:
+        return None
+    number = float(f"{value:.3g}")
+    return Share(number) if is_share(statistic) else number
 
 
 def _area(row: Mapping[str, Any]) -> str | None:
