@@ -170,6 +170,8 @@ def narrowed(
 ) -> dict[str, int]:
     """Return widths of columns at which the keys and a score fit, if texts of keys are broken.
 
+    A table without a score and its control has its first two other columns instead.
+
     Parameters
     ----------
     groups
@@ -191,8 +193,8 @@ def narrowed(
     {'a': 30, 'b': 29, 'kl': 6, 'kl_random': 9}
     """
     name = next((n for n in groups if groups[n] and n not in keys), "")
-    other = [n for n in groups if n not in keys][:1]
-    needs = [[name, *groups[name]], [name, *groups[name][:1]]] if name else [other]
+    others = [n for n in groups if n not in keys]
+    needs = [[name, *groups[name]], [name, *groups[name][:1]]] if name else [others[:2], others[:1]]
     for needed in needs:
         sizes = dict(words)
         while _width([*keys, *needed], sizes) > width:
