@@ -49,6 +49,7 @@ _CONTROLS: Mapping[str, tuple[str, ...]] = {
     "p<.01": ("expected (.01)",),
     "AUROC": ("permuted",),
     "area": ("random", "random_area"),
+    "difference": ("low", "high"),
     "fall": ("random features", "p", "q"),
 }
 """Controls of each column of these tables, which a narrow terminal prints with it."""
@@ -59,12 +60,12 @@ _BRIEF_RANK: Mapping[str, Any] = {"raw": ("embedding",), "subsets": 0}
 """Settings of a ranking without --full: it needs neither neurons nor subsets of features."""
 
 _RANK = (
-    "rank",
     "sae",
     "area",
     "random",
     "difference",
-    "95% interval",
+    "low",
+    "high",
     "role",
     "shared",
     "concepts",
@@ -72,17 +73,17 @@ _RANK = (
     "k90",
 )
 _ROLES = (
-    "role",
-    "site",
     "concept",
+    "role",
     "saes",
     "area",
-    "area_sd",
+    "random_area",
     "auc",
     "pairs",
+    "site",
+    "area_sd",
     "retained",
     "with_k90",
-    "random_area",
 )
 _ABLATED = (
     "concept",
@@ -392,7 +393,7 @@ def _show_rank(found: Mapping[str, Any]) -> None:
         [_ranked(row) for row in found["rank"]],
         columns=_RANK,
         controls=_CONTROLS,
-        title="SAEs by mean area under R over log k",
+        title="SAEs by mean area; low, high: 95% interval of the difference from the first",
     )
     print_table(
         found["roles"],
@@ -405,14 +406,11 @@ def _show_rank(found: Mapping[str, Any]) -> None:
 
 def _ranked(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row of the ranking whose first columns fit in a narrow terminal."""
-    low, high = row.get("low"), row.get("high")
-    difference = row.get("difference")
     return {
-        **{name: row[name] for name in ("rank", "sae", "role", "shared", "concepts", "k90")},
+        **{name: row[name] for name in ("sae", "role", "shared", "concepts", "k90")},
         "area": _rounded(row["area"]),
         "random": _rounded(row["random_area"]),
-        "difference": None if difference is None else f"{difference:.2f}",
-        "95% interval": None if low is None or high is None else f"{low:.2f} to {high:.2f}",
+        **{name: _rounded(row.get(name)) for name in ("difference", "low", "high")},
         "R": _rounded(row["retained"]),
     }
 

@@ -345,9 +345,17 @@ def test_the_ranking_states_which_differences_are_certain():
         "a has a larger mean area than b (difference -0.10, 95% interval -0.20 to -0.05)."
     ]
     (three,) = rank_sentences([first, row("b", 0.4, -0.3, 0.1), row("c", 0.2, -0.4, -0.2)])
-    assert "intervals of 1 of the 2 differences from it exclude 0; the order of the" in three
+    assert "1 of the 2 differences from it exclude 0, not adjusted for their number; the" in three
     (certain,) = rank_sentences([first, row("b", 0.3, -0.3, -0.1), row("c", 0.2, -0.4, -0.2)])
-    assert certain.endswith("2 of the 2 differences from it exclude 0.")
+    assert certain.endswith(
+        "2 of the 2 differences from it exclude 0, not adjusted for their number."
+    )
+    of = {"shared": 2, "concepts": 5}
+    (three,) = rank_sentences([{**first, **of}, row("b", 0.3, -0.3, 0.1), row("c", 0.2, -0.4, 0.2)])
+    assert three.startswith("a has the largest mean area under R over log k, over 2 of 5 concepts.")
+    floor = row("f", 0.45, -0.3, 0.1) | {"role": "frozen-decoder"}
+    *_, last = rank_sentences([first, floor, row("b", 0.4, -0.3, 0.1), row("c", 0.2, -0.4, -0.2)])
+    assert last == "The floor f (frozen-decoder) has a larger mean area than 2 of 3 trained SAEs."
     (alone,) = rank_sentences([row("a", 0.13, random=0.84)])
     assert alone.endswith("a larger mean area than the features of a (0.84, 0.13).")
     assert rank_sentences([first]) == []

@@ -7,6 +7,8 @@ import numpy as np
 
 from analysis.concepts.probing.splits import resampled_interval
 from analysis.concepts.worth.localisation import SHARE
+from atlas.amounts import counted
+from atlas.studies.floors import is_floor, role_shown
 from atlas.studies.results import Result
 
 __all__ = ["rank_saes", "rank_sentences"]
@@ -54,7 +56,7 @@ def rank_saes(results: Sequence[Result], *, of: str = "area") -> list[Row]:
 
 
 def rank_sentences(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return what a ranking by area shows: the certain differences, and the control.
+    """Return what a ranking by area shows: the certain differences, and the controls.
 
     Parameters
     ----------
@@ -74,7 +76,7 @@ def rank_sentences(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     if not known:
         return ["No SAE has a defined area, so there is no order."]
     first, *others = known
-    return [*_order(first, others), *_random(known)]
+    return [*_order(first, others), *_random(known), *_floors(known)]
 
 
 def _order(first: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -94,11 +96,30 @@ def _order(first: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> Ite
             yield f"The order of {first['sae']} and {other['sae']} is not certain {interval}."
     elif others:
         lower = [row for row in others if row["high"] is not None and row["high"] < 0]
+        certain = "" if len(lower) == len(others) else "; the order of the others is not certain"
         yield (
-            f"{first['sae']} has the largest mean area. The 95% intervals of {len(lower):,} of the "
-            f"{len(others):,} differences from it exclude 0"
-            + ("." if len(lower) == len(others) else "; the order of the others is not certain.")
+            f"{first['sae']} has the largest mean area under R over log k{_concepts(first)}. The 95% "
+            f"intervals of {len(lower):,} of the {len(others):,} differences from it exclude 0, not "
+            f"adjusted for their number{certain}."
         )
+
+
+def _concepts(row: Mapping[str, Any]) -> str:
+    """Return over how many concepts an area is the mean."""
+    shared, concepts = row.get("shared"), row.get("concepts")
+    return f", over {shared:,} of {counted(concepts, 'concept')}" if shared and concepts else ""
+
+
+def _floors(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield how many trained SAEs have a smaller area than each floor."""
+    trained = [row for row in rows if not is_floor(row)]
+    for floor in rows:
+        if is_floor(floor) and trained:
+            lower = sum(row["area"] < floor["area"] for row in trained)
+            yield (
+                f"The floor {floor['sae']} ({role_shown(floor)}) has a larger mean area than {lower:,} of "
+                f"{counted(len(trained), 'trained SAE')}."
+            )
 
 
 def _random(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
