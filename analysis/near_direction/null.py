@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from analysis.statistics.directions import Floats, Ints, cosine_blocks, unit_rows
 from analysis.statistics.permutation import exceedance_p
 
-__all__ = ["direction_p", "frequency_groups", "random_rows"]
+__all__ = ["QUERIES", "direction_p", "frequency_groups", "random_rows"]
 
 Rows: TypeAlias = NDArray[np.float32]
 

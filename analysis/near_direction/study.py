@@ -11,7 +11,7 @@ import pyarrow as pa
 from scipy.stats import false_discovery_control
 
 from analysis.feature_map.features import FeatureRows, decoder_rows
-from analysis.near_direction.null import direction_p, frequency_groups
+from analysis.near_direction.null import QUERIES, direction_p, frequency_groups, random_rows
 from analysis.near_direction.settings import DirectionSettings
 from analysis.statistics.directions import Floats, nearest, row_cosines
 from analysis.statistics.live_directions import without_weights
@@ -37,8 +37,8 @@ SIGNIFICANT = 0.05
 
 _READS = ("sae", "statistics")
 
-#: Rows that are compared for the forecast.
-_SOME = 64
+#: Least rows that are compared for the forecast, and products of numbers for which there may be more.
+_SOME, _PRODUCTS = 64, 2e8
 
 #: Pairs of features that are active together whose cosines are computed for the forecast.
 _SOME_EDGES = 20_000
@@ -130,11 +130,17 @@ class DirectionStudy(TorchStudy):
 
     def _seconds(self, a: FeatureRows, b: FeatureRows) -> float:
         """Return the seconds of the edges, in each direction of a pair."""
-        some, k = a.rows[:_SOME], self.settings.neighbours
+        some = a.rows[: max(_SOME, int(_PRODUCTS / b.rows.size))]
+        k, draws = self.settings.neighbours, self.settings.draws
         nearest(some, b.rows, k=k)  # what the first call alone costs
-        seconds = timed(lambda: nearest(some, b.rows, k=k)) * len(a) / min(_SOME, len(a))
-        null = timed(lambda: (some @ b.rows.T).max(axis=1)) * 4096 / _SOME
-        return (1 if a is b else 2) * (seconds + self.settings.draws * null)
+        seconds = timed(lambda: nearest(some, b.rows, k=k)) * len(a) / len(some)
+        if draws:
+            groups = frequency_groups(b.frequency, width=b.rows.shape[1])
+            rng = np.random.default_rng(0)
+            compared = timed(lambda: (some @ b.rows.T).max(axis=1)) / len(some)
+            drawn = timed(lambda: random_rows(b.rows, groups, rng))
+            seconds += draws * (drawn + compared * min(len(a), QUERIES))
+        return (1 if a is b else 2) * seconds
 
     def run(self, task: Task, at: TaskContext) -> Found:
         """Compute the edges of one SAE or pair."""

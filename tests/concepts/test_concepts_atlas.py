@@ -208,7 +208,7 @@ def test_the_command_prints_sentences_tables_rank_and_json(world, results, tmp_p
     out = tmp_path / "front.html"
     shown = CliRunner().invoke(command(), [*arguments, "--rank", "--out", str(out)])
     assert shown.exit_code == 0, shown.output
-    ranking = shown.stdout.index("SAEs by mean area under R over log k")
+    ranking = shown.stdout.index("SAEs by mean area; low, high: ")
     assert ranking < shown.stdout.index("one, words/x: ")
     assert ranking < shown.stdout.index("floor, words/x: ")
     assert out.stat().st_size > 10_000
