@@ -1,5 +1,6 @@
 """The server, on the official SDK of the Model Context Protocol, over standard input and output."""
 
+import re
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -56,6 +57,10 @@ def check_sdk() -> None:
         raise Missing(_MISSING) from error
 
 
+#: Advice of a message that a client cannot follow, because the server's limits are fixed.
+_RAISE_LIMIT = re.compile(r", or increase the limit with `\w+`")
+
+
 def all_tools(
     open_atlas: Open, *, timeout: float = 60.0, only: Sequence[str] = (), cypher: bool = True
 ) -> list[Tool]:
@@ -99,7 +104,7 @@ def answered(
         tool = find_tool(tools, name)
         answer = tool.call(checked_arguments(tool, arguments))
     except AtlasError as error:
-        return None, shown(str(error))
+        return None, shown(_RAISE_LIMIT.sub("", str(error)))
     return answer, json_line(answer)
 
 

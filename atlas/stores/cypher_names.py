@@ -9,7 +9,7 @@ from atlas.errors import QueryFailed
 from atlas.schema import Edge, Node
 from atlas.stores.cypher import Token, tokens_of
 
-__all__ = ["Names", "check_names", "names_in", "nearest"]
+__all__ = ["Names", "check_names", "check_properties", "names_in", "nearest"]
 
 _NOUNS = {"node": "label", "edge": "edge type"}
 
@@ -91,16 +91,38 @@ def check_names(cypher: str) -> None:
                 f"The query failed: the graph has no {_NOUNS[kind]} {name!r}{swapped if name in others else ''}. "
                 f"{nearest(name, known)}"
             )
+    check_properties(cypher)
+
+
+def check_properties(cypher: str) -> None:
+    """Refuse a query that names a property which its node or edge does not have in the schema.
+
+    Variables without a label, or with one outside the schema, are not checked.
+
+    Parameters
+    ----------
+    cypher
+        A query.
+
+    Raises
+    ------
+    QueryFailed
+        If it does; the message has the nearest names.
+    """
+    names = names_in(cypher)
+    schemas = {spec.name for spec in schema.TABLES}
     for variable, name in names.properties:
         tables = names.owners.get(variable, set())
         if variable in names.renamed or not variable or not tables or name.startswith("_"):
             continue
+        if not tables <= schemas:
+            continue
         known = sorted({p for table in tables for p in _properties(schema.table(table))})
         if name not in known:
+            have = "have" if len(tables) > 1 else "has"
             raise QueryFailed(
-                f"The query failed: {' and '.join(sorted(tables))} have no property {name!r}. {nearest(name, known)}"
-                if len(tables) > 1
-                else f"The query failed: {next(iter(tables))} has no property {name!r}. {nearest(name, known)}"
+                f"The query failed: {' and '.join(sorted(tables))} {have} no property {name!r}. "
+                f"{nearest(name, known)}"
             )
 
 

@@ -49,7 +49,11 @@ MISTAKES = [
     ("neighbours_of_feature", {"feature": "tiny-a-l1-s0/7", "by": "size"}, "weight"),
     ("neighbours_of_feature", {"fetaure": "tiny-a-l1-s0/7"}, "feature"),
     ("neighbors_of_feature", {"feature": "tiny-a-l1-s0/7"}, "neighbours_of_feature"),
-    ("run_cypher", {"cypher": "MATCH (f:Feature) RETURN f.name AS name"}, "has no property 'name'"),
+    (
+        "run_cypher",
+        {"cypher": "MATCH (f:Feature) RETURN f.name AS name LIMIT 5"},
+        "has no property 'name'",
+    ),
     ("run_cypher", {"cypher": "MATCH (f:Feature RETURN f"}, "yntax"),
 ]
 
@@ -156,7 +160,8 @@ def test_large_answers_are_cut_with_a_remark(url, capsys):
     )
     assert cut.structured_content["note"] is None
     assert refused.is_error
-    assert "LIMIT" in refused.content[0].text
+    assert "add LIMIT to the query." in refused.content[0].text  # no advice for other programs
+    assert "`" not in refused.content[0].text
     answer = listed.structured_content
     assert answer["row_count"] == 90
     assert all(len(row["many"]) == 200 for row in answer["rows"])

@@ -22,7 +22,15 @@ from store_graphs import ATLAS, OTHER, assert_shows, make_graph, put, rows_of
 
 import queries
 from atlas import schema
-from atlas.errors import BadInput, Locked, Mismatch, StoreDenied, StoreError, StoreUnreachable
+from atlas.errors import (
+    BadInput,
+    Locked,
+    Mismatch,
+    QueryFailed,
+    StoreDenied,
+    StoreError,
+    StoreUnreachable,
+)
 from atlas.progress import SILENT, Silent
 from atlas.stores import Graph, Store
 from atlas.stores.neo4j.connection import Bolt
@@ -751,3 +759,28 @@ def test_nodes_have_a_property_whose_name_ends_with_name(
     ask("MATCH (s:SAE) REMOVE s._named")  # as after an import or a push of an older version
     put(store, graph)
     assert captions() == expected
+
+
+# ---- properties that do not exist
+
+
+def test_a_property_that_its_node_does_not_have_is_refused_as_in_the_embedded_store(
+    open_neo4j: Open,
+) -> None:
+    """Neo4j returns nulls; `name` and `weight` are properties of other nodes and edges."""
+    store = open_neo4j()
+    put(store, small_graph())
+    for wrong in (
+        "MATCH (f:Feature) RETURN f.id AS id, f.name AS name",
+        "MATCH (f:Feature {name: 'x'}) RETURN f.id AS id",
+        "MATCH (f:Feature) WHERE f.weight > 0 RETURN f.id AS id",
+    ):
+        with pytest.raises(QueryFailed, match=r"Feature has no property '(name|weight)'\. "):
+            store.query(wrong, {})
+    for right in (
+        "MATCH (f:Feature) WHERE f.id = 'absent' RETURN f.id AS id",
+        "MATCH (f:Feature) RETURN f.id AS id, null AS name",
+        "MATCH (f:Feature) WITH {name: null} AS f RETURN f.name AS name",
+        "MATCH (f:Feature) RETURN f.id AS id, f._name AS name",
+    ):
+        store.query(right, {})

@@ -16,6 +16,7 @@ from atlas.progress import Pace, Progress
 from atlas.schema import Edge, Node
 from atlas.stores import Graph, Limits, Params, StoredSae, SyncPlan
 from atlas.stores.cypher import checked
+from atlas.stores.cypher_names import check_properties
 from atlas.stores.neo4j.captions import write_captions
 from atlas.stores.neo4j.community_colours import colour_communities
 from atlas.stores.neo4j.connection import Bolt
@@ -161,6 +162,9 @@ class Neo4jStore:
         answer = run(faster, values)
         if faster != cypher and by_index(self._bolt, cypher) == cypher:
             answer = run(cypher, values)  # meanwhile an SAE came that is not searchable
+        if any(all(row[i] is None for row in answer.rows) for i in range(len(answer.names))):
+            # No rows, or a column of nulls, as Neo4j returns for a property that does not exist.
+            check_properties(cypher)
         return _arrow(answer.names, answer.rows)
 
     def table(self, name: str, sae: str | None = None) -> "pa.Table":
