@@ -172,7 +172,7 @@ class Guide(HTMLParser):
 def test_the_guide_has_every_picture_and_every_query():
     hostile = NAMES | {"SAE": '<script>"&amp;', "feature": "<script>/3"}
     found = Guide(guide(hostile))
-    assert found.tags == {"article", "carousel", "slide", "h3", "p", "a", "br"}
+    assert found.tags == {"article", "carousel", "slide", "div", "h3", "p", "a", "br"}
     (title, drawn), *others = found.slides
     assert title == "Pictures"
     assert drawn == [[with_names(p, hostile), p.title] for p in pictures()]

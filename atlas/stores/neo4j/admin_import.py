@@ -113,8 +113,8 @@ _SCRIPT = """\
 # `neo4j-admin database import full` are passed on too. To use another neo4j-admin,
 # set NEO4J_ADMIN.
 #
-# Then start the server, and run `atlas push` with its URL. The push creates the
-# constraints and indexes, which cannot be imported, and changes nothing else.
+# Then start the server, and run `atlas push` with its URL. The push creates what cannot
+# be imported: constraints and indexes, and what the text search and Neo4j Browser use.
 set -eu
 [ $# -gt 0 ] || { echo "Expected the name of the database: sh $0 neo4j" >&2; exit 2; }
 cd "$(dirname "$0")"

@@ -250,7 +250,8 @@ def guide(names: Mapping[str, str]) -> str:
             f"<br>{escape(query.question)}</p>"
             for query in members
         )
-        slides.append("\n".join(["<slide>", f"<h3>{escape(folder)}</h3>", *items, "</slide>"]))
+        begin = f'<slide><div class="col-sm-12"><h3>{escape(folder)}</h3>'
+        slides.append("\n".join([begin, *items, "</div></slide>"]))
     return _template("guide.html").substitute(slides="\n".join(slides))
 
 
