@@ -46,6 +46,9 @@ PAGES: Mapping[str, tuple[str, Callable[[str, Mapping[str, str]], str]]] = {
 }
 """Path -> type of content, and a function of Browser's address and the names of an atlas."""
 
+# A proxy of the environment would receive the password, and cannot reach this server.
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
 _NEEDS_NAMES = ("/", "/guide.html", "/saved-cypher.csv")
 _HERE = ("localhost", "127.0.0.1", "[::1]")
 
@@ -113,7 +116,7 @@ class Neo4jHttp:
                 "Accept": "application/json",
             },
         )
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with _DIRECT.open(request, timeout=30) as answer:
             rows: list[list[Any]] = json.load(answer)["data"]["values"]
         return rows[0] if rows else None
 
