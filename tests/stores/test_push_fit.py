@@ -48,14 +48,14 @@ push_atlas(Path(path), os.environ["NEO4J_URI"], fit="aura-free", progress=Dying(
 
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory):
-    """The graph of an ingested atlas of two SAEs with matches; ``path`` is the folder."""
+    """The folder of an ingested atlas of two SAEs with matches, its graph, and the levels of its edges."""
     path = tmp_path_factory.mktemp("fit") / "a.atlas"
     saes = [named(topk(seed=i, d_sae=24), name) for i, name in enumerate("ab")]
     run(path, model(), saes, texts(60))
     folder = Folder.open(path)
     read = folder.read(lambda sound: assemble(folder, sound))
     assert all(read.tables[n].num_rows > 30 for n in ("CO_ACTIVATES", "MATCHES", "SHOWN_BY"))
-    return path, read
+    return path, read, parts(read)
 
 
 @pytest.fixture
@@ -85,9 +85,8 @@ def ask(empty_neo4j):
         yield lambda cypher: [list(r.values()) for r in driver.execute_query(cypher).records]
 
 
-def expected(graph, capacity):
+def expected(graph, levels, capacity):
     """Return the tables of the largest part that fits, and its two levels."""
-    levels = parts(graph)
     found = chosen(graph, levels, Capacity("A server", *capacity), ENOUGH)
     assert found is not None
     return part_of(graph, levels, *found), found
@@ -116,9 +115,8 @@ def shown(ask):
     return nodes, edges
 
 
-def capacities(graph):
+def capacities(graph, levels):
     """Return capacities of three kinds: few co-activations, few of every type, and all."""
-    levels = parts(graph)
     least, most = size(part_of(graph, levels, 0, 0)), size(part_of(graph, levels, None, None))
     without = size(part_of(graph, levels, ENOUGH, None))
     return {
@@ -130,11 +128,11 @@ def capacities(graph):
 
 def test_the_server_shows_the_largest_part_that_fits(graph, push, ask):
     """Three pushes with other limits, each over the one before."""
-    _, complete = graph
+    _, complete, levels = graph
     total = {name: table.num_rows for name, table in complete.tables.items()}
     outcomes = set()
-    for kind, capacity in capacities(complete).items():
-        tables, (co_activations, others) = expected(complete, capacity)
+    for kind, capacity in capacities(complete, levels).items():
+        tables, (co_activations, others) = expected(complete, levels, capacity)
         done, stated = push(capacity)
         assert shown(ask) == keys(tables), kind
         assert leftovers(lambda cypher: ask(cypher)) == []
@@ -163,12 +161,13 @@ def test_the_server_shows_the_largest_part_that_fits(graph, push, ask):
 
 @pytest.mark.parametrize("reports", [0, 4, 12])
 def test_a_killed_push_is_completed_by_the_same_command(graph, push, ask, reports):
-    path, complete = graph
+    path, complete, levels = graph
     first, second = (
-        capacities(complete)[kind] for kind in ("fewer co-activations", "fewer of every type")
+        capacities(complete, levels)[kind]
+        for kind in ("fewer co-activations", "fewer of every type")
     )
     push(first)
-    old, new = (keys(expected(complete, c)[0])[1]["CO_ACTIVATES"] for c in (first, second))
+    old, new = (keys(expected(complete, levels, c)[0])[1]["CO_ACTIVATES"] for c in (first, second))
     died = subprocess.run(
         [sys.executable, "-c", DYING, json.dumps([*second, reports, str(path)])],
         env={**os.environ, "PYTHONPATH": ":".join(filter(None, sys.path))},
@@ -182,5 +181,5 @@ def test_a_killed_push_is_completed_by_the_same_command(graph, push, ask, report
         of = [[e for e in edges if e[0].startswith(f"{sae}/")] for edges in (between, old, new)]
         assert of[0] in of[1:]
     push(second)
-    assert shown(ask) == keys(expected(complete, second)[0])
+    assert shown(ask) == keys(expected(complete, levels, second)[0])
     assert leftovers(lambda cypher: ask(cypher)) == []

@@ -4,6 +4,8 @@ from atlas import schema
 
 __all__ = ["chosen", "part_of", "parts", "size"]
 
+_ROWS = {}  # id of a graph -> the graph, so that no other has its id, and its rows by table
+
 BEST = {  # order of the edges of a type at a feature, best first
     "CO_ACTIVATES": lambda e, w: (-w(e["weight"]), -w(e["count"])),
     "MATCHES": lambda e, w: (-w(e["pearson"]),),
@@ -55,7 +57,9 @@ def parts(graph):
 def part_of(graph, levels, co, others):
     """Return the tables of a graph limited to these levels; None is all."""
     limits = {n: co if n == "CO_ACTIVATES" else others for n in levels}
-    tables = {n: t.to_pylist() for n, t in graph.tables.items()}
+    if id(graph) not in _ROWS:
+        _ROWS[id(graph)] = graph, {n: t.to_pylist() for n, t in graph.tables.items()}
+    tables = dict(_ROWS[id(graph)][1])
     for name, rows in levels.items():
         if limits[name] is not None:
             tables[name] = [e for e, level in rows if level < limits[name]]
