@@ -17,8 +17,8 @@ __all__ = ["PICTURES"]
 FOLDER = Path(__file__).resolve().parent / "gallery"
 A, B = "tiny-a-l1-s0", "tiny-a-l1-s1"
 
-#: Width of a stored picture, in pixels.
-WIDTH = 1300
+#: Width of a stored picture, in pixels, and its pixels for each of CSS.
+WIDTH, SCALE = 1300, 2
 
 #: Arguments of ``atlas`` by name of the picture; ``OUT`` is the file to draw.
 PICTURES = {
@@ -32,18 +32,30 @@ PICTURES = {
     "splitting": ["splitting", A, "tiny-a-l1-wide", "--out", "OUT.png"],
 }
 
+#: Studies that a picture needs.
+FIRST = {"communities": ["communities", A]}
+
+
+def run(words, atlas):
+    """Run a command of ``atlas``."""
+    code = "from atlas.cli.main import main; main()"
+    command = [sys.executable, "-c", code, *words, "--atlas", str(atlas), "--quiet"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
 
 def draw(name, atlas):
     """Draw one picture."""
+    if name in FIRST:
+        run(FIRST[name], atlas)
     with tempfile.TemporaryDirectory() as scratch:
-        wanted = [a.replace("OUT", str(Path(scratch) / name)) for a in PICTURES[name]]
-        code = "from atlas.cli.main import main; main()"
-        command = [sys.executable, "-c", code, *wanted, "--atlas", str(atlas), "--quiet"]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        run([a.replace("OUT", str(Path(scratch) / name)) for a in PICTURES[name]], atlas)
         (found,) = [p for p in Path(scratch).iterdir() if p.suffix in (".html", ".png")]
         if found.suffix == ".html":
             found = screenshot(found)
-        store(found, FOLDER / f"{name}.png")
+            size = WIDTH
+        else:
+            size = None
+        store(found, FOLDER / f"{name}.png", width=size)
 
 
 def screenshot(page):
@@ -67,8 +79,12 @@ def screenshot(page):
     return picture
 
 
-def store(picture, to):
-    """Store a picture without its white margin, at the width of a page, with 256 colours."""
+def store(picture, to, *, width=None):
+    """Store a picture without its white margin, with 256 colours.
+
+    A plot is 300 dots per inch. It is stored with ``SCALE`` pixels for each of CSS, so that a small
+    plot is not enlarged, and at most as wide as a page.
+    """
     from PIL import Image, ImageOps
 
     with Image.open(picture) as image:
@@ -83,9 +99,10 @@ def store(picture, to):
             min(lower + 12, flat.height),
         )
     )
-    if flat.width > WIDTH:
+    width = min(width or round(flat.width * SCALE * 96 / 300), WIDTH)
+    if flat.width > width:
         flat = flat.resize(
-            (WIDTH, round(flat.height * WIDTH / flat.width)), Image.Resampling.LANCZOS
+            (width, round(flat.height * width / flat.width)), Image.Resampling.LANCZOS
         )
     to.parent.mkdir(exist_ok=True)
     # The default method drops hues of few pixels.

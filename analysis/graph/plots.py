@@ -63,6 +63,8 @@ def draw_graphs(graphs: Sequence[CoactivationGraph], *, kind: str = "degree") ->
             )
     if kind == "growth":
         return draw_growth(graphs)
+    if kind != "page" and len(graphs) == 1:
+        return _one(graphs[0], kind).properties(width=2 * _HEIGHT, height=_HEIGHT)
     if kind != "page":
         return alt.concat(*(_one(of, kind) for of in graphs), columns=_COLUMNS)
     rows: list[Chart] = [alt.hconcat(*(_one(of, name) for name in KINDS[:4])) for of in graphs]
