@@ -95,7 +95,8 @@ _CONFIG: dict[str, Any] = {
         "symbolBaseFillColor": "#888888",
         "symbolBaseStrokeColor": "#888888",
         "symbolOpacity": 1,
-        "columnPadding": 28,
+        "columnPadding": 24,
+        "padding": 6,
     },
     "title": {
         "anchor": "start",

@@ -18,8 +18,9 @@ def prepare(outs: Sequence[Path], saes: Sequence[str]) -> Callable[[Results], li
     """Check the paths, and return a function that draws the first pair, or three SAEs in one map."""
     from analysis.plot_style import plot_writer
     from analysis.splitting.chain_plots import draw_chains
+    from analysis.splitting.plots import draw_pair
 
-    return plot_writer(outs, draw=draw_chains) if len(saes) > 2 else plot_writer(outs)
+    return plot_writer(outs, draw=draw_chains if len(saes) > 2 else draw_pair)
 
 
 def report(results: Results, saes: Sequence[str]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The plot of splitting: a joint map of both SAEs with lines for edges, and the classes."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
@@ -11,7 +12,7 @@ from analysis.splitting.study import edges_of
 from atlas.errors import BadInput
 from atlas.studies.results import Result
 
-__all__ = ["COLOURS", "draw"]
+__all__ = ["COLOURS", "draw", "draw_pair"]
 
 _SIZE = 400
 COLOURS = {
@@ -32,8 +33,28 @@ _ALONE = ("lost", "new")
 _MOST_LINES = 2000
 
 
-def draw(result: Result) -> Chart:
+def draw_pair(results: Sequence[Result]) -> Chart:
+    """Plot the first pair, with the shares of its baseline if it was computed.
+
+    Parameters
+    ----------
+    results
+        The results of ``analysis.splitting.study.find_splits``.
+    """
+    first = next((one for one in results if not one["equal_width"]), results[0])
+    same = (one for one in results if one is not first and one["narrow"] == first["narrow"])
+    return draw(first, baseline=next((one for one in same if one["equal_width"]), None))
+
+
+def draw(result: Result, *, baseline: Result | None = None) -> Chart:
     """Plot a result of ``analysis.splitting.study.find_splits``.
+
+    Parameters
+    ----------
+    result
+        The result.
+    baseline
+        The result of the narrow SAE and an SAE of equal width, whose shares are drawn as lines.
 
     Raises
     ------
@@ -54,7 +75,8 @@ def draw(result: Result) -> Chart:
         f"Splitting of {result['narrow']} into {result['wide']}",
         f"n = {len(points):,} tested features of two SAEs ({kind}) on {result['tokens']:,} tokens",
     )
-    page: alt.HConcatChart = alt.hconcat(_classes(result), _joint_map(result, points), title=title)
+    classes = _classes(result, baseline)
+    page: alt.HConcatChart = alt.hconcat(classes, _joint_map(result, points), title=title)
     return finished(page.resolve_scale(color="independent", shape="independent"))
 
 
@@ -127,28 +149,45 @@ def _joint_map(result: Result, points: pd.DataFrame) -> Any:
     )
 
 
-def _classes(result: Result) -> Any:
-    table = result.to_pandas("classes")
-    table = table[(table["class"] != "untested") & table["share"].notna()]
-    table = table.assign(sae=table["side"].map({s: result[s] for s in ("narrow", "wide")}))
+def _classes(result: Result, baseline: Result | None) -> Any:
+    table = _shares(result)
     order = list(dict.fromkeys([*PARENT_CLASSES, *CHILD_CLASSES]))
-    bars = (
-        alt.Chart(table)
-        .mark_bar()
-        .encode(
-            x=alt.X("share:Q", title="share of tested features", axis=alt.Axis(format="%")),
-            y=alt.Y("class:N", sort=order, title=None),
-            color=alt.Color(
-                "class:N",
-                legend=None,
-                scale=alt.Scale(domain=list(COLOURS), range=list(COLOURS.values())),
-            ),
-            row=alt.Row("sae:N", title=None, sort=[result["narrow"], result["wide"]]),
-            tooltip=["sae:N", "class:N", "features:Q", alt.Tooltip("share:Q", format=".1%")],
+    title = heading("Classes of features")
+    if baseline is not None:
+        own = _shares(baseline).set_index(["side", "class"])["share"]
+        keys = pd.MultiIndex.from_frame(table[["side", "class"]])
+        table = table.assign(baseline=own.reindex(keys).to_numpy())
+        title = heading(
+            "Classes of features",
+            f"line: {baseline['narrow']} and {baseline['wide']}, of equal width",
         )
+    table["sae"] = table["side"].map({s: result[s] for s in ("narrow", "wide")})
+    base = alt.Chart(table)
+    bars = base.mark_bar().encode(
+        x=alt.X("share:Q", title="share of tested features", axis=alt.Axis(format="%")),
+        y=alt.Y("class:N", sort=order, title=None),
+        color=alt.Color(
+            "class:N",
+            legend=None,
+            scale=alt.Scale(domain=list(COLOURS), range=list(COLOURS.values())),
+        ),
+        tooltip=["sae:N", "class:N", "features:Q", alt.Tooltip("share:Q", format=".1%")],
     )
-    return bars.resolve_scale(y="independent").properties(
-        width=240,
-        height=alt.Step(20),
-        title="Classes of features",
-    )
+    layers = [bars]
+    if baseline is not None:
+        layers.append(
+            base.mark_tick(color="black", thickness=2, size=16).encode(
+                x="baseline:Q",
+                y=alt.Y("class:N", sort=order, title=None),
+                tooltip=["class:N", alt.Tooltip("baseline:Q", format=".1%")],
+            )
+        )
+    panels = alt.layer(*layers).properties(width=240, height=alt.Step(20))
+    row = alt.Row("sae:N", title=None, sort=[result["narrow"], result["wide"]])
+    return panels.facet(row=row, title=title).resolve_scale(y="independent")
+
+
+def _shares(result: Result) -> pd.DataFrame:
+    """Return the share of each class among the tested features of each side."""
+    table = result.to_pandas("classes")
+    return table[(table["class"] != "untested") & table["share"].notna()].copy()

@@ -16,6 +16,7 @@ from small_ingest import HOOK, metadata, model, texts
 
 from analysis.splitting.chains import chains, describe_chains
 from analysis.splitting.hierarchy import CHILD_CLASSES, PARENT_CLASSES, hierarchy
+from analysis.splitting.plots import draw_pair
 from analysis.splitting.settings import SplittingSettings
 from analysis.splitting.study import SplittingStudy, edges_of, find_splits
 from analysis.splitting.subjects import active_tokens
@@ -205,6 +206,21 @@ def test_plot_shows_tested_features_and_edges(results):
         assert len(points.rows) == tested
         assert len(lines) == shown
         assert {row["class"] for row in bars[0].rows} <= set(PARENT_CLASSES) | set(CHILD_CLASSES)
+
+
+def test_plot_of_a_pair_has_the_shares_of_its_baseline(results):
+    first = next(one for one in results if not one["equal_width"])
+    base = next(
+        o for o in results if o["equal_width"] and o is not first and o["narrow"] == first["narrow"]
+    )
+    drawn = marks(check_chart(draw_pair(results)))
+    (lines,) = [mark for mark in drawn if mark.type == "tick"]
+    shares = {(r["side"], r["class"]): r["share"] for r in base.table("classes").to_pylist()}
+    assert lines.rows
+    for row in lines.rows:
+        assert row["baseline"] == shares[row["side"], row["class"]]
+    alone = marks(check_chart(draw_pair([first])))
+    assert [mark for mark in alone if mark.type == "tick"] == []
 
 
 @pytest.mark.parametrize(
