@@ -66,6 +66,7 @@ class ProbeSettings:
         "Activation above which a feature counts as active.",
         flag="above",
         least=0,
+        most=3e38,  # float32, as activations are
         metavar="A",
     )
     balance: Balance = setting(

@@ -171,7 +171,7 @@ def summary_row(concept: str, effects: Effects, probes: Sequence[LaterProbe]) ->
 def add_q(rows: Sequence[Row]) -> None:
     """Add to each row its Benjamini-Hochberg q over the concepts with its number of features."""
     for k in {row["k"] for row in rows}:
-        own = [row for row in rows if row["k"] == k and "p" in row]
+        own = [row for row in rows if row["k"] == k and row.get("p") is not None]
         for row, q in zip(own, q_values([row["p"] for row in own]), strict=True):
             row["q"] = q
 
