@@ -152,23 +152,34 @@ def demo(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def synthetic(tmp_path_factory):
+    from tests.support.small_synthetic import make_small_synthetic_atlas
+
+    return make_small_synthetic_atlas(tmp_path_factory.mktemp("synthetic"))
+
+
 #: Arguments of the studies whose command needs some, for two SAEs of the small demo.
 ARGUMENTS = {
     "changes": ["tiny-a-l1-s0/7"],
     "concepts": ["gender", "tiny-a-l1-s0", "--repeats", "2"],
+    "residual": [
+        *("--model", "tiny-a", "--to", "blocks.1.hook_resid_post", "--tokens", "8000"),
+        *("--d-sae", "64", "--k", "4", "--draws", "1", "--batch", "256"),
+    ],
     "match-graphs": ["tiny-a-l1-s0", "tiny-a-l1-s1"],
     "splitting": ["tiny-a-l1-s0", "tiny-a-l1-s1"],
     "steer": ["--feature", "tiny-a-l1-s0/7", "--prompt", "Once"],
 }
 
 
-#: Studies that may need inputs which the small demo does not have: a model, ground truth, an extra.
-MAY_NEED_INPUTS = ("residual", "topology", "transcoder", "truth")
+#: Studies that may need what is not installed or not in the small demo: an extra, a model.
+MAY_NEED_INPUTS = ("topology", "transcoder")
 
 
 @pytest.mark.deep
 @pytest.mark.parametrize("name", sorted({str(each.name) for each in study_commands().values()}))
-def test_every_study_prints_one_screen(demo, name, monkeypatch, capfd):
+def test_every_study_prints_one_screen(request, tmp_path, name, monkeypatch, capfd):
     from atlas.cli import output
     from atlas.cli.main import main
 
@@ -179,11 +190,15 @@ def test_every_study_prints_one_screen(demo, name, monkeypatch, capfd):
         above.append(first)
         return first, rest
 
+    if name == "residual":  # it creates its atlas
+        atlas = tmp_path / "residual.atlas"
+    else:
+        atlas = request.getfixturevalue("synthetic" if name == "truth" else "demo")
     monkeypatch.setattr(output, "split_verdict", divide)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("FORCE_COLOR", "1")
     with pytest.raises(SystemExit) as ended:
-        main([name, *ARGUMENTS.get(name, []), "-q", "--atlas", str(demo)])
+        main([name, *ARGUMENTS.get(name, []), "-q", "--atlas", str(atlas)])
     found = capfd.readouterr()
     if name in MAY_NEED_INPUTS and ended.value.code:
         assert "Traceback" not in found.err

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 from small_demo import make_small_demo
+from small_synthetic import make_small_synthetic_atlas
 
 import analysis
 import ingest
 from atlas.plugins import study_commands
-from ingest import SyntheticSettings, TrainSettings
-from ingest.model.synthetic_features import SUM_HOOK
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = sorted(
@@ -36,24 +35,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("examples")
     make_small_demo(folder / "demo.atlas")
     shutil.copy(str(files("ingest.demo") / "text.jsonl"), folder / "stories.jsonl")
-    small = SyntheticSettings(
-        features=24, width=16, trees=4, vocabulary=50, tokens=3000, training_tokens=3000
-    )
-    synth = ingest.save_synthetic(folder / "synth", small)
-    settings = TrainSettings(
-        sites=(SUM_HOOK,), widths=(32,), k=(4,), steps=5, batch=64, device="cpu"
-    )
-    ingest.train_saes(
-        folder / "trained", model=synth, text=synth / "training.jsonl", settings=settings
-    )
-    trained = next(path.parent for path in (folder / "trained").rglob("cfg.json"))
-    ingest.ingest(
-        folder / "synth.atlas",
-        saes=[str(synth / "truth"), str(trained)],
-        text=synth / "text.jsonl",
-        model=synth,
-        match=None,
-    ).close()
+    make_small_synthetic_atlas(folder)
     return folder
 
 

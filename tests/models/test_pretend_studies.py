@@ -9,6 +9,7 @@ import torch
 from pretend_device import pretend_gpu
 from random_models import WORDS
 from small_ingest import model, texts, topk
+from small_synthetic import small_synthetic
 
 from analysis.concepts.subspaces.settings import SubspaceSettings
 from analysis.concepts.subspaces.study import compare_concepts
@@ -26,7 +27,7 @@ from analysis.splitting.settings import SplittingSettings
 from analysis.splitting.study import find_splits
 from analysis.topology.settings import TopologySettings
 from analysis.topology.study import measure_topology
-from ingest import SyntheticSettings, save_synthetic
+from ingest import save_synthetic
 from ingest.forward.run import ingest
 from ingest.match.settings import MatchSettings
 from ingest.match.study import match_saes
@@ -130,19 +131,7 @@ def test_subspaces_of_concepts(atlas: Any, tmp_path: Any) -> None:
 
 
 def test_recovery_of_known_features(tmp_path: Any) -> None:
-    settings = SyntheticSettings(
-        features=24,
-        width=32,
-        trees=4,
-        children=2,
-        depth=2,
-        factors=3,
-        context=16,
-        vocabulary=50,
-        tokens=2000,
-        training_tokens=100,
-    )
-    synthetic = save_synthetic(tmp_path / "synth", settings)
+    synthetic = save_synthetic(tmp_path / "synth", small_synthetic(width=32, tokens=2000))
 
     def work(device: str) -> Any:
         with torch.device("cpu"):

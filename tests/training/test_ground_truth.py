@@ -12,6 +12,7 @@ from sae_lens.saes.sae import SAEMetadata
 from sae_lens.synthetic import mean_correlation_coefficient
 from scipy import sparse
 from scipy.optimize import linear_sum_assignment
+from small_synthetic import small_synthetic
 
 from analysis import GroundTruthSettings, compare_with_truth
 from analysis.ground_truth.recovery import (
@@ -26,7 +27,7 @@ from analysis.ground_truth.recovery import (
 )
 from atlas.cli.main import command
 from atlas.errors import BadInput, UnknownName
-from ingest import SyntheticSettings, ingest, save_synthetic
+from ingest import ingest, save_synthetic
 from ingest.model.language_model import open_model
 from ingest.model.synthetic_features import SUM_HOOK
 from ingest.sae.autoencoder import open_sae
@@ -193,20 +194,7 @@ def test_ancestors_are_all_features_above():
 def world(tmp_path_factory):
     """Return a synthetic model with linearly independent features, so that an SAE can be perfect."""
     folder = tmp_path_factory.mktemp("world") / "synth"
-    settings = SyntheticSettings(
-        features=24,
-        width=32,
-        trees=4,
-        children=2,
-        depth=2,
-        factors=3,
-        context=16,
-        vocabulary=50,
-        tokens=6000,
-        training_tokens=100,
-        max_rate=0.3,
-        min_rate=0.05,
-    )
+    settings = small_synthetic(width=32, tokens=6000, max_rate=0.3, min_rate=0.05)
     return save_synthetic(folder, settings)
 
 

@@ -6,32 +6,20 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from small_synthetic import SMALL, small_synthetic
 
 from atlas.disk.folder import Folder
 from atlas.errors import BadInput
-from ingest import SyntheticSettings, ingest, save_synthetic
+from ingest import ingest, save_synthetic
 from ingest.codes.store import read_shard
 from ingest.commands import synthetic
 from ingest.model.language_model import open_model
 from ingest.model.synthetic_features import FEATURES_HOOK, SUM_HOOK
 from ingest.synthetic.known_features import tree_of
 
-SMALL = {
-    "features": 24,
-    "width": 16,
-    "context": 16,
-    "vocabulary": 50,
-    "tokens": 400,
-    "training_tokens": 100,
-    "trees": 4,
-    "children": 2,
-    "depth": 2,
-    "factors": 3,
-}
-
 
 def saved(folder, **settings):
-    return save_synthetic(folder, SyntheticSettings(**(SMALL | settings)))
+    return save_synthetic(folder, small_synthetic(**settings))
 
 
 def drawn(folder, contexts=600, *, seed=0):

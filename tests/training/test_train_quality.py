@@ -7,11 +7,12 @@ import torch
 from random_models import random_ids, random_model, small_tokenizer
 from recording_progress import RecordingProgress
 from sae_lens import StandardSAE, StandardSAEConfig
+from small_synthetic import small_synthetic
 from small_training import texts
 from transformer_lens_models import hooked
 
 from atlas.errors import Mismatch
-from ingest import SyntheticSettings, TrainSettings, save_synthetic, train_saes
+from ingest import TrainSettings, save_synthetic, train_saes
 from ingest.model.language_model import open_model
 from ingest.model.next_token import NextTokenModel, check_head, open_next_token_model
 from ingest.model.synthetic_features import SUM_HOOK
@@ -221,9 +222,7 @@ def test_the_head_of_files_equals_that_in_memory(tmp_path):
 def test_a_missing_head_is_reported_before_the_training(tmp_path):
     save_synthetic(
         tmp_path / "synth",
-        SyntheticSettings(
-            features=24, width=16, trees=0, context=16, tokens=100, training_tokens=3000
-        ),
+        small_synthetic(trees=0, tokens=100, training_tokens=3000),
     )
     progress = RecordingProgress()
     rows = train_saes(
