@@ -365,16 +365,29 @@ def _stored(
     many = what.endswith(("s", "spectra"))
     stored = f"The {what} of {task.title} {'are' if many else 'is'} already stored with"
     if study.is_current(part, task):
-        draws = study.more_draws(part, task)
-        shown = ", ".join(f"{name} {value:,}" for name, value in draws.items())
-        same = f"more draws than the default ({shown})" if draws else "the same settings"
-        at.progress.report(f"{stored} {same}.")
+        at.progress.report(f"{stored} {_same(study, part, task)}.")
         return part
     replaced = f"; {'they are' if many else 'it is'} replaced"
     at.progress.report(
         f"{stored} {study.difference(part, task)}{'' if reuse or at.obstacle else replaced}."
     )
     return part if reuse else None
+
+
+def _same(study: Study, part: Part, task: Task) -> str:
+    """Return what a stored result that is read has in common with the task, and how to measure again."""
+    draws = study.other_draws(part, task)
+    if not draws:
+        return "the same settings"
+    numbers = [_number(value, name) for name, value in draws.items()]
+    passed = [f"`{name}={getattr(task.settings, name)}`" for name in draws]
+    return f"{' and '.join(numbers)}; {' '.join(passed)} measures again"
+
+
+def _number(value: int, name: str) -> str:
+    """Return a number of draws in words, such as ``10 draws``."""
+    words = name.replace("_", " ")
+    return f"{value:,} {words}" if words.endswith("s") else f"{words} {value:,}"
 
 
 def _floors(

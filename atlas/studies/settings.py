@@ -27,6 +27,7 @@ from atlas.errors import BadInput
 
 __all__ = [
     "MOST",
+    "DefaultNumber",
     "Setting",
     "check_settings",
     "declared_settings",
@@ -42,6 +43,21 @@ _KEY = "atlas.setting"
 
 MOST = 2**63 - 1
 """Largest whole number of a setting: tables store 64 bits."""
+
+
+class DefaultNumber(int):
+    """A default number of draws; an equal ``int`` was passed.
+
+    The runner reads a result of other draws only if no number of draws was passed.
+
+    Examples
+    --------
+    >>> from ingest.match.settings import MatchSettings
+    >>> MatchSettings() == MatchSettings(draws=20)
+    True
+    >>> [isinstance(each.draws, DefaultNumber) for each in (MatchSettings(), MatchSettings(draws=20))]
+    [True, False]
+    """
 
 
 @dataclass(frozen=True)
@@ -192,6 +208,7 @@ def setting(
         "shown": shown,
         "paper": paper,
     }
+    default = default if paper is None else DefaultNumber(default)
     return field(default=default, metadata={_KEY: known})
 
 

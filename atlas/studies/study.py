@@ -21,7 +21,7 @@ from atlas.plugins import computing_command
 from atlas.progress import Progress
 from atlas.studies.forecast import Cost
 from atlas.studies.results import Result
-from atlas.studies.settings import declared_settings
+from atlas.studies.settings import DefaultNumber, declared_settings
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -357,22 +357,23 @@ class Study(ABC):
         """Return the result that a part stores."""
 
     def is_current(self, part: Part, task: Task) -> bool:
-        """Return whether a sound part is what the task would compute, or has more draws by default."""
+        """Return whether a sound part is what the task would compute, except for draws that were not passed."""
         stored = part.manifest
         if self.codes_removable and stored.settings.get("codes"):
             task = replace(task, recorded={**task.recorded, "codes": True})
         return (
             stored.version == self.version
             and dict(stored.settings)
-            == _as_json(task.stored_settings) | self.more_draws(part, task)
+            == _as_json(task.stored_settings) | self.other_draws(part, task)
             and set(stored.made_from) == set(task.made_from)
         )
 
-    def more_draws(self, part: Part, task: Task) -> dict[str, int]:
-        """Return the numbers of draws of a part that exceed the default, where the task has the default.
+    def other_draws(self, part: Part, task: Task) -> dict[str, int]:
+        """Return the numbers of draws of a part that differ from the default, where none was passed.
 
-        A run with the defaults reads such a part. Numbers of draws that differ from the default
-        are computed as requested. A number of draws is a setting that ``--full`` changes.
+        A run with the defaults reads such a part. Numbers of draws that were passed, also if they
+        equal the default, are computed as requested. A part without draws is not read, because it
+        lacks the control. A number of draws is a setting that ``--full`` changes.
 
         Returns
         -------
@@ -384,9 +385,9 @@ class Study(ABC):
             for one in declared_settings(type(settings))
             if one.paper is not None
             and one.name not in task.recorded
-            and getattr(settings, one.name) == one.default
+            and isinstance(getattr(settings, one.name), DefaultNumber)
             and one.accepts(stored.get(one.name))
-            and stored[one.name] > one.default
+            and stored[one.name] not in (0, one.default)
         }
 
     def difference(self, part: Part, task: Task) -> str:

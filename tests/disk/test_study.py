@@ -227,11 +227,11 @@ def test_a_result_of_other_settings_is_replaced_with_a_message(path):
 class DrawSettings(CountSettings):
     """Settings with draws."""
 
-    draws: int = setting(20, "Draws.", least=1, paper=999)
+    draws: int = setting(20, "Draws.", least=0, paper=999)
     probes: int = setting(5, "Probes.", least=1, paper=50)
 
 
-def test_a_run_with_the_defaults_reads_a_result_of_more_draws(path):
+def test_a_run_without_a_number_of_draws_reads_a_result_of_other_draws(path):
     def run(**more):
         recorded = RecordingProgress()
         study = CountStudy(DrawSettings(**more))
@@ -244,14 +244,18 @@ def test_a_run_with_the_defaults_reads_a_result_of_more_draws(path):
     stored, messages = run()
     assert stored == (1, 999, 50)
     assert messages == [
-        "The count of a is already stored with more draws than the default (draws 999, probes 50)."
+        "The count of a is already stored with 999 draws and 50 probes; `draws=20` `probes=5` measures again."
     ]
     assert run(draws=999)[0] == (1, 999, 50)
-    # Other settings, or a number of draws that is not the default, are computed as requested.
+    # Other settings, or a number of draws that is passed, are computed as requested.
     assert run(draws=21)[0] == (1, 21, 5)
-    assert run()[0] == (1, 21, 5)
     assert run(draws=19)[0] == (1, 19, 5)
-    assert run()[0] == (1, 20, 5)  # fewer draws than the default are replaced
+    stored, messages = run()
+    assert stored == (1, 19, 5)
+    assert "with 19 draws; `draws=20` measures again" in messages[0]
+    assert run(draws=20)[0] == (1, 20, 5)  # also if it equals the default
+    assert run(draws=0)[0] == (1, 0, 5)
+    assert run()[0] == (1, 20, 5)  # without draws there is no control
     assert run(draws=999)[0] == (1, 999, 5)
     assert run(factor=2)[0] == (2, 20, 5)
     assert run(draws=999, probes=50)[0] == (1, 999, 50)

@@ -249,6 +249,18 @@ def test_stored_matches_are_not_computed_again(copied, lm, saes):
     assert json.loads(path.read_text())["settings"]["draws"] == 4
 
 
+def test_a_command_without_draws_reads_the_stored_match_and_one_with_draws_replaces_it(copied):
+    path = Folder.open(copied).part("match", "one+two") / "manifest.json"
+    before = path.stat().st_ino
+    words = ["match", "one", "two", "--min-joint", "3", "--atlas", str(copied)]
+    done = CliRunner().invoke(command(), words)
+    assert done.exit_code == 0
+    assert path.stat().st_ino == before
+    assert "already stored with 5 draws; --draws 20 measures again." in done.stderr
+    assert CliRunner().invoke(command(), [*words, "--draws", "20"]).exit_code == 0
+    assert json.loads(path.read_text())["settings"]["draws"] == 20
+
+
 def test_wordless_features_are_excluded_on_request(copied):
     parts = Folder.open(copied).sound().parts
     wordless = {
