@@ -1,4 +1,4 @@
-"""Remarks on an answer: that it has as many rows as its limit, or which studies never ran."""
+"""Remarks on an answer: it has as many rows as its limit, or studies never ran, in all or for an SAE."""
 
 import shlex
 from collections.abc import Container, Iterator, Mapping, Sequence
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from atlas import schema
 from atlas.amounts import counted
+from atlas.features.sections import IN_GRAPH, SECTIONS, Section
 from atlas.named_queries import Question
 from atlas.plugins import study_commands
 from atlas.schema import Edge
@@ -38,13 +39,20 @@ def remarks_on(store: "Store", question: Question, rows: int) -> list[str]:
     limit = question.params.get("limit") if question.query is not None else None
     if rows and rows == limit:
         return [f"{counted(rows, 'row')}, the limit of the query; increase `limit` for more."]
-    return [] if rows else missing_studies(store, question.cypher, question.params)
+    if rows:
+        return []
+    name = "" if question.query is None else question.query.name
+    return missing_studies(store, question.cypher, question.params, query=name)
 
 
 def missing_studies(
-    store: "Store", cypher: str, params: Mapping[str, Any] = MappingProxyType({})
+    store: "Store",
+    cypher: str,
+    params: Mapping[str, Any] = MappingProxyType({}),
+    *,
+    query: str = "",
 ) -> list[str]:
-    """Return which data that a query reads are not stored at all, and the command that computes them.
+    """Return which data that a query reads are not stored, and the command that computes them.
 
     Call this when an answer has no rows.
 
@@ -56,21 +64,68 @@ def missing_studies(
         The query.
     params
         Values of its parameters. The commands have the SAEs that they name.
+    query
+        Name of the query, if it has one.
 
     Returns
     -------
     list of str
-        One sentence for each study that never ran; empty if all tables that the query reads
-        have rows, so that the answer itself is empty.
+        One sentence for each study that never ran, in this atlas or for an SAE of the parameters;
+        empty if all studies that the query reads ran, so that the answer itself is empty.
     """
     found: dict[str, str] = {}
     names, studies = names_in(cypher), study_commands()
+    saes = _saes_of(store, params)
     for kind, what in _empty(store, names, studies):
         command = studies[kind].example if kind in studies else "atlas ingest"
         if command not in found:
-            shown, letters = _with_saes(command, _saes_of(store, params))
+            shown, letters = _with_saes(command, saes)
             found[command] = f"{what}: run `{shown}`{letters}."
-    return list(found.values())
+    return list(found.values()) or list(_not_measured(store, names, saes, query=query))
+
+
+def _not_measured(
+    store: "Store", names: Names, saes: Sequence[str], *, query: str
+) -> Iterator[str]:
+    """Yield a sentence for each SAE, and study that the query reads, which did not measure it."""
+    tables = {spec.name: spec for spec in schema.TABLES}
+    read = {tables[name].owner for _, name in names.tables if name in tables}
+    for variable, name in names.properties:
+        for table in names.owners.get(variable, set()) & tables.keys():
+            read |= {p.owner for p in tables[table].properties if p.name == name}
+    of_query = next((one for one in SECTIONS if one.query == query), None)
+    for kind in sorted(read - {""}):
+        sections = [one for one in SECTIONS if one.kind == kind]
+        if of_query in sections:
+            section = of_query
+        elif sections:
+            section = next((one for one in sections if one.role == "first"), sections[0])
+        else:
+            continue
+        assert section is not None
+        # The last of several SAEs of a question on effects is that of the targets.
+        sources = saes[:-1] if section.role == "first" and len(saes) > 1 else saes
+        for sae in sources:
+            if not _has(store, sae, section):
+                yield _about_sae(sae, section)
+
+
+def _has(store: "Store", sae: str, section: Section) -> bool:
+    pattern = IN_GRAPH[section.kind, section.role]
+    found = store.query(
+        f"MATCH (s:SAE {{name: $sae}}) MATCH {pattern} RETURN s.name AS name LIMIT 1", {"sae": sae}
+    )
+    return bool(found.num_rows)
+
+
+def _about_sae(sae: str, section: Section) -> str:
+    if not section.command:
+        return (
+            f"No effect on a feature of {sae} is stored: run `atlas effects A --on {shlex.quote(sae)}`, where A "
+            "is the name of an SAE at an earlier site."
+        )
+    command = section.command.format(sae=shlex.quote(sae))
+    return f"{sae} was not measured: run `{command}`."
 
 
 def _saes_of(store: "Store", params: Mapping[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ from atlas.cli.output.drawn_text import drawn_text
 from atlas.errors import BadInput, QueryFailed, RequestError, UnknownName
 from atlas.features.numbers import FeatureNumber, feature_numbers
 from atlas.features.remarks import about_few_tokens, about_flips, about_fvu, stored_flips
-from atlas.features.sections import IN_GRAPH, SECTIONS, Score, Section
+from atlas.features.sections import SECTIONS, Score, Section
 from atlas.plugins import import_function
 from atlas.safe_text import shown
 
@@ -290,8 +290,8 @@ def feature_card(
     found = {section: _rows(timed, id, section) for section in SECTIONS}
     sae = id.rpartition("/")[0]
     about = next(row for row in atlas.table("SAE").to_pylist() if row["name"] == sae)
-    missing = [one for one, rows in found.items() if one.command and not rows]
-    computed = _computed(timed, sae, {one.kind for one in missing})
+    missing = [one for one, rows in found.items() if one.kind and not rows]
+    computed = _computed(timed, sae, missing)
     top, sampled = _examples(timed, id)
     return FeatureCard(
         id=id,
@@ -320,9 +320,9 @@ def feature_card(
         empty={
             one.title: _command(one, sae, atlas.url, alone=atlas.table("SAE").num_rows == 1)
             for one in missing
-            if one.kind not in computed
+            if one.command and one not in computed
         },
-        none=[one.title for one in missing if one.kind in computed],
+        none=[one.title for one in missing if one in computed],
         about={name: value for name, value in about.items() if value is not None},
         numbers=feature_numbers(atlas, sae, properties),
         neuronpedia=properties.get("neuronpedia"),
@@ -373,23 +373,27 @@ def _about_floor(sae: Mapping[str, Any]) -> list[str]:
     return [f"{sae['name']} is a floor{of} ({sae['role']}): it was not trained completely."]
 
 
-def _computed(timed: _Timed, sae: str, kinds: set[str]) -> set[str]:
-    """Return those kinds of parts that are stored about an SAE.
+def _computed(timed: _Timed, sae: str, sections: Sequence[Section]) -> list[Section]:
+    """Return those sections whose study ran for the features of an SAE.
 
-    A server does not list parts: there, a kind is stored if any feature of the SAE has a row of it.
+    A server does not list parts: there, a study ran if any feature of the SAE has a row of it.
     """
     folder = timed.atlas.folder
     if folder is not None:
-        parts = folder.sound().parts.values()
-        return kinds & {part.manifest.kind for part in parts if sae in part.manifest.saes}
-    return {
-        kind
-        for kind in kinds
+        parts = [part.manifest for part in folder.sound().parts.values()]
+        return [
+            one
+            for one in sections
+            if any(one.is_stored(sae, part.kind, part.saes) for part in parts)
+        ]
+    return [
+        one
+        for one in sections
         if timed.query(
-            f"MATCH (s:SAE {{name: $sae}}) MATCH {IN_GRAPH[kind]} RETURN s.name AS name LIMIT 1",
+            f"MATCH (s:SAE {{name: $sae}}) MATCH {one.in_graph} RETURN s.name AS name LIMIT 1",
             {"sae": sae},
         ).num_rows
-    }
+    ]
 
 
 def _histogram(atlas: "OpenAtlas", id: str) -> list[dict[str, Any]]:

@@ -1,7 +1,8 @@
 """The tables of a card of a feature: the query of each, its columns, and the controls of its scores."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 __all__ = ["IN_GRAPH", "SECTIONS", "Score", "Section"]
 
@@ -47,6 +48,9 @@ class Section:
         Command that computes the rows, with {sae} for the name of the SAE.
     largest
         Column by which the rows are sorted, largest first; the order of the query if empty.
+    role
+        Which SAEs of such a part have the rows: any, only the first (an SAE whose features are
+        ablated, and not those of targets), or only the last.
     """
 
     title: str
@@ -58,6 +62,17 @@ class Section:
     kind: str = ""
     command: str = ""
     largest: str = ""
+    role: Literal["any", "first", "last"] = "any"
+
+    def is_stored(self, sae: str, kind: str, saes: Sequence[str]) -> bool:
+        """Return whether a part of a kind, about these SAEs, has rows of features of an SAE."""
+        among = {"any": saes, "first": saes[:1], "last": saes[-1:]}[self.role]
+        return kind == self.kind and sae in among
+
+    @property
+    def in_graph(self) -> str:
+        """What the graph stores of an SAE with rows, as a pattern that begins at the SAE ``s``."""
+        return IN_GRAPH[self.kind, self.role]
 
 
 #: The tables of a card, in order. A query of a feature becomes a table by one entry here.
@@ -170,6 +185,7 @@ SECTIONS = (
         "effect of random directions of equal norm.",
         kind="effects",
         command="atlas effects {sae}",
+        role="first",
     ),
     Section(
         "Features whose ablation changes it",
@@ -177,6 +193,8 @@ SECTIONS = (
         "drivers_of_feature",
         ("source", "top_token", "mean", "q", "low", "high"),
         (Score("mean", ("q",)),),
+        kind="effects",
+        role="last",
     ),
     Section(
         "Concepts that it separates",
@@ -207,7 +225,8 @@ SECTIONS = (
         (Score("parent_given_child", ("q",)),),
         "q: null of shifted documents.",
         kind="splitting",
-        command="atlas splitting {sae} OTHER_SAE",
+        command="atlas splitting OTHER_SAE {sae}",
+        role="last",
     ),
     Section(
         "Children in wider SAEs",
@@ -218,17 +237,21 @@ SECTIONS = (
         "q: null of shifted documents.",
         kind="splitting",
         command="atlas splitting {sae} OTHER_SAE",
+        role="first",
     ),
 )
 
-#: What the graph stores of an SAE if a kind of part was computed, as a pattern that begins at the SAE.
-IN_GRAPH: Mapping[str, str] = {
-    "match": "(s)-[:COMPARED_WITH]-(:SAE)",
-    "graph": "(s)<-[:IN_SAE]-(:Feature)-[:IN_COMMUNITY]->(:Community)",
-    "probe": "(s)<-[:IN_SAE]-(:Feature)-[:PREDICTED_FROM]->(:Site)",
-    "logits": "(s)<-[:IN_SAE]-(:Feature)-[:PROMOTES]->(:Token)",
-    "effects": "(s)<-[:IN_SAE]-(:Feature)-[:AFFECTS]->(:Feature)",
-    "concepts": "(s)<-[:IN_SAE]-(:Feature)-[:SEPARATES]->(:Concept)",
-    "near_direction": "(s)<-[:IN_SAE]-(:Feature)-[:NEAR_DIRECTION]->(:Feature)",
-    "splitting": "(s)<-[:IN_SAE]-(:Feature)-[:SPLITS_INTO]-(:Feature)",
+#: What the graph stores of an SAE if a kind of part has its rows, by kind and role in the part, as a
+#: pattern that begins at the SAE. Features of a source of effects have a KL also without an edge.
+IN_GRAPH: Mapping[tuple[str, str], str] = {
+    ("match", "any"): "(s)-[:COMPARED_WITH]-(:SAE)",
+    ("graph", "any"): "(s)<-[:IN_SAE]-(:Feature)-[:IN_COMMUNITY]->(:Community)",
+    ("probe", "any"): "(s)<-[:IN_SAE]-(:Feature)-[:PREDICTED_FROM]->(:Site)",
+    ("logits", "any"): "(s)<-[:IN_SAE]-(:Feature)-[:PROMOTES]->(:Token)",
+    ("effects", "first"): "(s)<-[:IN_SAE]-(f:Feature) WHERE f.effect_kl IS NOT NULL",
+    ("effects", "last"): "(s)<-[:IN_SAE]-(:Feature)<-[:AFFECTS]-(:Feature)",
+    ("concepts", "any"): "(s)<-[:IN_SAE]-(:Feature)-[:SEPARATES]->(:Concept)",
+    ("near_direction", "any"): "(s)<-[:IN_SAE]-(:Feature)-[:NEAR_DIRECTION]->(:Feature)",
+    ("splitting", "first"): "(s)<-[:IN_SAE]-(:Feature)-[:SPLITS_INTO]->(:Feature)",
+    ("splitting", "last"): "(s)<-[:IN_SAE]-(:Feature)<-[:SPLITS_INTO]-(:Feature)",
 }

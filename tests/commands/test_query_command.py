@@ -198,7 +198,7 @@ def test_every_kind_that_fills_the_graph_has_a_command():
     studies = study_commands()
     assert kinds - by_ingest <= set(studies)
     for section in SECTIONS:
-        if section.kind:
+        if section.command:
             assert section.command.split()[1] == studies[section.kind].name
     assert [studies[kind].example for kind in ("match", "logits", "concepts", "splitting")] == [
         "atlas match A B",

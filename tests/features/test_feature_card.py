@@ -5,14 +5,18 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import small_parts
 from hostile_texts import Scripts
 from random_models import random_model, small_tokenizer
 from scipy.stats import binom
 from small_graph import small_graph
 from small_ingest import texts, topk
 
+from analysis.effects.study import EffectStudy
+from analysis.splitting.study import SplittingStudy
 from atlas import Atlas
 from atlas.cli.main import main
+from atlas.disk.parts import Manifest, write_part
 from atlas.errors import UnknownName
 from atlas.features import card as card_module
 from atlas.features.card import CardTable, feature_card
@@ -410,17 +414,18 @@ def test_empty_tables_are_distinguished_from_missing_ones_without_a_folder(store
     store.sync(store.plan(graph), SILENT)
     atlas = Atlas("server", store=store)
     tables = {name: table.to_pylist() for name, table in graph.tables.items()}
+    ablated = "What its ablation changes in later features"
     ends = {
         "Counterparts in other SAEs": ("COMPARED_WITH", "source target"),
         "Community": ("IN_COMMUNITY", "source"),
         "Predicted from sites of the model": ("PREDICTED_FROM", "source"),
         "Promoted tokens": ("PROMOTES", "source"),
         "Suppressed tokens": ("PROMOTES", "source"),
-        "What its ablation changes in later features": ("AFFECTS", "source"),
+        "Features whose ablation changes it": ("AFFECTS", "target"),
         "Concepts that it separates": ("SEPARATES", "source"),
         "Nearest decoder directions": ("NEAR_DIRECTION", "source"),
-        "Parents in narrower SAEs": ("SPLITS_INTO", "source target"),
-        "Children in wider SAEs": ("SPLITS_INTO", "source target"),
+        "Parents in narrower SAEs": ("SPLITS_INTO", "target"),
+        "Children in wider SAEs": ("SPLITS_INTO", "source"),
     }
     missing = {}
     for sae in sorted(row["name"] for row in tables["SAE"]):
@@ -431,9 +436,11 @@ def test_empty_tables_are_distinguished_from_missing_ones_without_a_folder(store
             for edge in tables[name]
             if any(edge[c].rpartition("/")[0] == sae or edge[c] == sae for c in columns.split())
         }
+        if any(row["sae"] == sae and row["effect_kl"] is not None for row in tables["Feature"]):
+            stored.add(ablated)
         shown = {table.title for table in card.tables}
         assert set(card.none) == stored - shown
-        assert set(card.empty) == set(ends) - stored
+        assert set(card.empty) == {*ends, ablated} - stored - {"Features whose ablation changes it"}
         missing[sae] = len(card.empty)
     assert missing["tiny-a-l1-s0"] == 0
     assert max(missing.values()) > 3
@@ -493,3 +500,62 @@ def test_a_comparison_is_offered_for_two_saes(alone: bool) -> None:
         card_module._command(other, "mine", "x.atlas", alone=alone)
         == "atlas logits mine -a x.atlas"
     )
+
+
+@pytest.fixture
+def targeted(tmp_path):
+    """Return an atlas in which features of ``one`` were ablated, with targets in ``two``."""
+    folder = small_parts.small_atlas(tmp_path / "x.atlas")
+    row = {"id": "one/0", "effect_ce": 0.1, "effect_kl": 0.5, "effect_q": 0.01}
+    kl = small_parts.filled("Feature", "effects", [row])
+    edge = {"source": "one/0", "target": "two/1", "mean": 2.0}
+    edges = small_parts.filled("AFFECTS", "effects", [edge])
+    manifest = Manifest("effects", "one", saes=("one", "two"), version=EffectStudy.version)
+    write_part(folder.part("effects", "one"), manifest, [("Feature", kl), ("AFFECTS", edges)])
+    pair = Manifest("splitting", "one+two", saes=("one", "two"), version=SplittingStudy.version)
+    split = small_parts.filled("SPLITS_INTO", "splitting", [{"source": "one/1", "target": "two/1"}])
+    write_part(folder.part("splitting", "one+two"), pair, [("SPLITS_INTO", split)])
+    return tmp_path / "x.atlas"
+
+
+def test_an_sae_that_was_only_a_target_was_not_measured(targeted):
+    ablated, changed = (
+        "What its ablation changes in later features",
+        "Features whose ablation changes it",
+    )
+    parents, children = "Parents in narrower SAEs", "Children in wider SAEs"
+    with Atlas(targeted) as folder:
+        for atlas in (folder, Atlas(folder.url, store=folder.store)):
+            one, two = (feature_card(atlas, f"{sae}/1") for sae in ("one", "two"))
+            assert ablated in one.none
+            assert changed not in {*one.none, *one.empty}
+            assert two.empty[ablated].startswith("atlas effects two")
+            assert changed in {table.title for table in two.tables}
+            assert changed in feature_card(atlas, "two/0").none
+            assert one.empty[parents].startswith("atlas splitting OTHER_SAE one")
+            assert children not in {*one.none, *one.empty}
+            assert two.empty[children].startswith("atlas splitting two OTHER_SAE")
+            assert parents in feature_card(atlas, "two/0").none
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("effects_of_feature", "--feature", "two/1"), "two was not measured: run `atlas effects two`."),
+        (("effect_by_frequency", "--sae", "two"), "two was not measured: run `atlas effects two`."),
+        (("frequent_features_without_effect", "--sae", "two"), "run `atlas effects two`."),
+        (("drivers_of_feature", "--feature", "one/1"), "run `atlas effects A --on one`, where A is the name of an SAE at an earlier site."),
+        (("parents_of_feature", "--feature", "one/1"), "run `atlas splitting OTHER_SAE one`."),
+        (("effects_of_feature", "--feature", "one/1"), ""),
+        (("drivers_of_feature", "--feature", "two/0"), ""),
+        (("frequent_features_without_effect", "--sae", "one"), ""),
+    ],
+)  # fmt: skip
+def test_no_rows_name_the_study_that_did_not_measure_the_sae(targeted, capsys, words, sentence):
+    with pytest.raises(SystemExit) as done:
+        main(["query", *words, "--atlas", str(targeted)])
+    out = capsys.readouterr()
+    assert done.value.code == 0
+    assert "0 rows" in out.err
+    assert sentence in out.err
+    assert ("run `" in out.err) == bool(sentence)
