@@ -52,6 +52,13 @@ _MATCHED = (
     "tokens",
 )
 
+#: The legend below that table.
+_NULLS = (
+    "best_ab: mean correlation of a feature of a with its best match in b. The same under three nulls: null_best_ab "
+    "(documents shifted), token_null_best_ab (activations shuffled among the occurrences of a token), "
+    "token_document_null_best_ab (the same within a document)."
+)
+
 
 @click.command()
 @click.option(
@@ -284,17 +291,21 @@ def _check_pairs(saes: Sequence[str], *, stale: bool, selects: bool) -> None:
 
 def _show_matches(results: "Results", *, quiet: bool) -> None:
     """Print the verdict and the table of the pairs, and how many pairs each filter excludes."""
+    from atlas.studies.results import Results
     from ingest.match.pooling import too_few_draws
 
     rows = results.rows
     if not rows:
         echo("Nothing to match: no match of this atlas is stale.")
-    print_verdict(results)
+    # The verdict of a pair states the numbers of its floors.
+    print_verdict(Results(one for one in results if not one.floor))
     for row in rows:
         few = too_few_draws(row["draws"], row["draws_needed"], row["matches_needed"])
         if few and not row["beyond_token"]:
             print_text(f"{row['a']} and {row['b']}: {few}")
     print_table(rows, columns=_MATCHED, turned=True)
+    if any(row["draws"] for row in rows):
+        print_text(_NULLS)
     for row in rows if not quiet else ():
         reasons = [f"{reason}: {number:,}" for reason, number in row["left_out"].items() if number]
         if reasons:

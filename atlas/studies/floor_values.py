@@ -35,7 +35,10 @@ def add_floor_values(
             sentences = list(_sentences(study, result, found, by_name))
             if not sentences and study.needs_floors and _known(result, study):
                 sentences = [_missing(result, wanted)]
-            result.verdict = _with_control(result.verdict, sentences)
+            if study.floor_sentence:  # it repeats the numbers of the first text in their order
+                result.verdict = (*result.verdict[:1], *sentences, *result.verdict[1:])
+            else:
+                result.verdict = _with_control(result.verdict, sentences)
 
 
 def _with_control(verdict: Sequence[str], controls: Sequence[str]) -> tuple[str, ...]:
@@ -56,17 +59,28 @@ def _sentences(
     found: Sequence[tuple[tuple[str, ...], Result]],
     by_name: Mapping[str, Mapping[str, Any]],
 ) -> Iterator[str]:
-    """Yield a sentence for each number that the result and a floor have."""
+    """Yield a sentence for each number that the result and a floor have, or one for each floor."""
+    if study.floor_sentence:
+        for names, other in found:
+            if all(other.summary.get(key) is not None for key in study.floor_values):
+                which = _replaced(result.saes, names, by_name)
+                numbers = study.floor_sentence.format(**other.summary) + _settings(result, other)
+                yield f"{which[0].upper()}{which[1:]}: {numbers}."
+        return
     for key, words in study.floor_values.items():
         own = result.summary.get(key)
         values = [
             f"{_number(other[key])} {_replaced(result.saes, names, by_name)}"
-            + ("" if other.settings == result.settings else ", with other settings")
+            + _settings(result, other)
             for names, other in found
             if other.summary.get(key) is not None
         ]
         if own is not None and values:
             yield f"{words} is {_number(own)}; it is {', and '.join(values)}."
+
+
+def _settings(result: Result, other: Result) -> str:
+    return "" if other.settings == result.settings else ", with other settings"
 
 
 def _replaced(

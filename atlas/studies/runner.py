@@ -180,6 +180,7 @@ def _results(study: Study, parts: Sequence[Part], at: TaskContext) -> Results:
     for result, part in zip(results, parts, strict=True):
         result.atlas, result.saes = at.url, part.manifest.saes
         result.settings = part.manifest.settings
+        study.complete(result, at)
     return results
 
 

@@ -213,6 +213,9 @@ class Study(ABC):
     floor_values: ClassVar[Mapping[str, str]] = {}
     """Numbers of the summary that the verdict compares with floors, and their names in a sentence."""
 
+    floor_sentence: ClassVar[str] = ""
+    """Format of all these numbers of a floor, such as ``{count:,}``, if one sentence is to state them."""
+
     needs_floors: ClassVar[bool] = False
     """Whether the verdict states that there is no floor to compare, because other nulls are weak."""
 
@@ -355,6 +358,9 @@ class Study(ABC):
     @abstractmethod
     def result(self, part: Part) -> Result:
         """Return the result that a part stores."""
+
+    def complete(self, result: Result, at: TaskContext) -> None:  # noqa: B027 - optional
+        """Add to a result what its part does not store, such as the size of its SAEs."""
 
     def is_current(self, part: Part, task: Task) -> bool:
         """Return whether a sound part is what the task would compute, except for draws that were not passed."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,7 @@ from atlas.studies.settings import read_settings
 from atlas.studies.study import Found, Task, TaskContext, check_saes
 from ingest.match.inputs import open_side
 from ingest.match.pipeline import VERSION, alignment, compare
+from ingest.match.pooling import SIGNIFICANT
 from ingest.match.settings import MatchSettings
 from ingest.sae.autoencoder import Autoencoder
 from ingest.text.corpus import Corpus
@@ -67,6 +68,7 @@ class MatchStudy(TorchStudy):
         "one_to_one": "Number of one-to-one matches",
         "beyond_token": "Number of matches beyond the token",
     }
+    floor_sentence: ClassVar[str] = "{one_to_one:,} and {beyond_token:,}"
     sorted_pairs: ClassVar[bool] = True
 
     settings: MatchSettings
@@ -159,6 +161,13 @@ class MatchStudy(TorchStudy):
             verdict=_verdict(summary),
             tables=(part.manifest.tables, part.table),
         )
+
+    def complete(self, result: Result, at: TaskContext) -> None:
+        """Add the number of active features of the first SAE to the verdict."""
+        part = at.sound.parts.get(f"statistics/{result['a']}")
+        if part is not None:
+            dead = part.table("Feature")["dead"].to_pylist()
+            result.verdict = tuple(_verdict(result.summary, active=dead.count(False)))
 
     def _stale(self, at: TaskContext) -> Iterator[tuple[tuple[str, str], MatchSettings]]:
         parts, broken = at.folder.all_parts()
@@ -344,11 +353,17 @@ def _has_codes(sound: Sound, name: str, progress: Progress) -> bool:
     return stored
 
 
-def _verdict(row: dict[str, object]) -> list[str]:
-    pair = f"{row['a']} and {row['b']}"
+def _verdict(row: Mapping[str, Any], *, active: int | None = None) -> list[str]:
+    """Return the sentences on a pair; ``active`` is the number of active features of the first SAE."""
+    of = "" if active is None else f" of {active:,} active"
+    matched = f"{row['one_to_one']:,}{of} features of {row['a']} have a one-to-one counterpart in {row['b']}"
     if not row["draws"]:
-        return [f"{pair}: {row['one_to_one']:,} one-to-one matches; no null was drawn."]
+        return [f"{matched}; no null was drawn."]
+    beyond, undecided = row["beyond_token"], row["undecided"]
+    chance = SIGNIFICANT * beyond
+    by_chance = f"about {chance:.0f}" if chance >= 1 else "fewer than 1"
+    guide = f" (as a guide, {by_chance} by chance)" if beyond else ""
     return [
-        f"{pair}: of {row['one_to_one']:,} one-to-one matches {row['significant']:,} are synchronous "
-        f"and {row['beyond_token']:,} are beyond the token (q ≤ 0.05); {row['undecided']:,} are undecided."
+        f"{matched}. {beyond:,} exceed what tokens and documents alone give, at a false discovery rate of "
+        f"{SIGNIFICANT:.0%} over all {row['matches']:,} pairs{guide}; {undecided:,} are undecided."
     ]

@@ -18,6 +18,7 @@ from atlas.disk.parts import write_part
 from atlas.errors import BadInput, Missing, UnknownName
 from ingest import MatchSettings, Settings, doctor_checks, ingest, match_saes
 from ingest.codes.store import read_shard
+from ingest.match.study import _verdict
 from ingest.sae.autoencoder import open_sae
 
 FEW = MatchSettings(draws=5, min_joint=3)
@@ -405,6 +406,45 @@ def test_the_command_warns_where_draws_are_too_few_for_any_match(copied):
     assert f"one and two: {sentence} --draws {needed}." in output(3)
     assert "no match can reach" not in output(needed)
     assert "no match can reach" not in output(0)
+
+
+VERDICTS = [
+    (
+        {"draws": 10, "beyond_token": 248},
+        511,
+        "463 of 511 active features of a have a one-to-one counterpart in b. 248 exceed what tokens and documents alone "
+        "give, at a false discovery rate of 5% over all 2,148 pairs (as a guide, about 12 by chance); 31 are "
+        "undecided.",
+    ),
+    (
+        {"draws": 10, "beyond_token": 3},
+        None,
+        "463 features of a have a one-to-one counterpart in b. 3 exceed what tokens and documents alone give, at a false "
+        "discovery rate of 5% over all 2,148 pairs (as a guide, fewer than 1 by chance); 31 are undecided.",
+    ),
+    (
+        {"draws": 0},
+        511,
+        "463 of 511 active features of a have a one-to-one counterpart in b; no null was drawn.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("row", "active", "expected"), VERDICTS)
+def test_the_verdict_states_how_many_are_expected_by_chance(row, active, expected):
+    row = {"a": "a", "b": "b", "one_to_one": 463, "undecided": 31, "matches": 2148} | row
+    assert _verdict(row, active=active) == [expected]
+
+
+def test_the_command_prints_the_active_features_and_the_legend_of_the_nulls(copied):
+    done = CliRunner().invoke(
+        command(), ["match", "one", "two", "--min-joint", "3", "--atlas", str(copied)]
+    )
+    assert done.exit_code == 0, done.output
+    active = (dense(copied, "one") > 0).any(axis=0).sum()
+    (row,) = match_saes(copied, ["one", "two"], settings=FEW)
+    assert f"{row['one_to_one']} of {active} active features of one have" in done.stdout
+    assert "best_ab: mean correlation of a feature of a with its best match in b." in done.stdout
 
 
 @pytest.mark.parametrize("words", [["one", "two", "--all"], ["--all", "--stale"]])

@@ -193,6 +193,23 @@ def test_a_verdict_of_a_pair_names_the_replaced_sae():
     assert rest == [[], []]
 
 
+class OneSentence(Measured):
+    """A study with one sentence for all numbers of a floor."""
+
+    floor_sentence: ClassVar = "{count:,} and {score}"
+
+
+def test_one_sentence_has_all_numbers_of_a_floor():
+    found = [
+        measured("a", score=0.5, count=2000),
+        measured("a-frozen", score=0.125, count=1000, settings={"draws": 5}),
+        measured("a-untrained", score=0.25, count=None),
+    ]
+    assert sentences(OneSentence, found)[0] == [
+        "For the floor a-frozen (frozen-decoder): 1,000 and 0.125, with other settings."
+    ]
+
+
 def test_both_orders_of_a_pair_are_two_results_unless_names_are_sorted():
     floor = measured("a-frozen", "c", score=0.25)
     reverse = measured("c", "a-frozen", score=0.125)
@@ -223,8 +240,7 @@ def test_the_numbers_that_are_compared_with_floors_are_in_the_summary(path):
     match_saes(path, ["floor", "two"], settings=MATCH)
     own, floor = match_saes(path, ["one", "two"], settings=MATCH)
     assert (
-        f"Number of one-to-one matches is {own['one_to_one']}; it is {floor['one_to_one']} with the floor "
-        "floor (untrained) instead of one."
+        f"With the floor floor (untrained) instead of one: {floor['one_to_one']} and {floor['beyond_token']}."
     ) in own.verdict
 
 
