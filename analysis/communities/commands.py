@@ -42,6 +42,25 @@ _CONTROLS = {"modularity": ("modularity of random graphs",)}
 #: Values that the listed communities of an SAE share; the tables above have them.
 _SHARED = ("id", "sae", "weighted_by", "min_count")
 
+#: Columns of the listed communities that come first, with the stability that has a control.
+_LISTED = ("number", "size", "tokens", "stability_halves", "stability_null", "stability")
+
+#: Column titles of the partner test, in order, where they differ from the fields.
+_PARTNERS = {
+    "group": "group",
+    "features": "features",
+    "active_median": "median_tokens",
+    "among": "partners",
+    "among_by_chance": "partners_by_chance",
+    "among_within_documents": "partners_within_documents",
+    "among_low": "partners_low",
+    "among_high": "partners_high",
+    "degree": "degree",
+    "degree_by_chance": "degree_by_chance",
+    "active_from": "tokens_from",
+    "active_to": "tokens_to",
+}
+
 #: Labels of the agreements by summary field.
 _AGREEMENTS = {
     "ami_runs": "Leiden runs with other seeds",
@@ -171,6 +190,8 @@ def plot_communities(
 
 
 def _show(rows: Sequence[Mapping[str, Any]], results: Results) -> None:
+    from analysis.communities.partner_diversity import MEETINGS
+
     print_verdict(results)
     echo()
     print_table(
@@ -189,24 +210,31 @@ def _show(rows: Sequence[Mapping[str, Any]], results: Results) -> None:
             print_text(note)
     for row in rows:
         print_table(
-            [
-                {name: value for name, value in one.items() if name not in _SHARED}
-                | {"tokens": " ".join(token.replace(" ", SPACE) for token in one["tokens"])}
-                for one in row["listed"]
-            ],
+            [_community(one) for one in row["listed"]],
             title=f"\nLargest communities of {row['sae']}",
+            keys=("tokens",),
+            controls={"stability_halves": ("stability_null",)},
+            spaced=True,
         )
     for row in rows:
-        echo()
-        print_text(f"{row['sae']}: does the number of different partners depend on frequency?")
         if row["partners_conclusion"] is None:
-            echo("Not tested: its codes are not stored.")
+            echo(f"\nPartners of {row['sae']} by frequency: not tested, its codes are not stored.")
         print_table(
             [
-                {n: value for n, value in one.items() if n != "sae"}
+                {title: one[name] for name, title in _PARTNERS.items()}
                 for one in (*row["partners_bins"], *row["partners_off_line"])
-            ]
+            ],
+            title=f"\nDifferent partners among {MEETINGS} meetings of features of {row['sae']}: medians",
+            keys=("group",),
+            spaced=True,
         )
+
+
+def _community(one: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the row of a community, its tokens as one text."""
+    tokens = " ".join(token.replace(" ", SPACE) for token in one["tokens"])
+    ordered = [*_LISTED, *(name for name in one if name not in (*_LISTED, *_SHARED))]
+    return {name: tokens if name == "tokens" else one[name] for name in ordered}
 
 
 def _range(row: Mapping[str, Any], name: str) -> str:

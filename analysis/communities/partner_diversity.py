@@ -408,21 +408,23 @@ def _conclusion(
         )
     least, most = min(ends), max(ends)
     details = (
-        f"The Spearman correlation is {value:+.2f} (95% interval {low:+.2f} to {high:+.2f}). It is "
-        f"{ends[0]:+.2f} to {ends[1]:+.2f} under the bipartite null and {ends[2]:+.2f} to {ends[3]:+.2f} "
-        f"under the null within documents. Median number of partners: {_partners(bins[0])}; "
-        f"{_partners(bins[-1])}."
+        f"The Spearman correlation is {value:+.2f} (95% interval {low:+.2f} to {high:+.2f}), {ends[0]:+.2f} to "
+        f"{ends[1]:+.2f} under the bipartite null and {ends[2]:+.2f} to {ends[3]:+.2f} under the null within "
+        f"documents. Median number of partners: {_partners(bins[0])}; {_partners(bins[-1])}."
     )
-    partners = f"The number of different partners in {MEETINGS} meetings"
+    question = f"whether frequent features have more different partners in {MEETINGS} meetings than rare ones"
+    answer = f"features have more different partners in {MEETINGS} meetings than"
     if high < min(0.0, least):
-        return f"{partners} decreases with frequency, more than under both nulls. {details}"
+        return f"Rare {answer} frequent ones, by more than under both nulls. {details}"
     if low > max(0.0, most):
-        return f"{partners} increases with frequency, more than under both nulls. {details}"
+        return f"Frequent {answer} rare ones, by more than under both nulls. {details}"
     if high < least:
-        return f"Undecided: the interval lies below both nulls but not below 0. {details}"
-    if low > most:
-        return f"Undecided: the interval lies above both nulls but not above 0. {details}"
-    return f"Undecided: the interval overlaps the range of the nulls. {details}"
+        why = "the interval lies below both nulls but not below 0"
+    elif low > most:
+        why = "the interval lies above both nulls but not above 0"
+    else:
+        why = "the interval overlaps the range of the nulls"
+    return f"It is undecided {question}: {why}. {details}"
 
 
 def _partners(row: Mapping[str, Any]) -> str:

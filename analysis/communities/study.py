@@ -243,6 +243,10 @@ def verdict_of(row: dict[str, Any]) -> list[str]:
     if not row["communities"]:
         return [f"{row['sae']}: the graph has no edges, so it has no communities."]
     verdict = [f"{row['sae']}: {_recurring(row)}"]
+    if row["ami_null"] is not None or row["partners_conclusion"]:
+        verdict.append(_PRESERVED)
+    if row["partners_conclusion"]:
+        verdict.append(row["partners_conclusion"])
     pairs = [(c["stability_halves"], c["stability_null"]) for c in row["listed"]]
     known = np.array([pair for pair in pairs if None not in pair])
     if len(known):
@@ -252,8 +256,6 @@ def verdict_of(row: dict[str, Any]) -> list[str]:
             f"{null:.2f} for communities of similar size in bipartite null graphs."
         )
     verdict.append(_modularity(row))
-    if row["partners_conclusion"]:
-        verdict.append(row["partners_conclusion"])
     return verdict
 
 
@@ -290,13 +292,21 @@ def _recurring(row: dict[str, Any]) -> str:
         )
         return f"{number}, not compared with null graphs.{shown}"
     highest = max(row[n] for n in ("ami_null_high", "ami_documents_high") if row[n] is not None)
-    recur = "recur" if row["ami_halves_low"] > highest else "do not recur"
-    documents = row["ami_documents"]
-    within = "" if documents is None else f" ({documents:.3f} if drawn within documents)"
-    return (
-        f"{number}, which {recur} in halves of the documents more than in null graphs: the halves agree at "
-        f"{row['ami_halves']:.3f} (AMI), those of bipartite null graphs at {row['ami_null']:.3f}{within}."
-    )
+    splits, documents = row["ami_halves_counted"], row["ami_documents"]
+    within = "" if documents is None else f"; {documents:.3f} within documents"
+    values = f"(mean AMI {row['ami_halves']:.3f}) than halves of null graphs ({row['ami_null']:.3f}{within})"
+    if row["ami_halves_low"] > highest:
+        of = "the only split" if splits == 1 else f"each of {splits} random splits"
+        return f"{number}, which recur: in {of}, two halves of the documents agree more {values}."
+    of = "the only split" if splits == 1 else f"at least one of {splits} random splits"
+    return f"{number}, which do not recur: in {of}, two halves of the documents agree no more {values}."
+
+
+#: What the nulls of agreement and of partners preserve.
+_PRESERVED = (
+    "The bipartite null preserves the number of tokens of each feature and the number of features on each "
+    "token; the null within documents also preserves the document of each activation."
+)
 
 
 @dataclass(frozen=True, eq=False)

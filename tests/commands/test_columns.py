@@ -30,6 +30,9 @@ def test_controls_are_found_by_name(names, expected):
 def test_controls_of_other_names_are_passed():
     found = with_controls(["sae", "value", "p", "null"], {"value": ["null", "p", "absent"]})
     assert found == {"sae": (), "value": ("p", "null")}
+    names = ["stability", "stability_halves", "stability_null"]
+    found = with_controls(names, {"stability_halves": ["stability_null"]})
+    assert found == {"stability": (), "stability_halves": ("stability_null",)}
 
 
 @pytest.mark.parametrize("seed", range(20))

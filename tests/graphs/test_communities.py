@@ -6,6 +6,7 @@ import shutil
 from collections import Counter
 from dataclasses import asdict, replace
 
+import click
 import igraph
 import networkx as nx
 import numpy as np
@@ -18,8 +19,8 @@ from small_ingest import model, named, run, texts, topk
 
 import queries
 from analysis.communities import detection as c
+from analysis.communities.commands import _show, plot_communities
 from analysis.communities.commands import communities as command
-from analysis.communities.commands import plot_communities
 from analysis.communities.leiden import partition
 from analysis.communities.modularity_null import modularity_null
 from analysis.communities.partner_diversity import (
@@ -426,7 +427,7 @@ def diversity_of(m):
 @pytest.mark.parametrize("rare_broad", [True, False])
 def test_planted_diversity_is_detected(rare_broad):
     found = diversity_of(narrow_or_broad(np.random.default_rng(0), rare_broad=rare_broad))
-    assert ("decreases with" if rare_broad else "increases with") in found.conclusion
+    assert found.conclusion.startswith("Rare" if rare_broad else "Frequent")
     assert "guess" not in found.conclusion
     assert (found.rho < 0) == rare_broad
     assert found.low < found.rho < found.high
@@ -445,7 +446,9 @@ def test_planted_diversity_is_detected(rare_broad):
 def test_independent_features_are_undecided():
     rng = np.random.default_rng(1)
     blocks = random_blocks(rng, [[300] * 10], d_sae=60, l0=6.0)
-    assert diversity_of(read_membership(blocks, d_sae=60, k=4)).conclusion.startswith("Undecided")
+    assert diversity_of(read_membership(blocks, d_sae=60, k=4)).conclusion.startswith(
+        "It is undecided"
+    )
 
 
 def in_bursts(rng, *, features=120, documents=60, tokens=120):
@@ -470,7 +473,7 @@ def test_bursty_features_are_undecided():
     found = diversity_of(in_bursts(np.random.default_rng(2)))
     assert found.low > max(0.0, found.null_high)  # the bipartite null alone would show an increase
     assert found.documents_low > 0.5
-    assert found.conclusion.startswith("Undecided: the interval")
+    assert "rare ones: the interval" in found.conclusion
 
 
 def test_meetings_include_pairs_below_min_count():
@@ -482,9 +485,10 @@ def test_meetings_include_pairs_below_min_count():
 
 def test_conclusion_reports_an_interval_below_the_null():
     conclusion = _conclusion((0.1, 0.05, 0.15), (0.4, 0.5), (0.3, 0.4), [A_BIN, A_BIN])
-    assert conclusion.startswith("Undecided: the interval lies below both nulls but not below 0")
+    assert "undecided whether frequent" in conclusion
+    assert "the interval lies below both nulls but not below 0" in conclusion
     conclusion = _conclusion((0.1, -0.05, 0.15), (-0.1, 0.1), (-0.1, 0.1), [A_BIN, A_BIN])
-    assert conclusion.startswith("Undecided: the interval overlaps the range of the nulls")
+    assert "the interval overlaps the range of the nulls" in conclusion
 
 
 def test_partners_of_few_features_or_none():
@@ -804,18 +808,26 @@ def test_a_verdict_begins_with_whether_communities_recur():
     row = {"sae": "s", "communities": 2, "modularity": 0.5, "weight": "total", "ami_runs": 0.9}
     row |= {"modularity_null": 0.4, "modularity_null_low": 0.375, "modularity_null_high": 0.425}
     row |= {"modularity_draws": 5, "modularity_is": "above"}
-    row |= {"ami_halves": 0.8, "ami_halves_low": 0.7, "ami_null": 0.1, "ami_null_high": 0.2}
+    row |= {"ami_halves": 0.8, "ami_halves_low": 0.7, "ami_halves_counted": 3}
+    row |= {"ami_null": 0.1, "ami_null_high": 0.2}
     row |= {"ami_documents": 0.3, "ami_documents_high": 0.4, "partners_conclusion": None}
     row["listed"] = [
         {"stability_halves": 0.5, "stability_null": 0.25},
         {"stability_halves": 0.75, "stability_null": 0.0},
         {"stability_halves": None, "stability_null": None},
     ]
-    first, second, third = verdict_of(row)
+    first, nulls, second, third = verdict_of(row)
     assert first == (
-        "s: 2 communities, which recur in halves of the documents more than in null graphs: the halves "
-        "agree at 0.800 (AMI), those of bipartite null graphs at 0.100 (0.300 if drawn within documents)."
+        "s: 2 communities, which recur: in each of 3 random splits, two halves of the documents agree more "
+        "(mean AMI 0.800) than halves of null graphs (0.100; 0.300 within documents)."
     )
+    assert nulls.startswith("The bipartite null preserves the number of tokens of each feature")
+    partners = verdict_of(row | {"partners_conclusion": "Frequent features have more."})
+    assert (
+        partners[2] == "Frequent features have more."
+    )  # an answer among the sentences of a screen
+    one = verdict_of(row | {"ami_halves_counted": 1})
+    assert "which recur: in the only split, two halves" in one[0]
     assert "halves is 0.62; it is 0.12 for communities" in second
     assert third == (
         "Modularity is 0.500 with edges weighted by tokens times mean cosine, which counts frequent pairs "
@@ -823,10 +835,14 @@ def test_a_verdict_begins_with_whether_communities_recur():
         "order: mean 0.400 (95% range 0.375 to 0.425). `atlas graph-stats` compares modularity without "
         "weights, another number, with other nulls."
     )
-    within = verdict_of(row | {"modularity_is": "within"})[2]
+    within = verdict_of(row | {"modularity_is": "within"})[3]
     assert "It is within the range of 5 random graphs" in within
-    assert "do not recur" in verdict_of(row | {"ami_documents_high": 0.75})[0]
-    alone = row | {"ami_halves": None, "listed": [], "weight": "none"}
+    never = verdict_of(row | {"ami_documents_high": 0.75})[0]
+    assert (
+        "do not recur: in at least one of 3 random splits, two halves of the documents agree no more"
+        in never
+    )
+    alone = row | {"ami_halves": None, "ami_null": None, "listed": [], "weight": "none"}
     first, second = verdict_of(alone)
     assert first == (
         "s: 2 communities, not compared with null graphs. Those of other Leiden seeds agree with them "
@@ -837,6 +853,24 @@ def test_a_verdict_begins_with_whether_communities_recur():
 
 
 # The commands
+
+
+def test_a_narrow_terminal_has_the_tokens_and_one_stability_with_its_control(
+    path, monkeypatch, capsys
+):
+    (row,) = graph_features(path, ["top"], settings=FEW)
+    for name, value in {"COLUMNS": "80", "FORCE_COLOR": "1", "NO_COLOR": "1"}.items():
+        monkeypatch.setenv(name, value)
+    words = [" upon", " dragon", " happy", " wanted", " friends", " little", " said", " named"]
+    listed = [one | {"tokens": words, "edges": 123_456} for one in row["listed"]]
+    _show([{**row, "listed": listed}], ["A verdict."])
+    out = click.unstyle(capsys.readouterr().out)
+    table = out.split("Largest communities of top")[1].splitlines()
+    header = " ".join(table[1:3]).split()
+    assert header.count("stability") >= 2
+    assert {"number", "size", "tokens", "halves", "null"} <= {*header}
+    assert " ".join(table[3].split()).startswith(f"0 {listed[0]['size']} ␣upon ␣dragon ␣happy")
+    assert max(map(len, table)) <= 80
 
 
 @pytest.mark.slow

@@ -33,7 +33,8 @@ def with_controls(
     names
         Names of the columns.
     controls
-        Controls whose names do not follow this rule, by the name of their score.
+        Controls whose names do not follow this rule, by the name of their score. A score that is
+        named here is no control of another.
 
     Examples
     --------
@@ -45,7 +46,8 @@ def with_controls(
     }
     for name in sorted(names, key=len, reverse=True):  # the longest name that a control extends
         for control in names:
-            if control != name and control not in owner and _extends(control, name):
+            named = control in owner or control in controls
+            if control != name and not named and _extends(control, name):
                 owner[control] = name
     for control, score in owner.items():
         while score in owner:  # a control of a control belongs to the score

@@ -50,8 +50,8 @@ def print_table(
 
     One row is printed as lines of name and value. On a terminal, columns that do not fit are
     omitted and named on stderr: a score never without its controls (``controls``, and see
-    ``atlas.cli.output.columns.with_controls``), and neither ``keys`` nor the texts that distinguish the
-    rows. Words longer than a third of the width are broken, and at most 40 rows are printed; ``--wide`` and ``--rows`` print all. Words of the first column and of
+    ``atlas.cli.output.columns.with_controls``), and neither ``keys``, whose texts have a third of the
+    width, nor the texts that distinguish the rows. Words longer than a third of the width are broken, and at most 40 rows are printed; ``--wide`` and ``--rows`` print all. Words of the first column and of
     the columns ``unbroken`` are not broken, so that ids can be copied. With ``turned``, up to three
     rows whose columns do not fit are printed side by side instead, as lines of a name and the value of
     each row. With ``spaced``, headers on a terminal have spaces for underscores, at which they are broken.
@@ -81,7 +81,7 @@ def print_table(
         for name in names
     }
     unbroken = (names[0], *unbroken)
-    words = _least_widths(listed, texts, width=console.width, unbroken=unbroken)
+    words = _least_widths(listed, texts, width=console.width, unbroken=unbroken, read=keys)
     keys = [name for name in names if name in {*keys, *distinguishing(listed, names)}]
     broken = [n for n in keys if n not in unbroken and not _is_numeric(listed, n)]
     headers = {name: _longest_word(texts[name][:1]) for name in broken}
@@ -187,16 +187,22 @@ def _least_widths(
     *,
     width: int,
     unbroken: Sequence[str],
+    read: Sequence[str] = (),
 ) -> dict[str, int]:
     """Return the least width of each column: its longest word.
+
+    The texts ``read`` have up to a third of the width, so that few
+    words are not spread over many lines.
 
     If the columns do not fit, words of texts, such as names of runs, may be broken at a third of the
     width; those of the columns ``unbroken``, only at 200 characters. Numbers and headers are never broken.
     """
     least = {name: _longest_word(own) for name, own in texts.items()}
+    most = max(_MIN_TEXT, width // 3)
+    for name in (one for one in read if one in least and not _is_numeric(rows, one)):
+        least[name] = max(least[name], min(most, max(map(len, texts[name]))))
     if sum(least.values()) + 2 * (len(least) - 1) <= width:
         return least
-    most = max(_MIN_TEXT, width // 3)
     return {
         name: size
         if _is_numeric(rows, name)
