@@ -4,10 +4,11 @@ from pathlib import Path
 
 import click
 
+from atlas.amounts import listed
 from atlas.cli.output.text import echo, emit, make_progress, print_text
 from atlas.cli.selected_atlas import folder_of, which_atlas
 from atlas.cli.shared_options import atlas_option, requested, shared_options
-from ingest.fire.screen import about_few_active_tokens, print_features
+from ingest.fire.screen import about_few_active_tokens, about_omitted, print_features
 
 __all__ = ["fire_command"]
 
@@ -19,7 +20,7 @@ __all__ = ["fire_command"]
     "saes",
     multiple=True,
     metavar="SAE",
-    help="Only this SAE of the atlas; repeat for several. [default: all]",
+    help="Only this SAE of the atlas; repeat for several. [default: all but floors]",
 )
 @click.option(
     "--top",
@@ -58,7 +59,7 @@ def fire_command(
     """Run a text and show the strongest features on each token.
 
     One row per token shows the strongest feature over all SAEs. With --sae or --rows, there is a
-    table for each SAE.
+    table for each SAE. Floors, whose features mean nothing, are used only if --sae names them.
 
     Activations equal those that an ingest of this text would store. Their scale differs between
     SAEs, so features are ranked by quantile: the share of a feature's activations in the corpus
@@ -73,7 +74,7 @@ def fire_command(
     from atlas.api import Atlas
     from atlas.disk.atomic_files import atomic_file
     from atlas.errors import BadInput
-    from ingest.fire.text_features import FireSettings, check_text, fire
+    from ingest.fire.text_features import FireSettings, check_text, fire, floor_names
 
     check_text(text)
     if html is not None and not html.parent.is_dir():
@@ -81,6 +82,8 @@ def fire_command(
     settings = FireSettings(saes=saes, top=top, device=device)
     with Atlas.open(folder_of(which_atlas(where)), progress=make_progress(quiet=quiet)) as atlas:
         found = fire(atlas, text, settings, model=str(model) if model else None)
+        names = [] if atlas.folder is None else floor_names(atlas.folder.sound())
+    floors = [name for name in names if not saes and name not in found.tokens]
     if html is not None:
         with atomic_file(html) as temporary:
             temporary.write_text(found.to_html(), "utf-8")
@@ -90,8 +93,11 @@ def fire_command(
         printed = print_features(found, by_sae=by_sae)
         if quiet or not found.rows:
             return
-        if not by_sae:
-            echo(f"The strongest feature on each token. --rows shows {top} of each SAE.", err=True)
+        print_text(about_omitted(found, top=None if by_sae else top), err=True)
+        if floors:
+            print_text(
+                f"Floors are not used unless `--sae` names them: {listed(floors, 3)}.", err=True
+            )
         if remark := about_few_active_tokens(printed):
             print_text(remark, err=True)
 

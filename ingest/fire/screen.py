@@ -7,7 +7,7 @@ from atlas.amounts import counted, listed
 from atlas.cli.output.tables import print_table
 from atlas.cli.output.text import echo, print_text
 
-__all__ = ["about_few_active_tokens", "print_features", "verdict_of"]
+__all__ = ["about_few_active_tokens", "about_omitted", "print_features", "verdict_of"]
 
 _COLUMNS = ("feature", "activation", "quantile", "top_token")
 
@@ -103,6 +103,30 @@ def about_few_active_tokens(rows: Sequence[Mapping[str, Any]]) -> str:
     return (
         f"Quantiles from fewer than {_FEW_TOKENS} active tokens are not reliable: "
         f"{listed(names, 3)}."
+    )
+
+
+def about_omitted(found: Any, *, top: int | None) -> str:
+    """State how many of the active features of a token are printed.
+
+    Parameters
+    ----------
+    found
+        The features.
+    top
+        The features of each SAE in ``found``, if only the strongest over all SAEs is printed; else None.
+    """
+    saes = len(found.tokens)
+    tokens = sum(map(len, found.tokens.values())) / saes
+    active = sum(found.active.values()) / tokens
+    if top is not None:
+        return (
+            f"The strongest feature on each token, of {counted(sum(found.active.values()), 'activation')} of "
+            f"{counted(saes, 'SAE')} on this text. --rows shows {top} of each SAE; --top sets this number."
+        )
+    return (
+        f"Shown: {len(found.rows) / saes / tokens:.3g} of {active / saes:.3g} active features per token and SAE, "
+        "on average. --top shows more."
     )
 
 

@@ -13,16 +13,18 @@ from atlas.api import Atlas
 from atlas.cli.output.drawn_text import drawn_text
 from atlas.errors import BadInput, RequestError, UnknownName
 from atlas.safe_text import shown
+from atlas.studies.floors import is_floor, stored_floors
 from ingest.fire.screen import print_features, verdict_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from atlas.disk.folder import Sound
     from ingest.codes.store import Block
     from ingest.sae.autoencoder import Autoencoder
     from ingest.sae.record import SaeRecord
 
-__all__ = ["FireSettings", "TextFeatures", "check_text", "fire"]
+__all__ = ["FireSettings", "TextFeatures", "check_text", "fire", "floor_names"]
 
 # Characters of the text that ``repr`` shows.
 _SHOWN = 40
@@ -35,7 +37,8 @@ class FireSettings:
     Parameters
     ----------
     saes
-        Names of the SAEs; all SAEs of the atlas if empty.
+        Names of the SAEs; all SAEs of the atlas but floors if empty. A floor has no learned directions,
+        so its features mean nothing; an atlas of floors alone uses them.
     top
         Features per token and SAE.
     device
@@ -159,7 +162,7 @@ def fire(
     from ingest.sae.record import open_sae_record
 
     sound = atlas.folder.sound()
-    records = [open_sae_record(sound, name) for name in settings.saes or sound.saes]
+    records = [open_sae_record(sound, name) for name in settings.saes or _but_floors(sound)]
     rows: list[dict[str, Any]] = []
     tokens: dict[str, Sequence[str]] = {}
     active: dict[str, int] = {}
@@ -181,6 +184,17 @@ def check_text(text: str) -> None:
     """Raise an error if a text is empty, before anything is loaded."""
     if not text:
         raise BadInput("The text '' has no tokens; pass a text with words.")
+
+
+def floor_names(sound: "Sound") -> list[str]:
+    """Return the names of the floors of an atlas."""
+    return [row["name"] for row in stored_floors(sound) if is_floor(row)]
+
+
+def _but_floors(sound: "Sound") -> Sequence[str]:
+    """Return the SAEs that are no floors, or all if there are only floors."""
+    floors = floor_names(sound)
+    return [name for name in sound.saes if name not in floors] or list(sound.saes)
 
 
 def _by_run(records: "Sequence[SaeRecord]") -> "list[list[SaeRecord]]":

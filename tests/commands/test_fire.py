@@ -15,7 +15,7 @@ from atlas import Atlas
 from atlas.cli.main import main
 from atlas.errors import BadInput, UnknownName
 from ingest.codes.store import read_shard
-from ingest.fire.screen import about_few_active_tokens
+from ingest.fire.screen import about_few_active_tokens, about_omitted
 from ingest.fire.text_features import FireSettings, fire
 from ingest.forward.run import ingest
 from ingest.settings import Settings
@@ -256,3 +256,33 @@ def test_the_page_shades_every_token_by_its_quantile(opened, folder, tmp_path, m
         main(["fire", TEXT, "--html", str(tmp_path / "x.html"), "--atlas", opened.url, "-q"])
     assert done.value.code == 0
     assert (tmp_path / "x.html").read_text("utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_floors_are_used_only_if_they_are_named(folder, opened, tmp_path, monkeypatch, capsys):
+    rows = {"a": {"name": "a"}, "b": {"name": "b", "role": "untrained"}}
+    floors = "ingest.fire.text_features.stored_floors"
+    monkeypatch.setattr(floors, lambda sound: list(rows.values()))
+    assert set(fire(opened, TEXT).tokens) == {"a"}
+    assert set(fire(opened, TEXT, FireSettings(saes=("b",))).tokens) == {"b"}
+    printed = []
+    for words in ([], ["--sae", "b"]):
+        with pytest.raises(SystemExit):
+            main(["fire", TEXT, "--atlas", opened.url, *words])
+        printed.append(capsys.readouterr().err)
+    assert "Floors are not used unless `--sae` names them: b." in printed[0]
+    assert "Floors" not in printed[1]
+    monkeypatch.setattr(
+        floors, lambda sound: [row | {"role": "untrained"} for row in rows.values()]
+    )
+    assert set(fire(opened, TEXT).tokens) == {"a", "b"}  # only floors: all are used
+
+
+def test_the_remark_counts_the_active_features_that_are_not_printed(folder, opened):
+    found = fire(opened, TEXT, FireSettings(saes=("a",), top=2))
+    codes, tokens = stored_codes(folder, "a"), len(found.tokens["a"])
+    shown = sum(min(2, sum(at == i for at, _ in codes)) for i in range(tokens))
+    assert about_omitted(found, top=None) == (
+        f"Shown: {shown / tokens:.3g} of {len(codes) / tokens:.3g} active features per token and SAE, "
+        "on average. --top shows more."
+    )
+    assert f"of {len(codes):,} activations of 1 SAE" in about_omitted(found, top=2)
