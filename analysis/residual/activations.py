@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from atlas.amounts import byte_size
 from atlas.disk.atomic_files import atomic_folder, write_json
 from atlas.errors import BadActivations, BadInput, OutOfSpace
 from atlas.progress import Progress
@@ -206,13 +207,13 @@ def _check_space(into: Path, *, size: int, progress: Progress) -> None:
     import shutil
 
     progress.report(
-        f"The training activations need {size / 2**30:.1f} GiB of disk until the SAEs are trained."
+        f"The training activations need {byte_size(size)} of disk until the SAEs are trained."
     )
     into.parent.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(into.parent).free
     if size > free:
         raise OutOfSpace(
-            f"The training activations need {size / 2**30:.1f} GiB, but only {free / 2**30:.1f} GiB are free at "
+            f"The training activations need {byte_size(size)}, but {byte_size(free)} are free at "
             f"{into.parent}. Pass fewer `tokens`, or an `atlas` on another disk."
         )
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from atlas.errors import OutOfSpace
+from atlas.errors import AtlasError, OutOfSpace
 
 __all__ = [
     "atomic_file",
@@ -41,9 +41,12 @@ def disk_errors(path: Path) -> Iterator[None]:
     """Raise ``OutOfSpace`` if the disk is full while ``path`` is written."""
     try:
         yield
-    except OSError as error:
-        # Arrow's own I/O errors carry the reason in the text only.
-        if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+    except AtlasError:
+        raise
+    except Exception as error:
+        # Errors of Arrow and safetensors carry the reason in the text only.
+        number = error.errno if isinstance(error, OSError) else None
+        if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
             free = shutil.disk_usage(_existing(path)).free
             raise OutOfSpace(
                 f"The disk is full: {path} could not be written ({free / 2**20:.0f} MiB are free). Finished "

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, TypeVar
 
+from atlas.amounts import byte_size
 from atlas.disk.atomic_files import discard, disk_errors
 from atlas.disk.folder import Folder
 from atlas.errors import OutOfSpace
@@ -86,5 +87,5 @@ def check_space(into: Path, size: int, *, what: str, todo: str) -> None:
     free = shutil.disk_usage(into).free
     if size > free:
         raise OutOfSpace(
-            f"{what} need {size / 2**30:.1f} GiB, but only {free / 2**30:.1f} GiB are free at {into}: {todo}."
+            f"{what} need {byte_size(size)}, but {byte_size(free)} are free at {into}: {todo}."
         )

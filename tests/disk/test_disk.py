@@ -5,11 +5,12 @@ import os
 
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 
 from atlas.disk.atomic_files import atomic_file, atomic_folder, discard, is_leftover, sha256
 from atlas.disk.folder import Folder
 from atlas.disk.temp_storage import mapped_array, scratch
-from atlas.errors import OutOfSpace
+from atlas.errors import BadInput, OutOfSpace
 
 
 def fail(writing, write):
@@ -59,6 +60,7 @@ def test_a_failure_preserves_the_existing_folder(tmp_path):
     "error",
     [
         OSError(errno.ENOSPC, "No space left on device"),
+        SafetensorError("I/O error: No space left on device (os error 28)"),
         OSError("IOError: Error writing bytes to file. Detail: [errno 28] No space left on device"),
     ],
 )
@@ -70,9 +72,14 @@ def test_a_full_disk_is_one_message(tmp_path, error):
         raise error
 
 
-def test_other_errors_are_not_changed(tmp_path):
-    with pytest.raises(PermissionError), atomic_file(tmp_path / "a.txt"):
-        raise PermissionError(errno.EACCES, "no")
+@pytest.mark.parametrize(
+    "error",
+    [PermissionError(errno.EACCES, "no"), BadInput("no"), SafetensorError("no"), ValueError("no")],
+)
+def test_other_errors_are_not_changed(tmp_path, error):
+    with pytest.raises(type(error)) as raised, atomic_file(tmp_path / "a.txt"):
+        raise error
+    assert raised.value is error
 
 
 def test_discard_removes_files_and_folders_and_ignores_absent_names(tmp_path):
