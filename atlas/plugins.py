@@ -6,6 +6,7 @@ import causes one line of warning.
 """
 
 import re
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -99,6 +100,20 @@ class StudyCommand(click.Command):
         self.also = dict(also or {})
         self._example = example
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the words, and store the command as typed, without a password in a URL."""
+        names = [str(each.info_name) for each in _path(ctx)[1:]]
+        words = shlex.join(["atlas", *names, *args])
+        ctx.meta["atlas.command"] = re.sub(r"://[^/@\s]*@", "://", words)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, and collect the results of its studies for their provenance."""
+        from atlas.studies.provenance import collecting
+
+        with collecting():
+            return super().invoke(ctx)
+
     @property
     def example(self) -> str:
         """The command with its arguments, for messages: ``atlas match A B``."""
@@ -108,6 +123,11 @@ class StudyCommand(click.Command):
         letters = iter("ABCDEF")
         words = [next(letters) if word == "SAE" else word for word in words]
         return " ".join(["atlas", str(self.name), *(self._example.split() or words)])
+
+
+def _path(ctx: click.Context) -> list[click.Context]:
+    """Return the contexts from the first command to this one."""
+    return [*(_path(ctx.parent) if ctx.parent is not None else []), ctx]
 
 
 @dataclass(frozen=True)

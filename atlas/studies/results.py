@@ -48,6 +48,10 @@ class Result(Mapping[str, Any]):
     atlas
         Folder or URL of the atlas, for plots that also show properties of features; None if
         unknown. ``atlas.studies.runner.run_study`` sets it.
+    provenance
+        How it was computed: ``part``, its ``hash`` and time (``created``), ``version`` of Feature Atlas,
+        ``settings``, ``seed``, ``saes`` (SHA-256 of the weights of each), ``text`` (name and digest) and
+        ``atlas`` (name and uuid). ``run_study`` sets it.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class Result(Mapping[str, Any]):
         """The SAEs that it is about, in the order of the study; set by ``run_study``."""
         self.settings: Mapping[str, Any] = {}
         """The settings that it was computed with; set by ``run_study``."""
+        self.provenance: Mapping[str, Any] = {}
         self.floor = False
         """Whether it was added because it is about a floor of a selected SAE."""
 

@@ -21,6 +21,7 @@ from atlas.ray_connection import connected
 from atlas.studies.floor_values import add_floor_values
 from atlas.studies.floors import floor_parts, floors_of, is_floor, role_shown, stored_floors
 from atlas.studies.forecast import Forecast
+from atlas.studies.provenance import collect, provenance_of
 from atlas.studies.results import Result, Results
 from atlas.studies.study import Found, Study, Task, TaskContext, check_inputs
 from atlas.studies.unnamed import unnamed_saes
@@ -100,6 +101,7 @@ def run_study(
         found.extend(_floors(study, parts, at, rows))
         add_floor_values(study, found, rows)
         found.others = unnamed.others if unnamed is not None else ()
+        collect(found)
         return found
 
 
@@ -180,6 +182,7 @@ def _results(study: Study, parts: Sequence[Part], at: TaskContext) -> Results:
     for result, part in zip(results, parts, strict=True):
         result.atlas, result.saes = at.url, part.manifest.saes
         result.settings = part.manifest.settings
+        result.provenance = provenance_of(part, at)
         study.complete(result, at)
     return results
 

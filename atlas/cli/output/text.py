@@ -46,11 +46,24 @@ def make_progress(*, quiet: bool) -> Progress:
 
 
 def emit(result: Any, *, as_json: bool, show: Callable[[], None], ok: bool = True) -> None:
-    """Print a result as JSON, or call ``show``."""
+    """Print a result as JSON, with the provenance of the results of studies, or call ``show``."""
     if as_json:
-        click.echo(json_line({"ok": ok, "result": _plain(result)}))
+        content = {"ok": ok, "result": _plain(result)}
+        provenance = _provenance()
+        if provenance is not None:
+            content["provenance"] = _plain(provenance)
+        click.echo(json_line(content))
     else:
         show()
+
+
+def _provenance() -> dict[str, Any] | None:
+    """Return the provenance of the results of the running command; None if it ran no study."""
+    from atlas.studies.provenance import shared_provenance
+
+    context = click.get_current_context(silent=True)
+    command = None if context is None else context.meta.get("atlas.command")
+    return None if command is None else shared_provenance(command)
 
 
 def print_verdict(found: "Sequence[str] | Results") -> None:

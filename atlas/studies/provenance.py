@@ -1,0 +1,97 @@
+"""Provenance: how a result was computed, and on which atlas, text and SAEs."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from atlas.disk.parts import Part, installed
+
+if TYPE_CHECKING:
+    from atlas.studies.results import Result
+    from atlas.studies.study import TaskContext
+
+__all__ = ["collect", "collecting", "provenance_of", "shared_provenance"]
+
+_SHARED = ("atlas", "text")
+"""Entries that all results of a command have in common."""
+
+_collected: ContextVar["list[Result] | None"] = ContextVar("collected", default=None)
+
+
+def provenance_of(part: Part, at: "TaskContext") -> dict[str, Any]:
+    """Return the provenance of the result that a part stores.
+
+    Parameters
+    ----------
+    part
+        The part.
+    at
+        Its atlas.
+
+    Returns
+    -------
+    dict
+        ``part`` is its key, ``hash`` its SHA-256 and ``created`` its time, both None if it is not stored.
+        ``settings``, ``seed`` and ``version``, the version of Feature Atlas, are those of the
+        computation. ``saes`` has the SHA-256 of the weights of each SAE. ``text`` has the name and
+        the digest of the text, and ``atlas`` the name and the uuid of the atlas. What is not
+        recorded, such as on a server, is None.
+    """
+    manifest = part.manifest
+    folder = None if at.on_server else at.folder
+    corpus = None if folder is None else folder.corpus
+    return {
+        "part": manifest.key,
+        "hash": manifest.hash if manifest.created else None,
+        "created": manifest.created or None,
+        "version": manifest.versions.get("feature-atlas"),
+        "settings": dict(manifest.settings),
+        "seed": manifest.seed,
+        "saes": {name: _digest(name, at) for name in manifest.saes},
+        "text": None if corpus is None else {"name": corpus["name"], "digest": corpus["id"]},
+        "atlas": None if folder is None else {"name": folder.name, "uuid": folder.uuid},
+    }
+
+
+def _digest(sae: str, at: "TaskContext") -> str | None:
+    part = at.sound.parts.get(f"sae/{sae}")
+    source = {} if part is None else part.manifest.sources.get("sae", {})
+    return source.get("weights")  # type: ignore[no-any-return]
+
+
+@contextmanager
+def collecting() -> Iterator[None]:
+    """Collect the results that studies return, for the provenance of a command."""
+    token = _collected.set([])
+    try:
+        yield
+    finally:
+        _collected.reset(token)
+
+
+def collect(results: "Sequence[Result]") -> None:
+    """Collect results, inside ``collecting``."""
+    found = _collected.get()
+    if found is not None:
+        found.extend(results)
+
+
+def shared_provenance(command: str) -> dict[str, Any] | None:
+    """Return the provenance of the collected results as one object; None without results.
+
+    Parameters
+    ----------
+    command
+        The command, as typed.
+    """
+    found = [result.provenance for result in _collected.get() or () if result.provenance]
+    if not found:
+        return None
+    rest = [{k: v for k, v in each.items() if k not in _SHARED} for each in found]
+    return {
+        "command": command,
+        "version": installed().get("feature-atlas"),
+        **{name: found[0][name] for name in _SHARED},
+        "results": rest,
+    }
