@@ -109,7 +109,7 @@ class StudyCommand(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, and collect the results of its studies for their provenance."""
-        from atlas.studies.provenance import collecting
+        from atlas.studies.collected_provenance import collecting
 
         with collecting():
             return super().invoke(ctx)

@@ -1,22 +1,13 @@
 """Provenance: how a result was computed, and on which atlas, text and SAEs."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from atlas.disk.parts import Part, installed
+from atlas.disk.parts import Part
 
 if TYPE_CHECKING:
-    from atlas.studies.results import Result
     from atlas.studies.study import TaskContext
 
-__all__ = ["collect", "collecting", "provenance_of", "shared_provenance"]
-
-_SHARED = ("atlas", "text")
-"""Entries that all results of a command have in common."""
-
-_collected: ContextVar["list[Result] | None"] = ContextVar("collected", default=None)
+__all__ = ["provenance_of"]
 
 
 def provenance_of(part: Part, at: "TaskContext") -> dict[str, Any]:
@@ -58,40 +49,3 @@ def _digest(sae: str, at: "TaskContext") -> str | None:
     part = at.sound.parts.get(f"sae/{sae}")
     source = {} if part is None else part.manifest.sources.get("sae", {})
     return source.get("weights")  # type: ignore[no-any-return]
-
-
-@contextmanager
-def collecting() -> Iterator[None]:
-    """Collect the results that studies return, for the provenance of a command."""
-    token = _collected.set([])
-    try:
-        yield
-    finally:
-        _collected.reset(token)
-
-
-def collect(results: "Sequence[Result]") -> None:
-    """Collect results, inside ``collecting``."""
-    found = _collected.get()
-    if found is not None:
-        found.extend(results)
-
-
-def shared_provenance(command: str) -> dict[str, Any] | None:
-    """Return the provenance of the collected results as one object; None without results.
-
-    Parameters
-    ----------
-    command
-        The command, as typed.
-    """
-    found = [result.provenance for result in _collected.get() or () if result.provenance]
-    if not found:
-        return None
-    rest = [{k: v for k, v in each.items() if k not in _SHARED} for each in found]
-    return {
-        "command": command,
-        "version": installed().get("feature-atlas"),
-        **{name: found[0][name] for name in _SHARED},
-        "results": rest,
-    }

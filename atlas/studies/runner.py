@@ -18,10 +18,11 @@ from atlas.errors import BadInput, Locked, Mismatch, RequestError
 from atlas.plugins import ALL
 from atlas.progress import SILENT, Progress, Stage, report_remark
 from atlas.ray_connection import connected
+from atlas.studies.collected_provenance import collect
 from atlas.studies.floor_values import add_floor_values
 from atlas.studies.floors import floor_parts, floors_of, is_floor, role_shown, stored_floors
 from atlas.studies.forecast import Forecast
-from atlas.studies.provenance import collect, provenance_of
+from atlas.studies.provenance import provenance_of
 from atlas.studies.results import Result, Results
 from atlas.studies.study import Found, Study, Task, TaskContext, check_inputs
 from atlas.studies.unnamed import unnamed_saes
@@ -101,7 +102,7 @@ def run_study(
         found.extend(_floors(study, parts, at, rows))
         add_floor_values(study, found, rows)
         found.others = unnamed.others if unnamed is not None else ()
-        collect(found)
+        collect(result.provenance for result in found)
         return found
 
 

@@ -13,8 +13,7 @@ from analysis import PositionSettings, activation_by_position
 from atlas.cli.main import command
 from atlas.disk.folder import Folder
 from atlas.plugins import StudyCommand
-from atlas.studies.provenance import collect, collecting, shared_provenance
-from atlas.studies.results import Result
+from atlas.studies.collected_provenance import collect, collecting, shared_provenance
 from atlas.studies.runner import run_study
 from ingest import ingest
 from ingest.sae.autoencoder import open_sae
@@ -88,6 +87,6 @@ def test_results_outside_a_command_are_not_collected(path):
     run_study(CountStudy(CountSettings(2)), path, ["one"])
     assert shared_provenance("atlas x") is None
     with collecting():
-        collect([Result("count", "one", {})])  # without provenance
+        collect([{}])  # without provenance
         assert shared_provenance("atlas x") is None
     assert shared_provenance("atlas x") is None

@@ -59,7 +59,7 @@ def emit(result: Any, *, as_json: bool, show: Callable[[], None], ok: bool = Tru
 
 def _provenance() -> dict[str, Any] | None:
     """Return the provenance of the results of the running command; None if it ran no study."""
-    from atlas.studies.provenance import shared_provenance
+    from atlas.studies.collected_provenance import shared_provenance
 
     context = click.get_current_context(silent=True)
     command = None if context is None else context.meta.get("atlas.command")
