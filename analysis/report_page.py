@@ -133,9 +133,10 @@ def cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        if value.is_integer() and abs(value) >= 1000:
+        is_count = value.is_integer() and abs(value) >= 10  # such as k90
+        if abs(value) >= 1000 or is_count:
             return f"{value:,.0f}"
-        return f"{value:.3f}" if 1e-3 <= abs(value) < 1000 or value == 0 else f"{value:.3g}"
+        return f"{value:.3f}" if 1e-3 <= abs(value) or value == 0 else f"{value:.3g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
