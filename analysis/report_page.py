@@ -136,7 +136,7 @@ def cell(value: Any) -> str:
         is_count = value.is_integer() and abs(value) >= 10  # such as k90
         if abs(value) >= 1000 or is_count:
             return f"{value:,.0f}"
-        return f"{value:.3f}" if 1e-3 <= abs(value) or value == 0 else f"{value:.3g}"
+        return f"{value:.3f}" if abs(value) >= 1e-3 or value == 0 else f"{value:.3g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
