@@ -445,7 +445,7 @@ def test_a_missing_sdk_is_one_message(atlas_path, monkeypatch, capsys):
     [
         (["--atlas", "nowhere.atlas"], "nowhere.atlas"),
         (["--only", "no_such_query"], "No query is named 'no_such_query'"),
-        (["--timeout", "nan"], "finite"),
+        (["--timeout", "nan"], "nan is not a number"),
         (["--timeout", "0"], "above 0"),
         (["--timeout", "1e9"], "at most 1,000,000"),
         (["--atlas", "neo4j://user:secret@localhost"], "contains a login"),
