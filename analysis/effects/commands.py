@@ -1,5 +1,6 @@
 """The command `atlas effects`, which measures what features do."""
 
+import shlex
 from typing import Any
 
 import click
@@ -13,10 +14,11 @@ from atlas.cli.options import (
     worker_options,
 )
 from atlas.cli.output.tables import print_table
-from atlas.cli.output.text import emit, make_progress, print_verdict
+from atlas.cli.output.text import echo, emit, make_progress, print_verdict, wrap
 from atlas.cli.selected_atlas import folder_of, which_atlas
-from atlas.cli.shared_options import atlas_option, shared_options
+from atlas.cli.shared_options import atlas_option, requested, shared_options
 from atlas.plugins import StudyCommand
+from atlas.studies.results import Result
 
 __all__ = ["effects"]
 
@@ -37,6 +39,10 @@ _SHOWN = (
     "additivity_targets",
     "joint_kl_ratio",
 )
+
+#: Edges on a screen without --rows, and their columns.
+_EDGES = 5
+_OF_EDGES = ("source", "target", "mean", "random", "other", "q", "low", "high")
 
 
 @click.command(cls=StudyCommand)
@@ -90,7 +96,34 @@ def effects(saes: tuple[str, ...], on: tuple[str, ...], **options: Any) -> None:
 
     def show() -> None:
         print_verdict(results)
+        for one in results:
+            _print_edges(one, all_rows=requested("rows"))
         floor = ["role"] if any("role" in row for row in results.rows) else []
         print_table(results.rows, columns=[_SHOWN[0], *floor, *_SHOWN[1:]])
 
     emit(results.rows, as_json=options["as_json"], show=show)
+
+
+def _print_edges(result: Result, *, all_rows: bool) -> None:
+    """Print the strongest edges of a result, with their controls."""
+    from analysis.effects.edges import strongest_edges
+
+    edges = strongest_edges(result.table("AFFECTS"))
+    if not edges:
+        return
+    number = len(edges) if all_rows else _EDGES
+    print_table(
+        [{name: edge[name] for name in _OF_EDGES} for edge in edges[:number]],
+        title=f"Strongest effects of {result['sae']}",
+        controls={"mean": ("random", "q")},
+        unbroken=("target",),
+    )
+    echo(
+        wrap(
+            "mean: change of the target's activation, at the token and later ones. random: size of the effect of "
+            "random directions. other: mean effect of other active features."
+        )
+    )
+    if len(edges) > number:
+        command = f"atlas query strongest_effects --sae {shlex.quote(result['sae'])}"
+        echo(wrap(f"{number} of {len(edges):,} edges; --rows or `{command}` has more."), err=True)

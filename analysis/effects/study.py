@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from analysis.effects.ablation.attribution import attribution_bytes, attribution_seconds
 from analysis.effects.ablation.rows import Edits, measured
 from analysis.effects.ablation.sample import SHORTER
 from analysis.effects.ablation.source import ablation_delta
+from analysis.effects.edges import about_edges, about_power
 from analysis.effects.measure import BATCH, draws_of, measure
 from analysis.effects.questions import pair_measures
 from analysis.effects.settings import EffectSettings
@@ -175,7 +178,12 @@ class EffectStudy(TorchStudy):
             self.kind,
             part.manifest.name,
             summary | ({"role": role} if role else {}),
-            verdict=verdict(summary | {"role": role}, q=part.manifest.settings["q"]),
+            verdict=verdict(
+                summary | {"role": role},
+                q=part.manifest.settings["q"],
+                edges=part.table("AFFECTS"),
+                lowest_q=pc.min(part.table("Feature")["effect_q"]).as_py(),
+            ),
             tables=(part.manifest.tables, part.table),
         )
 
@@ -278,8 +286,26 @@ def _active(opened: Opened) -> float:
     return len(every) / len(np.unique(every.context * (1 << 32) + every.position))
 
 
-def verdict(summary: dict[str, Any], *, q: float) -> list[str]:
-    """Return the sentences of a result, from its summary and the largest q of an edge."""
+def verdict(
+    summary: dict[str, Any],
+    *,
+    q: float,
+    edges: pa.Table | None = None,
+    lowest_q: float | None = None,
+) -> list[str]:
+    """Return the sentences of a result.
+
+    Parameters
+    ----------
+    summary
+        Its summary.
+    q
+        Largest q of an edge.
+    edges
+        Its rows of AFFECTS; without them, edges are not stated.
+    lowest_q
+        Lowest q of its features; without it, the power of the test is not stated.
+    """
     sae, features = summary["sae"], summary["features"]
     other, share = summary["kl_other"], summary["tokens_with_other"]
     others = (
@@ -288,18 +314,18 @@ def verdict(summary: dict[str, Any], *, q: float) -> list[str]:
         else f"other active features by {other:.3g} (at {share:.0%} of the tokens)"
     )
     name = f"{sae} (floor, {role})" if (role := summary.get("role")) else sae
+    power = ""
+    if lowest_q is not None and not summary["features_above_random"]:
+        power = f"{about_power(lowest_q, directions=summary['random_directions'] // features)} "
     more = "changes" if summary["features_above_random"] == features == 1 else "change"
     found = [
         f"{name}: {summary['features_above_random']:,} of {_count(features, 'feature')} {more} predictions more "
-        f"than random directions of equal norm (q ≤ 0.05). "
+        f"than random directions of equal norm (q ≤ 0.05). {power}"
         f"Ablating a feature at a token changes the predictions by {summary['kl']:.3g} nats of KL on average, "
         f"random directions by {summary['kl_random']:.3g}; {others}."
     ]
-    if summary["on"]:
-        found.append(
-            f"{_count(summary['edges'], 'edge')} from {_count(summary['sources_with_edges'], 'feature')} to "
-            f"{summary['on']} {'exceeds' if summary['edges'] == 1 else 'exceed'} both controls (q ≤ {q:g})."
-        )
+    if edges is not None and summary["on"]:
+        found += about_edges(edges, summary["on"].split(", "), q=q)
     if summary["rank_correlation"] is not None:
         found.append(
             f"Attribution predicts the measured effects with a rank correlation of "

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from circuit_effects import contexts_of, effects_of
@@ -25,6 +26,7 @@ from analysis.effects.ablation.attribution import attribute, changes_of_active, 
 from analysis.effects.ablation.rows import Edits, measured
 from analysis.effects.ablation.sample import Contexts, Occurrences, drawn, nearest_other
 from analysis.effects.ablation.source import Source, source_of
+from analysis.effects.edges import about_edges, about_power
 from analysis.effects.inference import (
     decoy_q,
     document_interval,
@@ -640,4 +642,29 @@ def test_the_auc_of_few_edges_is_omitted(edges, expected):
     sentences = verdict(dict.fromkeys(names.split()) | numbers, q=0.05)
     assert ("AUC" in sentences[-1]) == (expected is not None)
     assert expected is None or expected in sentences[-1]
-    assert ("1 edge from 1 feature to b exceeds" in sentences[1]) == (edges == 1)
+
+
+def test_the_verdict_counts_edges_by_target_and_names_the_strongest():
+    rows = [("a/1", "b/2", 0.5), ("a/1", "c/0", -2.0), ("a/3", "c/4", 1.0)]
+    edges = pa.Table.from_pylist(
+        [{"source": s, "target": t, "mean": m, "random": 0.25, "q": 0.004} for s, t, m in rows]
+    )
+    assert about_edges(edges, ["b", "none", "c"], q=0.05) == [
+        "3 edges exceed both controls (q ≤ 0.05), from 2 features; by target: c (2), b (1), none (0).",
+        "The strongest: ablating a/1 lowers c/0 by 2 on average, random directions change it by 0.25 (q 0.004).",
+    ]
+    assert about_edges(edges[:0], ["b"], q=0.05) == [
+        "0 edges exceed both controls (q ≤ 0.05), from 0 features; by target: b (0)."
+    ]
+    assert about_edges(edges[:1], ["b"], q=0.05)[0].startswith("1 edge exceeds both controls")
+
+
+@pytest.mark.parametrize(("directions", "needed"), [(1, 20), (2, 10), (3, 7), (9, 3), (20, 1)])
+def test_the_number_of_features_that_a_low_q_needs_is_that_of_decoys(directions, needed):
+    def lowest(features):
+        """Return the q of features that all exceed their decoys."""
+        return decoy_q(np.full(features, 9.0), np.ones((directions, features))).min()
+
+    assert lowest(needed) <= 0.05 + 1e-12
+    assert needed == 1 or lowest(needed - 1) > 0.05
+    assert f"needs at least {needed} feature" in about_power(0.5, directions=directions)

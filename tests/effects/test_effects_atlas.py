@@ -63,6 +63,7 @@ def test_a_part_stores_features_and_edges(made, results):
     assert edges.num_rows == result["edges"]
     assert result["sham"] < 1e-4
     assert any("nats of KL" in sentence for sentence in result.verdict)
+    assert f"by target: c ({result['edges']:,})" in result.verdict[1]
     check_chart(result.plot())
 
 

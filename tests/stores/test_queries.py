@@ -299,6 +299,11 @@ CASES = {
             "tiny-a-l1-s1 absent tiny-a-l1-wide",
         )
     ],
+    "strongest_effects": [
+        *SAES,
+        {"sae": "tiny-a-l1-s0"},
+        *({"sae": "tiny-a-l1-s0", "other": t} for t in ("tiny-a-l1-wide", "tiny-a-l1-s1")),
+    ],
     "strongest_edges": [*SAES, *WEIGHTS, {"min_count": 1}, {"min_count": 1, "by": "phi"}],
     "strongest_features": SAES,
     "token_detectors": [

@@ -1453,6 +1453,17 @@ def drivers_of_feature(w, feature, sae, limit):
 
 
 @answers
+def strongest_effects(w, sae, other, limit):
+    rows = [r for r in effect_rows(w) if r[0]["sae"] == sae and other in ("", r[2]["sae"])]
+    rows.sort(key=lambda r: (-abs(r[1]["mean"]), r[0]["idx"], r[2]["sae"], r[2]["idx"]))
+    columns = ("mean", "random", "other", "q", "low", "high")
+    return [
+        (f["id"], f["top_token"], g["id"], g["top_token"], *(e[c] for c in columns))
+        for f, e, g in rows[:limit]
+    ]
+
+
+@answers
 def frequent_features_without_effect(w, sae, min_frequency, min_q, limit):
     number = Counter(e["source"] for e in w.AFFECTS)
     rows = [
