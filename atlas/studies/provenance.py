@@ -48,4 +48,4 @@ def provenance_of(part: Part, at: "TaskContext") -> dict[str, Any]:
 def _digest(sae: str, at: "TaskContext") -> str | None:
     part = at.sound.parts.get(f"sae/{sae}")
     source = {} if part is None else part.manifest.sources.get("sae", {})
-    return source.get("weights")  # type: ignore[no-any-return]
+    return source.get("weights")
