@@ -26,21 +26,23 @@ _ARMS = (
     "prompts",
     "low",
     "high",
+    "success_p",
     "logprob_change",
+    "logprob_p",
     "kl",
     "loss",
-    "p",
 )
-_CONTROLS = {"success": ("low", "high", "p")}
+_CONTROLS = {"success": ("low", "high", "success_p"), "logprob_change": ("logprob_p",)}
 
 
 @click.command(cls=StudyCommand, kind="steering")
+@click.argument("named", nargs=-1, metavar="[SAE/INDEX]...")
 @click.option(
     "--feature",
     "features",
     multiple=True,
     metavar="SAE/INDEX",
-    help="Feature that is steered; repeat for several features of one SAE.",
+    help="Feature that is steered, as an argument is; repeat for several features of one SAE.",
 )
 @click.option(
     "--sae",
@@ -84,6 +86,7 @@ _CONTROLS = {"success": ("low", "high", "p")}
 @shared_options
 def steer(
     *,
+    named: tuple[str, ...],
     features: tuple[str, ...],
     saes: tuple[str, ...],
     prompt: str | None,
@@ -109,8 +112,8 @@ def steer(
 
     \b
     Examples:
-      atlas steer --feature tiny-a-l1-s0/359 --prompt "One day, a little girl" --times 2
-      atlas steer --feature tiny-a-l1-s0/359 --task feelings
+      atlas steer tiny-a-l1-s0/359 --prompt "One day, a little girl" --times 2
+      atlas steer tiny-a-l1-s0/359 --task feelings
       atlas steer --sae tiny-a-l1-s0 --task dialogue-verbs
     """
     from analysis.steering.tasks import read_task, task_names
@@ -129,6 +132,7 @@ def steer(
             "Pass either --prompt or --task; `atlas steer --list-tasks` lists the tasks."
         )
     _check_strength(with_prompt=prompt is not None)
+    features = (*named, *features)
     shared: dict[str, Any] = {
         "settings": SteeringSettings(**chosen_settings(SteeringSettings, options)),
         "model": model,

@@ -104,9 +104,10 @@ def choose(curve: Sequence[Mapping[str, Any]], *, most_kl: float) -> list[dict[s
 
     Ties are decided by the log-probability of the targets there. Strengths with a larger KL on
     the neutral text for choosing are excluded; where none remains, the lowest KL counts. The
-    scores are those of the test half, with the Wilson interval of the success. ``p`` is the
-    share of random features, this arm included, whose targets are at least as likely; of a set
-    of features, the share of random sets.
+    scores are those of the test half, with the Wilson interval of the success. ``success_p`` is
+    the share of random features, this arm included, with at least as many successes, and
+    ``logprob_p`` of those whose targets are at least as likely; of a set of features, the share
+    of random sets.
 
     Parameters
     ----------
@@ -124,15 +125,17 @@ def choose(curve: Sequence[Mapping[str, Any]], *, most_kl: float) -> list[dict[s
             key=lambda row: (row["success_development"], row["logprob_development"]),
         )
         low, high = wilson(best["success"], best["prompts"])
-        chosen.append(dict(best) | {"low": low, "high": high, "p": None})
+        chosen.append(dict(best) | {"low": low, "high": high})
     plain = chosen[0]["logprob"]
     for row in chosen:
         row["logprob_change"] = row["logprob"] - plain
         control = {"feature": RANDOM, "difference of means": RANDOM, "set": RANDOM_SET}.get(
             row["arm"]
         )
-        random = np.array([one["logprob"] for one in chosen if one["arm"] == control])
-        row["p"] = permutation_p(row["logprob"], random)
+        random = [one for one in chosen if one["arm"] == control]
+        for name in ("success", "logprob"):
+            values = np.array([one[name] for one in random], float)
+            row[f"{name}_p"] = permutation_p(row[name], values)
     return chosen
 
 

@@ -49,7 +49,7 @@ class SteeringStudy(TorchStudy):
 
     kind: ClassVar[str] = "steering"
     command: ClassVar[str] = "steer"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     part_names: ClassVar[str] = "`sae@task@features`, the features as indices, `found`, or a digest"
     tables: ClassVar[Mapping[str, str]] = {
         "arms": "each arm at its chosen strength, on the test half",
@@ -290,10 +290,7 @@ def _summary(part: Part, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             continue
         summary[f"{name}_success"] = row["success"]
         if name in ("feature", "set", "difference"):
-            summary |= {
-                f"{name}_{key}": row[key]
-                for key in ("strength", "low", "high", "logprob_change", "kl", "loss", "p")
-            }
+            summary |= {f"{name}_{key}": row[key] for key in _SCORES}
         elif name == "reconstruction":
             summary[f"{name}_kl"] = row["kl"]
     for prefix, arm in (("random", RANDOM), ("random_set", RANDOM_SET)):
@@ -306,6 +303,9 @@ def _summary(part: Part, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             summary[f"{prefix}_{key}"] = float(np.mean(values)) if values else None
     return summary
 
+
+#: Numbers of the summary, with the prefix of their arm.
+_SCORES = ("strength", "low", "high", "success_p", "logprob_change", "logprob_p", "kl", "loss")
 
 #: Prefixes of the summary, and the arms that they stand for.
 _NAMES = {
@@ -326,7 +326,7 @@ def _verdict(summary: Mapping[str, Any]) -> list[str]:
         f"{summary['task']}: {first} {_steers(summary, 'feature')}. {_successes(summary, 'feature')}; without steering "
         f"{summary['nothing_success']}, the reconstruction alone {summary['reconstruction_success']}{random}.",
         f"{_damage(summary, 'feature')}. The targets' log-probability changes by "
-        f"{summary['feature_logprob_change']:+.2f} nats.",
+        f"{summary['feature_logprob_change']:+.2f} nats{_in_brackets(summary, 'feature', 'logprob')}.",
     ]
     if "set_success" in summary:
         against = (
@@ -346,17 +346,31 @@ def _verdict(summary: Mapping[str, Any]) -> list[str]:
 
 def _steers(summary: Mapping[str, Any], arm: str) -> str:
     """Return whether an arm steers: with more success than nothing, and more than its random arms."""
-    p, success = summary[f"{arm}_p"], summary[f"{arm}_success"]
-    what, prefix = ("random sets", "random_set") if arm == "set" else ("random features", "random")
+    p, success = summary[f"{arm}_success_p"], summary[f"{arm}_success"]
+    what, prefix = _random(arm)
     if success <= summary["nothing_success"]:
         return "does not steer: it succeeds no more often than no edit"
     if p is None:
         return f"was compared with no {what}"
     if 1 / (1 + summary[prefix]) > _LARGEST_P:
         return f"was compared with {summary[prefix]} {what} only, so p cannot be below {1 / (1 + summary[prefix]):.2g}"
-    if p > _LARGEST_P:
-        return f"does not steer better than {what} (p = {p:.2g})"
-    return f"steers better than {what} (p = {p:.2g})"
+    verb = "steers: it succeeds" if p <= _LARGEST_P else "does not steer: it does not succeed"
+    return f"{verb} more often than {what}{_in_brackets(summary, arm, 'success')}"
+
+
+def _random(arm: str) -> tuple[str, str]:
+    """Return the random arms that an arm is compared with, and the key of their number."""
+    return ("random sets", "random_set") if arm == "set" else ("random features", "random")
+
+
+def _in_brackets(summary: Mapping[str, Any], arm: str, score: str) -> str:
+    """Return the p of a score with the lowest possible one, in brackets; nothing without random arms."""
+    p, number = summary[f"{arm}_{score}_p"], summary[_random(arm)[1]]
+    if p is None:
+        return ""
+    name = {"success": "success", "logprob": "log-probability"}[score]
+    lowest = f"the lowest possible with {number}" if p <= 1 / (1 + number) else None
+    return f" (p of {name} {p:.2g}, {lowest or f'lowest possible {1 / (1 + number):.2g}'})"
 
 
 def _successes(summary: Mapping[str, Any], arm: str) -> str:
@@ -388,5 +402,6 @@ _CURVE = pa.schema(
     ]
 )
 _ARMS = pa.schema(
-    [*_CURVE, *((name, pa.float64()) for name in ("low", "high", "logprob_change", "p"))]
+    [*_CURVE]
+    + [(name, pa.float64()) for name in ("low", "high", "success_p", "logprob_change", "logprob_p")]
 )

@@ -117,6 +117,7 @@ CASES = {study.name: requests(study) for study in study_commands().values()} | {
         ["steer", "--feature", ONE + "/1", "--prompt", NAME],
         ["steer", "--sae", ONE, "--task", "feelings"],
         ["steer", "--feature", NAME, "--task", NAME],
+        ["steer", ONE + "/1", "--prompt", NAME],
         ["steer", "--feature", NAME + "/1", "--task", "feelings"],
         ["steer", "--sae", ONE, "--task", "{file}"],
         ["steer", "--list-tasks"],

@@ -410,7 +410,9 @@ def test_fault_d6_the_strength_is_chosen_on_the_development_half_alone():
     assert [row["strength"] for row in chosen] == [0.0, 2.0, 1.0, 1.0]
     assert chosen[1]["success"] == 1
     assert chosen[1]["logprob_change"] == 3.0
-    assert chosen[1]["p"] == pytest.approx(2 / 3)
+    assert chosen[1]["logprob_p"] == pytest.approx(2 / 3)  # of two random features, one is higher
+    assert chosen[1]["success_p"] == pytest.approx(1 / 3)  # and none has a success
+    assert chosen[2]["success_p"] is chosen[0]["logprob_p"] is None
     shuffled = [row | {"success": 10 - row["success"], "logprob": -9.0} for row in curve]
     again = choose(shuffled, most_kl=1.0)
     assert [row["strength"] for row in again] == [row["strength"] for row in chosen]
@@ -442,7 +444,9 @@ def test_a_planted_feature_succeeds_and_random_features_do_not(planted):
     assert found["feature_success"] == 10
     assert found["nothing_success"] == 0
     assert found["random_success"] <= 1
-    assert found["feature_p"] == 0.25  # the lowest of three random features
+    assert found["feature_success_p"] == 0.25  # the lowest of three random features
+    assert found["feature_logprob_p"] == 0.25
+    assert "(p of log-probability 0.25, the lowest possible with 3)" in found.verdict[1]
     assert found["feature_logprob_change"] > 2
     assert "10 of 10 test prompts succeed (95% interval 72% to 100%)" in found.verdict[0]
     assert "compared with 3 random features only, so p cannot be below 0.25" in found.verdict[0]
@@ -456,15 +460,31 @@ def test_a_planted_feature_succeeds_and_random_features_do_not(planted):
 @pytest.mark.parametrize(
     ("success", "p", "number", "expected"),
     [
-        (7, 0.05, 19, "steers better than random features (p = 0.05)"),
-        (7, 0.1, 19, "does not steer better than random features (p = 0.1)"),
+        (
+            7,
+            0.05,
+            19,
+            "steers: it succeeds more often than random features (p of success 0.05, the lowest possible with 19)",
+        ),
+        (
+            7,
+            0.1,
+            19,
+            "does not steer: it does not succeed more often than random features (p of success 0.1, lowest possible "
+            "0.05)",
+        ),
         (4, 0.05, 19, "does not steer: it succeeds no more often than no edit"),
         (7, 0.25, 3, "so p cannot be below 0.25"),
         (7, None, 0, "was compared with no random features"),
     ],
 )
 def test_a_verdict_begins_with_whether_the_feature_steers(success, p, number, expected):
-    summary = {"feature_p": p, "feature_success": success, "nothing_success": 4, "random": number}
+    summary = {
+        "feature_success_p": p,
+        "feature_success": success,
+        "nothing_success": 4,
+        "random": number,
+    }
     assert expected in _steers(summary, "feature")
 
 
@@ -627,3 +647,22 @@ def test_the_command_needs_one_of_prompt_and_task(atlas):
         steer_task(atlas[0], "feelings", ["last/0"], saes=["middle"])
     with pytest.raises(BadInput, match="No SAE was named"):
         steer_task(atlas[0], "feelings")
+
+
+def test_a_feature_is_an_argument_or_an_option(atlas, monkeypatch):
+    from analysis.steering import study
+
+    seen = []
+    monkeypatch.setattr(
+        study, "steer_task", lambda _, __, features, **___: seen.append(features) or []
+    )
+    for words in (["last/0", "last/1"], ["last/0", "--feature", "last/1"]):
+        done = CliRunner().invoke(
+            command(), ["steer", *words, "--task", "feelings", "-a", str(atlas[0])]
+        )
+        assert done.exit_code == 0, done.output
+    assert seen == [("last/0", "last/1")] * 2
+    done = CliRunner().invoke(
+        command(), ["steer", "last", "--task", "feelings", "-a", str(atlas[0])]
+    )
+    assert "The feature is 'last'; expected SAE/INDEX" in str(done.exception)
