@@ -662,6 +662,7 @@ def test_a_feature_is_an_argument_or_an_option(atlas, monkeypatch):
         )
         assert done.exit_code == 0, done.output
     assert seen == [("last/0", "last/1")] * 2
+    monkeypatch.undo()
     done = CliRunner().invoke(
         command(), ["steer", "last", "--task", "feelings", "-a", str(atlas[0])]
     )
