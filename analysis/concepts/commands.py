@@ -26,7 +26,7 @@ from atlas.cli.selected_atlas import folder_of, which_atlas
 from atlas.cli.shared_options import atlas_option, requested, shared_options
 from atlas.errors import BadInput
 from atlas.plugins import StudyCommand
-from atlas.studies.results import Results
+from atlas.studies.results import Result, Results
 from atlas.studies.settings import read_settings
 
 __all__ = ["concepts"]
@@ -58,6 +58,32 @@ _BRIEF = ("reconstruction", "error", "subset")
 
 _BRIEF_RANK: Mapping[str, Any] = {"raw": ("embedding",), "subsets": 0}
 """Settings of a ranking without --full: it needs neither neurons nor subsets of features."""
+
+_BEST = 5
+"""Features on a screen without --rows."""
+_OF_FEATURE = ("direction", "auroc_held_out", "p_max", "q", "effect")
+_NO_FEATURE = (
+    "No feature of {sae} separates the classes (q and family-wise p above the level of the study)."
+)
+_FEATURE_LEGEND = (
+    "auroc_held_out: on held-out words; 0.5 is chance. Features are selected on all words, so it is above 0.5 "
+    "also by chance.",
+    "p_max: share of permutations of the labels in which any feature separates the classes as strongly.",
+    "effect: Hedges' g, the difference of the class means in standard deviations.",
+)
+_LEGEND = (
+    "random: random directions that are active as often as the features. subset: random live features, as many "
+    "as the layer has dimensions.",
+    "R: (AUROC - .5) / (AUROC of the layer - .5). permuted: AUROC with permuted labels.",
+    "area: mean R over the number of units on a log scale; larger if fewer units suffice. k90: least units with R ≥ .9. "
+    "effective: participation ratio of the units that matter.",
+    "bits: description length of the labels by the probe, of that without activations; lower is better.",
+)
+_RANK_LEGEND = (
+    "area: mean R over the number of features on a log scale. random: the same of random directions. "
+    "difference: from the first.",
+    "R: (AUROC - .5) / (AUROC of the layer - .5). k90: least features with R ≥ .9. shared: concepts compared.",
+)
 
 _RANK = (
     "sae",
@@ -168,7 +194,8 @@ def concepts(
     """Compare SAEs with the layers they read on labelled words.
 
     FILE is a CSV or JSONL file with the columns text and label, or one of the lists gender,
-    kinds and feelings. The command reports the features that separate the classes, how well
+    kinds and feelings. The command prints the best features that separate the classes (all:
+    `atlas query features_of_concept`), how well
     probes of the features and of the layer predict the class of held-out words, and how many
     features retain the information of the layer. Random directions and permuted labels are
     measured the same way.
@@ -352,6 +379,11 @@ def _show(found: Mapping[str, Any], results: Results) -> None:
     if found["rank"]:
         _show_rank(found)
     print_verdict(results)
+    tested = [one for one in results if "SEPARATES" in one.tables]
+    for one in tested:
+        _show_features(one)
+    if any(one.table("SEPARATES").num_rows for one in tested):
+        _print_legend(_FEATURE_LEGEND)
     brief = len(found["results"]) > 1 or any(len(one["concepts"]) > 1 for one in found["results"])
     for one in found["results"]:
         rows: Sequence[Mapping[str, Any]] = [
@@ -372,6 +404,8 @@ def _show(found: Mapping[str, Any], results: Results) -> None:
             controls=_CONTROLS,
             title=f"{one['sae']}: information and localisation",
         )
+    if found["results"]:
+        _print_legend(_LEGEND)
     if brief:
         print_text(f"With --json, or for one SAE and concept, also the arms {', '.join(_BRIEF)}.")
     for one in found["ablated"]:
@@ -383,6 +417,37 @@ def _show(found: Mapping[str, Any], results: Results) -> None:
         )
     for path in found["written"]:
         echo(path)
+
+
+def _show_features(result: Result) -> None:
+    """Print the features of a result that separate the classes, with the best held-out score first."""
+    rows = result.table("SEPARATES").to_pylist()
+    rows.sort(key=lambda row: (-(row["auroc_held_out"] or 0.0), row["source"]))
+    sae = shlex.quote(result["sae"])
+    if not rows:
+        print_text(f"\n{_NO_FEATURE.format(sae=result['sae'])}")
+        return
+    number = len(rows) if requested("rows") else _BEST
+    echo()
+    print_table(
+        [
+            {
+                "feature": row["source"],
+                "concept": row["target"].rpartition("@")[0],
+                **{name: row[name] for name in _OF_FEATURE},
+            }
+            for row in rows[:number]
+        ],
+        controls={"auroc_held_out": ("p_max", "q")},
+        title=f"{result['sae']}: {counted(len(rows), 'feature')} of the classes, best first",
+    )
+    concept = shlex.quote(rows[0]["target"].rpartition("@")[0])
+    print_text(f"All: `atlas query features_of_concept --concept {concept} --sae {sae}`.", err=True)
+
+
+def _print_legend(lines: Sequence[str]) -> None:
+    for line in lines:
+        print_text(line)
 
 
 def _show_rank(found: Mapping[str, Any]) -> None:
@@ -401,6 +466,7 @@ def _show_rank(found: Mapping[str, Any]) -> None:
         controls=_CONTROLS,
         title="Roles: auc is the probability that the area of a trained SAE exceeds that of a floor",
     )
+    _print_legend(_RANK_LEGEND)
     echo()
 
 

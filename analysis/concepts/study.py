@@ -16,6 +16,7 @@ from analysis.concepts.words.encoding import Encoded, encode_words
 from analysis.concepts.words.files import WordSet, read_words
 from analysis.similarity.raw import raw_hook
 from analysis.statistics.threads import one_thread_if_small
+from atlas.amounts import counted
 from atlas.disk.parts import Part
 from atlas.errors import BadInput
 from atlas.progress import SILENT, Progress
@@ -147,7 +148,10 @@ class ConceptStudy(TorchStudy):
                 f"{self.words.name} has {len(contexts):,} words and contexts; expected at most {MOST:,}. Use fewer "
                 "carriers, or a lower `in_corpus`."
             )
-        with at.progress.stage(f"{model.name}: reading {len(contexts):,} words"):
+        read = counted(len({context.item for context in contexts}), "word")
+        if self.settings.carrier or self.settings.in_corpus:
+            read += f" in {counted(len(contexts), 'context')}"
+        with at.progress.stage(f"{model.name}: reading {read}"):
             found = encode_words(
                 model,
                 contexts,

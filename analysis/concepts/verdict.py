@@ -26,6 +26,7 @@ def verdict_of(
     for concept in dict.fromkeys(row["concept"] for row in arms):
         of = {row["arm"]: row for row in arms if row["concept"] == concept}
         found += _conclusion(f"{sae}, {concept}", of)
+        found += _above_features(of)
         found += _information(of)
         found += _localisation(of)
         found += _units(of)
@@ -84,6 +85,33 @@ def _information(of: Mapping[str, Row]) -> Iterator[str]:
             f"Held-out AUROC: {own['auc']:.3f} from the features, {layer['auc']:.3f} from the layer{null}; "
             f"difference {_interval(own, 'difference')}."
         )
+
+
+#: Arms that are no SAE's features, and what they are in a sentence.
+_WITHOUT_SAE = {"random": "random directions", "neurons": "neurons", "embedding": "the embedding"}
+
+
+def _above_features(of: Mapping[str, Row]) -> Iterator[str]:
+    """State which arms that need no SAE predict the classes better than the features."""
+    own = of["features"]
+    higher = [
+        f"{what} ({of[arm]['auc']:.2f})"
+        for arm, what in _WITHOUT_SAE.items()
+        if own["auc"] is not None and arm in of and (of[arm]["auc"] or 0.0) > own["auc"]
+    ]
+    if not higher:
+        return
+    several = " and ".join([", ".join(higher[:-1]), higher[-1]] if higher[1:] else higher)
+    sure = [
+        _WITHOUT_SAE[arm]
+        for arm in _WITHOUT_SAE
+        if arm in of
+        and None not in (low := of[arm].get("auc_low"), high := own.get("auc_high"))
+        and low > high
+    ]
+    verb = "have" if higher[1:] or not several.startswith("the") else "has"
+    apart = f"; without overlap of 95% intervals: {', '.join(sure)}" if sure else ""
+    yield f"{several[0].upper()}{several[1:]} {verb} a higher held-out AUROC than the features ({own['auc']:.2f}){apart}."
 
 
 def _localisation(of: Mapping[str, Row]) -> Iterator[str]:

@@ -330,6 +330,58 @@ def test_saes_are_ranked_with_the_interval_of_each_difference():
     assert rank_saes([]) == []
 
 
+def test_the_ranking_begins_with_the_first_sae_that_loses_no_information():
+    def row(sae, area, loses, role=None):
+        between = {"difference": area - 0.8, "low": area - 0.9, "high": area - 0.7}
+        return {
+            "sae": sae,
+            "role": role,
+            "area": area,
+            "random_area": 0.1,
+            "loses": loses,
+        } | between
+
+    floor, best, last = (
+        row("f", 0.8, 1, role="frozen"),
+        row("a", 0.5, 0, role="trained"),
+        row("b", 0.4, 0),
+    )
+    assert rank_sentences([floor, best, last]) == [
+        "a has the largest mean area (0.50) of the SAEs not shown to lose information.",
+        "f (frozen) has a larger area (0.80, difference -0.30, 95% interval -0.40 to -0.20), but loses information "
+        "that the layer has: this is no evidence of worth.",
+    ]
+    (every,) = rank_sentences([floor, row("a", 0.5, 2)])
+    assert every.startswith("The features of every SAE lose information")
+    assert "no evidence" not in rank_sentences([best, last])[0]
+
+
+@pytest.mark.parametrize(
+    ("auc", "interval", "expected"),
+    [
+        (0.9, (0.86, 0.94), "Random directions (0.90) have a higher held-out AUROC than the features (0.80); without overlap of 95% intervals: random directions."),
+        (0.82, (0.78, 0.86), "Random directions (0.82) have a higher held-out AUROC than the features (0.80)."),
+        (0.8, (0.78, 0.86), None),
+    ],
+)  # fmt: skip
+def test_the_verdict_names_arms_without_an_sae_that_predict_better(auc, interval, expected):
+    row = dict.fromkeys((field.name for field in ARMS), None) | {
+        "concept": "g/f",
+        "max_t_units": 0,
+        "live": 20,
+        "units": 20,
+        "auc": 0.8,
+        "auc_low": 0.75,
+        "auc_high": 0.85,
+        "converged": 1.0,
+    }
+    random = {"arm": "random", "auc": auc, "auc_low": interval[0], "auc_high": interval[1]}
+    rows = [row | {"arm": "features"}, row | {"arm": "layer"}, row | random]
+    sentences = verdict_of("s", rows, skipped=[], probes=[])
+    found = [one for one in sentences if "than the features" in one]
+    assert found == ([] if expected is None else [expected])
+
+
 def test_the_ranking_states_which_differences_are_certain():
     def row(sae, area, low=None, high=None, random=0.1):
         return {"sae": sae, "area": area, "difference": area - 0.5, "random_area": random} | {

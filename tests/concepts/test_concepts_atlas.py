@@ -211,6 +211,12 @@ def test_the_command_prints_sentences_tables_rank_and_json(world, results, tmp_p
     ranking = shown.stdout.index("SAEs by mean area; low, high: ")
     assert ranking < shown.stdout.index("one, words/x: ")
     assert ranking < shown.stdout.index("floor, words/x: ")
+    found = next(one for one in results if one["sae"] == "one").table("SEPARATES").to_pylist()
+    best = max(found, key=lambda row: row["auroc_held_out"])
+    assert best["source"] in shown.stdout
+    assert shown.stdout.count("auroc_held_out: on held-out words") == 1
+    assert "random: random directions that are active as often" in shown.stdout
+    assert "area: mean R over the number of features" in shown.stdout
     assert out.stat().st_size > 10_000
     done = CliRunner().invoke(command(), [*arguments, "one", "--json"])
     found = json.loads(done.stdout)["result"]

@@ -1,5 +1,6 @@
 """Order SAEs by the area under R over log k, with the interval of each difference."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from analysis.concepts.probing.splits import resampled_interval
 from analysis.concepts.worth.localisation import SHARE
-from atlas.amounts import counted
+from atlas.amounts import counted, listed
 from atlas.studies.floors import is_floor, role_shown
 from atlas.studies.results import Result
 
@@ -32,7 +33,8 @@ def rank_saes(results: Sequence[Result], *, of: str = "area") -> list[Row]:
     whose ``of`` is defined in each SAE that has one at all. ``area``, ``retained`` and ``k90`` are
     means over them; k90 is null if a concept has none, or if all its features retain less than .9.
     ``random_area`` is the mean area of random directions that are active as often, null if a concept
-    has none. ``difference`` is that of ``of`` from the first SAE, with the 95% interval ``low`` to
+    has none. ``loses`` is the number of these concepts that the features predict worse than the layer (the
+    95% interval is below 0). ``difference`` is that of ``of`` from the first SAE, with the 95% interval ``low`` to
     ``high``. It is paired by split and concept, of AUROC above .5 in units of that of each SAE's own
     layer. SAEs without a shared concept are last.
     """
@@ -76,7 +78,38 @@ def rank_sentences(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     if not known:
         return ["No SAE has a defined area, so there is no order."]
     first, *others = known
+    if first.get("loses") and others:
+        return [*_among_lossless(known), *_random(known)]
     return [*_order(first, others), *_random(known), *_floors(known)]
+
+
+def _among_lossless(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield the first SAE that is not shown to lose information, and why those above it are no better."""
+    best = next((row for row in rows if not row.get("loses")), None)
+    if best is None:
+        yield (
+            "The features of every SAE lose information that its layer has, so the order by area is no order of "
+            "worth."
+        )
+        return
+    first, above = rows[0], list(itertools.takewhile(lambda row: row is not best, rows))
+    interval = ""
+    if best["low"] is not None:
+        interval = (
+            f", difference {best['difference']:.2f}, 95% interval {best['low']:.2f} to {best['high']:.2f}"
+            if len(above) == 1
+            else ""
+        )
+    yield f"{best['sae']} has the largest mean area ({best['area']:.2f}) of the SAEs not shown to lose information."
+    names = listed([_named(row) for row in above], 3)
+    yield (
+        f"{names} {'has' if len(above) == 1 else 'have'} a larger area ({first['area']:.2f}{interval}), but lose"
+        f"{'s' if len(above) == 1 else ''} information that the layer has: this is no evidence of worth."
+    )
+
+
+def _named(row: Mapping[str, Any]) -> str:
+    return f"{row['sae']} ({role_shown(row)})" if is_floor(row) else str(row["sae"])
 
 
 def _order(first: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -165,6 +198,7 @@ def _row(one: Result, shared: Set[str]) -> Row:
         "shared": len(own),
         "area": _mean([row["area"] for row in own]),
         "random_area": None if None in areas else _mean(areas),
+        "loses": sum((row.get("difference_high") or 0.0) < 0 for row in own),
         "retained": _mean([row["retained"] for row in own]),
         "k90": None if None in k90 else _mean(k90),
     }
