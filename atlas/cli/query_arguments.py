@@ -38,6 +38,15 @@ def marked(row: Mapping[str, Any]) -> dict[str, Any]:
     return shown | {"text": text}
 
 
+#: Parameters that are texts of tokens.
+_TOKENS = {"token", "tokens", "text"}
+
+_STORED_TOKENS = (
+    "Only the 20 most frequent tokens of each feature are stored: a feature whose activity on a token is a "
+    "small share of its own is missing."
+)
+
+
 def remarks(atlas: "Atlas", question: Question, rows: int) -> list[str]:
     """Return the sentences below an answer: its size, and why it has no rows.
 
@@ -51,11 +60,14 @@ def remarks(atlas: "Atlas", question: Question, rows: int) -> list[str]:
         Number of rows of the answer.
     """
     found = remarks_on(atlas.store, question, rows)
+    # A token that is typed, and not found through a feature, may be rare in all features.
+    by_token = question.query is not None and ":FIRES_ON" in question.cypher
+    stored = [_STORED_TOKENS] if by_token and _TOKENS & question.params.keys() else []
     if rows:
-        return found or [counted(rows, "row")]
+        return [*(found or [counted(rows, "row")]), *stored]
     if not found and "token" in question.params:
         found = ["Most tokens begin with a space: --token ' word'."]
-    return [counted(rows, "row"), *found]
+    return [counted(rows, "row"), *stored, *found]
 
 
 def read_question(

@@ -77,6 +77,17 @@ def test_an_answer_as_long_as_its_limit_states_the_limit(demo):
     assert "the limit of the query" not in run(*words, "1000").stderr
 
 
+def test_queries_by_a_token_remark_that_few_tokens_of_a_feature_are_stored(demo):
+    stored = "Only the 20 most frequent tokens of each feature are stored"
+    for words in (
+        ["features_of_token", "--token", " dog"],
+        ["features_of_tokens", "--tokens", "x"],
+    ):
+        assert stored in " ".join(run("query", *words, "-a", str(demo)).stderr.split())
+    words = ["tokens_of_feature", "--feature", "tiny-a-l1-s0/7", "-a", str(demo)]
+    assert stored not in " ".join(run("query", *words).stderr.split())
+
+
 def test_a_frame_warns_of_a_study_that_never_ran_and_of_a_default_limit(demo):
     with Atlas.open(demo) as atlas:
         with pytest.warns(UserWarning, match="No PROMOTES edges are stored: run `atlas logits A`"):

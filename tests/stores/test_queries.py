@@ -476,12 +476,12 @@ def test_answers_checked_by_hand(loaded):
         ("tiny-a-l1-s0/7", 10 / 90, 0.25, 10, 2, 1.5),
     ]
     assert ask(loaded, "features_of_tokens", tokens=[" girl", " he"]) == [
-        ("tiny-a-l1-s0/0", 1.0, 0.04, 1, 0.03, " girl", False),
-        ("tiny-b-l0/0", 1.0, 0.04, 1, 0.04, " girl", False),
-        ("tiny-a-l1-s0/1", 0.5, 0.05, 1, 0.08, " he", False),
-        ("tiny-a-l1-s1/1", 0.5, 0.04, 1, 0.04, " girl", False),
-        ("tiny-a-l1-s1/3", 0.5, 0.05, 1, 0.1, " he", False),
-        ("tiny-a-l1-s0/7", 0.444444, 0.09, 2, 0.09, " he", False),
+        ("tiny-a-l1-s0/0", 1.0, 0.04, 0.75, 1, 0.03, " girl", False),
+        ("tiny-b-l0/0", 1.0, 0.04, 1.0, 1, 0.04, " girl", False),
+        ("tiny-a-l1-s0/1", 0.5, 0.05, 0.8, 1, 0.08, " he", False),
+        ("tiny-a-l1-s1/1", 0.5, 0.04, 0.5, 1, 0.04, " girl", False),
+        ("tiny-a-l1-s1/3", 0.5, 0.05, 1.0, 1, 0.1, " he", False),
+        ("tiny-a-l1-s0/7", 0.444444, 0.09, 0.444444, 2, 0.09, " he", False),
     ]
     assert ask(loaded, "dead_share_by_sae") == [
         ("tiny-a-l1-s1", 0.25, 1, 4, 1000),

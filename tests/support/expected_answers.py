@@ -249,7 +249,7 @@ def features_by_token_start(w, text, sae, limit):
 
 
 @answers
-def features_of_tokens(w, tokens, sae, min_active, limit):
+def features_of_tokens(w, tokens, sae, min_active, min_rate, limit):
     found = defaultdict(list)
     for r in w.fires:
         if r["text"] in tokens and sae in ("", r["sae"]) and r["active_tokens"] >= min_active:
@@ -262,14 +262,19 @@ def features_of_tokens(w, tokens, sae, min_active, limit):
             "expected": round(
                 sum(r["count"] / r["rate"] * r["frequency"] / r["active_tokens"] for r in own), 6
             ),
+            # Active occurrences of the tokens / their occurrences.
+            "rate": round(
+                sum(r["count"] for r in own) / sum(r["count"] / r["rate"] for r in own), 6
+            ),
             "found": len({r["text"] for r in own}),
             "floor": w.sae[own[0]["sae"]]["role"] not in (None, "trained")
             or w.sae[own[0]["sae"]]["random_model"] is True,
         }
         for name, own in found.items()
     ]
+    rows = [r for r in rows if r["rate"] >= min_rate]
     rows.sort(key=lambda r: (r["floor"], -r["share"], -r["found"], r["sae"], r["idx"]))
-    columns = ("id", "share", "expected", "found", "frequency", "top_token", "floor")
+    columns = ("id", "share", "expected", "rate", "found", "frequency", "top_token", "floor")
     return pick(rows[:limit], *columns)
 
 
