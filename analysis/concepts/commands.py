@@ -389,10 +389,10 @@ def _show(found: Mapping[str, Any], results: Results) -> None:
         rows: Sequence[Mapping[str, Any]] = [
             row for row in one["arms"] if not (brief and row["arm"].split(" ")[0] in _BRIEF)
         ]
-        tested = [_units(row) for row in rows if row["p01_units"] is not None]
+        units = [_units(row) for row in rows if row["p01_units"] is not None]
         echo()
         print_table(
-            tested,
+            units,
             columns=_UNITS,
             controls=_CONTROLS,
             title=f"{one['sae']}: units that separate the classes",

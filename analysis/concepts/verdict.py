@@ -103,15 +103,18 @@ def _above_features(of: Mapping[str, Row]) -> Iterator[str]:
         return
     several = " and ".join([", ".join(higher[:-1]), higher[-1]] if higher[1:] else higher)
     sure = [
-        _WITHOUT_SAE[arm]
-        for arm in _WITHOUT_SAE
-        if arm in of
-        and None not in (low := of[arm].get("auc_low"), high := own.get("auc_high"))
-        and low > high
+        what
+        for arm, what in _WITHOUT_SAE.items()
+        if arm in of and _above(of[arm].get("auc_low"), own.get("auc_high"))
     ]
     verb = "have" if higher[1:] or not several.startswith("the") else "has"
     apart = f"; without overlap of 95% intervals: {', '.join(sure)}" if sure else ""
     yield f"{several[0].upper()}{several[1:]} {verb} a higher held-out AUROC than the features ({own['auc']:.2f}){apart}."
+
+
+def _above(low: float | None, high: float | None) -> bool:
+    """Return whether a lower limit is above an upper limit; False if one is missing."""
+    return low is not None and high is not None and low > high
 
 
 def _localisation(of: Mapping[str, Row]) -> Iterator[str]:
