@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import queries
@@ -156,6 +156,9 @@ class FeatureCard:
         Number of examples that the atlas has, if ``examples`` has fewer.
     from_server
         Whether the atlas is on a server.
+    origin
+        Where its numbers are from, as far as known: ``corpus``, ``corpus_id``, ``model``, ``atlas``
+        (its uuid); and, of the SAE's part in a folder, ``version`` of feature-atlas and ``date``.
     """
 
     id: str
@@ -171,6 +174,26 @@ class FeatureCard:
     neuronpedia: str | None = None
     example_count: int | None = None
     from_server: bool = False
+    origin: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def origin_line(self) -> str:
+        """State the text, the model, the atlas, the version and the date in one line.
+
+        Examples
+        --------
+        >>> from atlas import Atlas
+        >>> Atlas("demo.atlas")["tiny-a-l1-s0/7"].origin_line.startswith("Corpus demo (")
+        True
+        """
+        of = self.origin
+        parts = [f"{name} {of[name]}" for name in ("corpus", "model", "atlas") if name in of]
+        if "corpus" in of:
+            parts[0] += f" ({of['corpus_id']})"
+        parts += [f"feature-atlas {of['version']}"] if "version" in of else []
+        parts += [f"measured {of['date']}"] if "date" in of else []
+        line = ", ".join(parts)
+        return line[:1].upper() + line[1:]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the card as plain values, for JSON."""
@@ -197,6 +220,7 @@ class FeatureCard:
             "empty": dict(self.empty),
             "none": list(self.none),
             "neuronpedia": self.neuronpedia,
+            "origin": dict(self.origin),
         }
 
     def to_html(self) -> str:
@@ -328,7 +352,26 @@ def feature_card(
         neuronpedia=properties.get("neuronpedia"),
         example_count=len(top) + len(sampled),
         from_server=atlas.folder is None,
+        origin=_origin(timed, about),
     )
+
+
+def _origin(timed: _Timed, sae: Mapping[str, Any]) -> dict[str, str]:
+    """Return the text, model, atlas, version and date behind the numbers of an SAE."""
+    found = {name: str(sae[name]) for name in ("model", "atlas") if sae.get(name)}
+    corpora = timed.query(
+        "MATCH (:SAE {name: $sae})-[:MEASURED_ON]->(c:Corpus) RETURN c.name AS name, c.id AS id ORDER BY id",
+        {"sae": sae["name"]},
+    ).to_pylist()
+    if corpora:
+        found |= {"corpus": str(corpora[0]["name"]), "corpus_id": str(corpora[0]["id"])}
+    folder = timed.atlas.folder
+    part = None if folder is None else folder.sound().parts.get(f"sae/{sae['name']}")
+    if part is not None:
+        version, created = part.manifest.versions.get("feature-atlas"), part.manifest.created
+        found |= {"version": str(version)} if version else {}
+        found |= {"date": created[:10]} if created else {}
+    return found
 
 
 def _command(section: Section, sae: str, url: str, *, alone: bool) -> str:

@@ -70,12 +70,14 @@ def print_card(card: FeatureCard, *, rows: int | None = None) -> None:
         columns = _few_columns(table, few[0]) if rows is None else None
         print_table(few, title=f"{table.title}{more}", columns=columns, spaced=True)
     if lines:
-        echo("\nOther tables: number of rows, and the first:")
+        echo("\nOther tables: number of rows (#: of the community), and the first:")
         for line in lines:
             echo(line)
     if card.none:
         echo("\n" + wrap(f"Stored, without a row of this feature: {'; '.join(card.none)}."))
     _print_missing(card, complete=rows is not None)
+    if rows is not None and card.origin:
+        echo("\n" + wrap(card.origin_line))
 
 
 def _few_columns(table: CardTable, row: Mapping[str, Any]) -> list[str]:
@@ -114,7 +116,10 @@ def _print_numbers(numbers: Sequence[FeatureNumber], *, complete: bool) -> None:
 
 def _line(table: CardTable) -> str:
     """Return the first rows of a table as one line: how many it has, names, scores with controls."""
-    start = f"{table.label:{_LABEL}} {table.row_count:>{_COUNT},}  "
+    count = f"{table.row_count:,}"
+    if "community" in table.rows[0]:  # a feature has one community
+        count = f"#{cell_text(table.rows[0]['community'])}"
+    start = f"{table.label:{_LABEL}} {count:>{_COUNT}}  "
     text = _entry(table, 0, named=True)
     for index in range(1, min(len(table.rows), _ON_LINE)):
         longer = f"{text}; {_entry(table, index, named=False)}"

@@ -112,17 +112,19 @@ SECTIONS = (
         "Features active on the same tokens",
         "Neighbours",
         "neighbours_of_feature",
-        ("feature", "top_token", "count", "expected", "weight", "lift"),
+        ("feature", "top_token", "count", "expected", "weight", "joint_count", "lift"),
         (Score("count", ("expected",)),),
-        "expected: count under independence. A count near it is no evidence.",
+        "count: tokens on which both are among the k most active features (4 by default). expected: count under "
+        "independence; a count near it is no evidence. joint_count: tokens on which both are active at all. "
+        "lift: joint_count / its expected value, not count / expected.",
     ),
     Section(
         "Community",
         "Community",
         "community_of_feature",
-        ("tokens", "stability_halves", "stability_null", "inner_share", "size", "community"),
+        ("community", "tokens", "stability_halves", "stability_null", "inner_share", "size"),
         (Score("stability_halves", ("stability_null",)),),
-        "tokens: those that distinguish the community. inner_share: weight of the feature's edges "
+        "community: its number; 0 is the largest. tokens: those that distinguish it. inner_share: weight of the feature's edges "
         "within it. stability_halves: overlap with the best community of half of the documents; "
         "stability_null: the same in a null graph.",
         kind="graph",

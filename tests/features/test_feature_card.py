@@ -1,6 +1,7 @@
 """Cards of features: equal to the tables, readable on a screen, escaped on a page."""
 
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from atlas.features.card import CardTable, feature_card
 from atlas.features.card_screen import print_card
 from atlas.features.numbers import feature_numbers
 from atlas.features.remarks import about_few_tokens, about_fvu, rarest_seen
+from atlas.features.sections import SECTIONS
 from atlas.progress import SILENT
 from ingest.codes.store import read_shard
 from ingest.forward.run import ingest
@@ -451,7 +453,7 @@ def test_a_folder_and_its_graph_have_the_same_card(opened, capsys):
     dead = next(r for r in opened.features("a").to_pylist() if r["dead"])
     for row in (*live(opened), dead):
         there, here = (feature_card(one, row["id"]).to_dict() for one in (without, opened))
-        for name in there.keys() - {"histogram"}:
+        for name in there.keys() - {"histogram", "origin"}:
             assert there[name] == here[name]
     pages = [feature_card(one, live(opened)[0]["id"]).to_html() for one in (without, opened)]
     assert ["Only the folder of an atlas" in page for page in pages] == [True, False]
@@ -559,3 +561,49 @@ def test_no_rows_name_the_study_that_did_not_measure_the_sae(targeted, capsys, w
     assert "0 rows" in out.err
     assert sentence in out.err
     assert ("run `" in out.err) == bool(sentence)
+
+
+def test_a_card_states_text_model_atlas_version_and_date(opened, capsys):
+    (sae,) = (row for row in opened.table("SAE").to_pylist() if row["name"] == "a")
+    (corpus,) = opened.table("Corpus").to_pylist()
+    manifest = opened.folder.sound().parts["sae/a"].manifest
+    card = feature_card(opened, live(opened)[0]["id"])
+    in_graph = {
+        "model": sae["model"],
+        "atlas": opened.folder.uuid,
+        "corpus": corpus["name"],
+        "corpus_id": corpus["id"],
+    }
+    dated = {"version": manifest.versions["feature-atlas"], "date": manifest.created[:10]}
+    assert card.origin == in_graph | dated
+    assert all(value in card.origin_line for value in card.origin.values())
+    assert card.origin_line in card.to_html()
+    print_card(card, rows=3)
+    assert card.origin_line in capsys.readouterr().out
+    without = feature_card(Atlas(opened.url, store=opened.store), card.id)
+    assert without.origin == in_graph
+
+
+def test_the_row_of_a_community_begins_with_its_number(opened, capsys):
+    card = feature_card(opened, live(opened)[0]["id"])
+    row = {"community": 12, "tokens": ["and"], "stability_halves": 0.5, "stability_null": 0.1}
+    (section,) = (one for one in SECTIONS if one.label == "Community")
+    assert section.columns[0] == "community"
+    table = CardTable(section.title, [row], label="Community", scores=section.scores)
+    print_card(replace(card, tables=[table]))
+    out = capsys.readouterr().out
+    assert "Community  #12  and stability halves 0.5 (stability null 0.1)" in out
+
+
+def test_a_lift_is_next_to_the_count_that_it_is_of(opened):
+    for row in opened.query(
+        "MATCH (f:Feature)-[e:CO_ACTIVATES]->(g:Feature) RETURN e.joint_count AS n, e.lift AS lift, "
+        "f.active_tokens AS a, g.active_tokens AS b, f.frequency AS share"
+    ).to_pylist()[:20]:
+        tokens = row["a"] / row["share"]
+        assert row["lift"] == pytest.approx(row["n"] / (row["a"] * row["b"] / tokens))
+    card = feature_card(opened, live(opened)[0]["id"])
+    (table,) = (one for one in card.tables if one.label == "Neighbours")
+    columns = list(table.rows[0])
+    assert columns.index("lift") == columns.index("joint_count") + 1
+    assert "not count / expected" in table.note
