@@ -7,7 +7,7 @@ import causes one line of warning.
 
 import re
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import click
+from click.core import ParameterSource
 
 __all__ = [
     "ALL",
@@ -123,6 +124,45 @@ class StudyCommand(click.Command):
         letters = iter("ABCDEF")
         words = [next(letters) if word == "SAE" else word for word in words]
         return " ".join(["atlas", str(self.name), *(self._example.split() or words)])
+
+    def with_saes(self, saes: Sequence[str]) -> str | None:
+        """The running command as it was typed, for other SAEs; None outside it, or without such a parameter.
+
+        Parameters
+        ----------
+        saes
+            Names of the SAEs.
+        """
+        context = click.get_current_context(silent=True)
+        if context is None or context.command is not self or "saes" not in context.params:
+            return None
+        words = ["atlas", str(self.name)]
+        for parameter in self.params:
+            name = str(parameter.name)
+            if name == "saes":
+                option = parameter.opts[:1] if isinstance(parameter, click.Option) else []
+                words += [word for sae in saes for word in (*option, sae)]
+            elif context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+                words += _typed(parameter, context.params.get(name))
+        return shlex.join(words)
+
+
+#: Parameters that do not change the result of a study.
+_OUTPUT = {"outs", "as_json", "quiet", "replace", "workers", "ray", "every", "rows", "wide"}
+
+
+def _typed(parameter: click.Parameter, value: Any) -> list[str]:
+    """Return the words of a parameter with a value; none for those of the output."""
+    if value is None or parameter.name in _OUTPUT:
+        return []
+    several = parameter.multiple or parameter.nargs != 1
+    values = list(value) if several and isinstance(value, list | tuple) else [value]
+    texts = [",".join(map(str, v)) if isinstance(v, list | tuple) else str(v) for v in values]
+    if not isinstance(parameter, click.Option):
+        return texts
+    if parameter.is_flag:
+        return [(parameter.opts if value else parameter.secondary_opts)[0]]
+    return [word for text in texts for word in (parameter.opts[0], text)]
 
 
 def _path(ctx: click.Context) -> list[click.Context]:

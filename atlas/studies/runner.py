@@ -444,14 +444,16 @@ def _how_to_compare(
 
 
 def _command_of(study: Study, saes: Sequence[str]) -> str:
-    """Return the command of a study of single SAEs; another one with its own arguments."""
+    """Return the typed command for other SAEs; in Python, the command of a study of single SAEs."""
     from atlas.plugins import study_commands
 
     name = study.command or study.kind
     command = study_commands().get(study.kind)
+    if command is not None and (written := command.with_saes(saes)):
+        return f"`{written}`"
     if command is None or command.example == f"atlas {name} A":
         return f"`atlas {name} {shlex.join(saes)}`"
-    return f"`{command.example}`, of {', '.join(saes)}"
+    return f"the same study of {', '.join(saes)}"
 
 
 def _part(study: Study, task: Task, found: Found, at: TaskContext) -> Part:

@@ -1,12 +1,14 @@
 """Studies show the stored results of floors next to those of the selected SAEs."""
 
 import json
+import shlex
 from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from inspect import signature
 from typing import ClassVar
 
+import click
 import pytest
 from click.testing import CliRunner
 from random_models import random_model, small_tokenizer
@@ -39,7 +41,7 @@ from analysis import (
 )
 from atlas.cli.main import command
 from atlas.disk.folder import Folder, Sound
-from atlas.plugins import study_commands
+from atlas.plugins import StudyCommand, study_commands
 from atlas.studies.floor_values import _with_control, add_floor_values
 from atlas.studies.floors import floor_parts
 from atlas.studies.results import Result
@@ -78,6 +80,10 @@ def test_a_study_of_one_sae_has_the_results_of_its_floors(path):
     assert names(alone) == [("one", False)]
     hint = next(m for m in recorded.messages if "floors without this result: floor." in m)
     assert hint.endswith("run with the same settings: `atlas positions floor`.")
+    words = ["positions", "one", "--draws", "3", "-a", str(path)]
+    shown = CliRunner().invoke(command(), words)
+    typed = f"`{shlex.join(['atlas', 'positions', 'floor', '--draws', '3', '--atlas', str(path)])}`"
+    assert typed in shown.stderr
     activation_by_position(path, ["floor"], settings=settings)
     both = activation_by_position(path, ["one"], settings=settings)
     assert names(both) == [("one", False), ("floor", True)]
@@ -119,6 +125,25 @@ def test_studies_of_pairs_and_graphs_have_the_results_of_floors(path):
         chosen = {} if settings is None else {"settings": settings}
         study(path, ["floor"], **chosen)
         assert names(study(path, ["one"], **chosen)) == [("one", False), ("floor", True)]
+
+
+def test_the_typed_command_for_other_saes_can_be_pasted():
+    @click.command("steer", cls=StudyCommand)
+    @click.argument("file")
+    @click.option("--sae", "-s", "saes", multiple=True)
+    @click.option("--task", multiple=True)
+    @click.option("--fast/--slow", default=True)
+    @click.option("--draws", default=3)
+    @click.option("--quiet", is_flag=True)
+    @click.pass_context
+    def study(context, **options):
+        click.echo(context.command.with_saes(["c", "d"]))
+
+    words = ["my words.csv", "-s", "a", "--task", "x", "--task", "y z", "--slow", "--quiet"]
+    done = CliRunner().invoke(study, words)
+    pasted = "atlas steer 'my words.csv' --sae c --sae d --task x --task 'y z' --slow\n"
+    assert done.output == pasted
+    assert study.with_saes(["c"]) is None  # no command is running
 
 
 class Measured(Study):
