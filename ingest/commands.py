@@ -405,8 +405,8 @@ def _next_commands(where: Path) -> str:
         [
             "",
             "Try next:",
-            f"  atlas query features_of_token --param token=' sad'{at}",
-            f"  atlas query examples_of_feature --param feature=tiny-a-l1-s0/16{at}",
+            f"  atlas query features_of_token --token ' sad'{at}",
+            f"  atlas query examples_of_feature --feature tiny-a-l1-s0/16{at}",
             f"  atlas query{at}            # the list of all queries",
         ]
     )

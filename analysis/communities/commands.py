@@ -115,7 +115,7 @@ def communities(
       atlas communities --all
       atlas communities tiny-a-l1-s0 --top 20
       atlas communities tiny-a-l1-s0 --weight count --min-count 3
-      atlas query communities_of_sae --param sae=tiny-a-l1-s0
+      atlas query communities_of_sae --sae tiny-a-l1-s0
     """
     from analysis.communities.study import graph_features
 

@@ -113,7 +113,12 @@ def values_of(options: dict[str, Any], query: queries.Query | None) -> dict[str,
 
 def _written(parameter: queries.Parameter) -> str:
     """Return a parameter of a query as an option, with the kind of its value."""
-    return f"--{parameter.name} {_metavar(parameter)}"
+    return f"{_flag(parameter)} {_metavar(parameter)}"
+
+
+def _flag(parameter: queries.Parameter) -> str:
+    """Return the printed option of a parameter: with hyphens, as all options have."""
+    return "--" + parameter.name.replace("_", "-")
 
 
 def example_of(query: queries.Query) -> str:
@@ -124,7 +129,7 @@ def example_of(query: queries.Query) -> str:
             value = parameter.example
             text = " ".join(map(str.strip, map(str, value))) if type(value) is list else str(value)
             plain = re.fullmatch(r"[\w./:@+-]+", text)
-            words += [f"--{parameter.name}", text if plain else f"'{text}'"]
+            words += [_flag(parameter), text if plain else f"'{text}'"]
     return " ".join(words)
 
 
@@ -143,7 +148,8 @@ def complete_query(
 
 def _option(parameter: queries.Parameter) -> click.Option:
     return click.Option(
-        [f"--{parameter.name}", _PREFIX + parameter.name],
+        # The name in Cypher is accepted too.
+        [*dict.fromkeys((_flag(parameter), f"--{parameter.name}")), _PREFIX + parameter.name],
         multiple=parameter.type.endswith("[]"),
         metavar=_metavar(parameter),
         help=_meaning(parameter),

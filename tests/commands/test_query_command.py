@@ -111,7 +111,7 @@ def test_the_help_of_a_query_has_its_question_parameters_columns_and_an_example(
     text = " ".join(done.stdout.split())
     assert query.question.replace(" ", "") in "".join(done.stdout.split())
     for parameter in query.parameters:
-        assert f" --{parameter.name} " in text
+        assert f" --{parameter.name.replace('_', '-')} " in text
     for column in query.columns:
         line = f"{column.name}{column.meaning}({column.type})"
         assert line.replace(" ", "") in text.replace(" ", "")
@@ -149,6 +149,16 @@ def test_parameters_are_options(demo):
     assert rows(*option, "-a", str(demo), "tokens_of_feature") == plain
     twice = run("query", "tokens_of_feature", *option, "-p", "limit=3", "-a", str(demo))
     assert "twice" in str(twice.exception)
+
+
+def test_options_have_hyphens_and_accept_the_names_in_cypher(demo):
+    assert "--sae-a SAE" in run("query", "matches_beyond_token", "--help").stdout
+    assert "--sae_a" not in run("query", "matches_beyond_token", "--help").stdout
+    same = [
+        rows("features_of_tokens", "--tokens", "x", option, "3", "-a", str(demo))
+        for option in ("--min-active", "--min_active")
+    ]
+    assert same[0] == same[1]
 
 
 def test_a_list_of_tokens_is_written_as_words_or_repeated(demo):
