@@ -165,7 +165,8 @@ def ingest(
 ) -> None:
     """Run a model and its SAEs over a text, and store the atlas.
 
-    If the command is interrupted, run it again to continue where it stopped.
+    If the command is interrupted, run it again to continue where it stopped. Without --atlas, the SAEs
+    are added to the only atlas in this folder, on its text; a line states it before the work.
 
     \b
     Examples:
@@ -195,6 +196,7 @@ def ingest(
             probe=probed,
             replace=replace,
             progress=progress,
+            found=where is None,
         )
     from ingest.demo.build import overview
 

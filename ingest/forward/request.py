@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace as changed
 from pathlib import Path
 
+from atlas.amounts import listed
 from atlas.api import Atlas
 from atlas.cli.selected_atlas import atlases_here, folder_of, which_atlas
 from atlas.disk.folder import Folder
@@ -46,13 +47,19 @@ def run_command(
     probe: Sequence[str],
     replace: bool,
     progress: Progress,
+    found: bool = False,
 ) -> Atlas:
-    """Ingest as requested; the default text is the atlas' own, or the SAE's training data set."""
+    """Ingest as requested; the default text is the atlas' own, or the SAE's training data set.
+
+    With ``found``, nobody named the atlas, and the report states before any work which one is changed.
+    """
     if not saes:
         raise BadInput(
             "No SAE was named; name at least one with `saes`, as in `saes='gemmascope-l20'`."
         )
     has_corpus = (path / "atlas.json").exists() and Folder.open(path).corpus is not None
+    if found and has_corpus:
+        progress.report(_adds_to(path, saes, own_text=text is None))
     if text is None and not has_corpus:
         source = _trained_on(saes[0])
         settings = changed(settings, tokens=settings.tokens or DEFAULT_TOKENS)
@@ -70,6 +77,20 @@ def run_command(
         probe=probe,
         replace=replace,
         progress=progress,
+    )
+
+
+def _adds_to(path: Path, saes: Sequence[str], *, own_text: bool) -> str:
+    """State to which atlas the SAEs are added.
+
+    An SAE of another model is not refused: an atlas may have several models, one model has different
+    names in different sources, and `atlas rm` removes an SAE again.
+    """
+    stored = list(Folder.open(path).sound().saes)
+    holds = f", which holds {listed(stored, 3)}" if stored else ""
+    text = ", on the text of this atlas" if own_text else ""
+    return (
+        f"Adds {listed(saes, 3)} to {path}{holds}{text}. For another atlas, name it with --atlas."
     )
 
 
