@@ -42,8 +42,7 @@ def list_(path: str | None, where: str | None, as_json: bool, quiet: bool) -> No
     """
     from atlas.api import Atlas
 
-    if path and where and path != where:
-        raise BadInput(f"Two atlases are named, {path} and {where}; name one.")
+    _one_atlas(path, where)
     if path and not where and "://" not in path and not Path(path).exists() and atlases_here():
         raise BadInput(
             f"There is no atlas at {path}. `atlas list` takes the folder of an atlas, such as "
@@ -409,10 +408,13 @@ def export(
 
 
 @click.command()
+@click.argument("path", required=False, metavar="[PATH|URL]")
 @atlas_option
 @shared_options
 @click.pass_context
-def doctor(ctx: click.Context, where: str | None, as_json: bool, quiet: bool) -> None:
+def doctor(
+    ctx: click.Context, path: str | None, where: str | None, as_json: bool, quiet: bool
+) -> None:
     """Check the installation, the server and an atlas.
 
     Every fault is reported with its remedy.
@@ -421,11 +423,11 @@ def doctor(ctx: click.Context, where: str | None, as_json: bool, quiet: bool) ->
 
     \b
     Example:
-      atlas doctor --atlas demo.atlas
+      atlas doctor demo.atlas
     """
     from atlas.doctor import examine, print_checks
 
-    checks = examine(where)
+    checks = examine(_one_atlas(path, where))
     sound = all(c.state != "fault" for c in checks)
     emit(
         [
@@ -437,6 +439,13 @@ def doctor(ctx: click.Context, where: str | None, as_json: bool, quiet: bool) ->
         ok=sound,
     )
     ctx.exit(0 if sound else 1)
+
+
+def _one_atlas(path: str | None, where: str | None) -> str | None:
+    """Return the atlas that is named as an argument or as an option."""
+    if path and where and path != where:
+        raise BadInput(f"Two atlases are named, {path} and {where}; name one.")
+    return path or where
 
 
 def _checks(path: Path | None) -> "list[Check]":

@@ -16,7 +16,9 @@ def commands_with_an_atlas(of=None, at=()):
         yield at
 
 
-COMMANDS = sorted(set(commands_with_an_atlas()) - {("list",), ("report", "geometry"), ("export",)})
+COMMANDS = sorted(
+    set(commands_with_an_atlas()) - {("list",), ("doctor",), ("report", "geometry"), ("export",)}
+)
 """All but those whose argument is an atlas, or a folder to write to."""
 
 
@@ -49,3 +51,6 @@ def test_the_second_argument_may_be_the_atlas(message):
     assert message("match", "a", "demo.atlas")[1] == expected
     assert message("graph-stats", "no.atlas")[1].startswith("atlas: No SAE is named 'no.atlas'.")
     assert message("list", "demo.atlas")[0] == 0
+    assert "demo.atlas is an atlas; pass" not in message("doctor", "demo.atlas")[1]
+    two = message("doctor", "demo.atlas", "--atlas", "other.atlas")
+    assert two == (2, "atlas: Two atlases are named, demo.atlas and other.atlas; name one.")
