@@ -1,5 +1,6 @@
 """Provenance: how a result was computed, and on which atlas, text and SAEs."""
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from atlas.disk.parts import Part
@@ -37,7 +38,8 @@ def provenance_of(part: Part, at: "TaskContext") -> dict[str, Any]:
         "hash": manifest.hash if manifest.created else None,
         "created": manifest.created or None,
         "version": manifest.versions.get("feature-atlas"),
-        "settings": dict(manifest.settings),
+        # As they are read from the manifest, also if they were just computed.
+        "settings": json.loads(json.dumps(dict(manifest.settings), sort_keys=True)),
         "seed": manifest.seed,
         "saes": {name: _digest(name, at) for name in manifest.saes},
         "text": None if corpus is None else {"name": corpus["name"], "digest": corpus["id"]},
