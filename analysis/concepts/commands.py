@@ -379,10 +379,10 @@ def _show(found: Mapping[str, Any], results: Results) -> None:
     if found["rank"]:
         _show_rank(found)
     print_verdict(results)
-    tested = [one for one in results if "SEPARATES" in one.tables]
-    for one in tested:
-        _show_features(one)
-    if any(one.table("SEPARATES").num_rows for one in tested):
+    with_edges = [each for each in results if "SEPARATES" in each.tables]
+    for each in with_edges:
+        _show_features(each)
+    if any(each.table("SEPARATES").num_rows for each in with_edges):
         _print_legend(_FEATURE_LEGEND)
     brief = len(found["results"]) > 1 or any(len(one["concepts"]) > 1 for one in found["results"])
     for one in found["results"]:
