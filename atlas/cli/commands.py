@@ -12,7 +12,7 @@ from atlas.cli.output.tables import print_table
 from atlas.cli.output.text import echo, emit, make_progress, print_text
 from atlas.cli.query_command import QueryCommand, complete_query
 from atlas.cli.selected_atlas import atlases_here, folder_of, which_atlas
-from atlas.cli.shared_options import atlas_option, finite, plain_options, shared_options
+from atlas.cli.shared_options import atlas_option, finite, plain_options, table_options
 from atlas.errors import AtlasError, BadInput
 from atlas.features.commands import show_feature
 from atlas.features.overview import print_saes
@@ -28,7 +28,7 @@ _NAMING = ("top_token", "token_a", "token_b", "floor_of")
 @click.command("list")
 @click.argument("path", required=False, metavar="[PATH|URL]")
 @atlas_option
-@shared_options
+@table_options
 def list_(path: str | None, where: str | None, as_json: bool, quiet: bool) -> None:
     """List the SAEs of an atlas with their main numbers.
 
@@ -99,7 +99,7 @@ def list_(path: str | None, where: str | None, as_json: bool, quiet: bool) -> No
     help="Memory limit for --cypher.",
 )
 @atlas_option
-@shared_options
+@table_options
 def query(
     words: tuple[str, ...],
     params: tuple[str, ...],
@@ -173,7 +173,7 @@ def _confirm_removal(keys: Sequence[str], path: Path) -> None:
 @click.argument("saes", nargs=-1, required=True, metavar="{SAE | KIND/NAME}...")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask for confirmation.")
 @atlas_option
-@shared_options
+@table_options
 def rm(saes: tuple[str, ...], yes: bool, where: str | None, as_json: bool, quiet: bool) -> None:
     """Remove SAEs from an atlas, with their parts and codes.
 
@@ -335,7 +335,7 @@ def push(
     help="With --for neo4j-browser: the web page of the server.",
 )
 @atlas_option
-@shared_options
+@table_options
 def export(
     folder: Path,
     form: Literal["parquet", "csv", "graphml", "gexf"],
@@ -410,7 +410,7 @@ def export(
 @click.command()
 @click.argument("path", required=False, metavar="[PATH|URL]")
 @atlas_option
-@shared_options
+@table_options
 @click.pass_context
 def doctor(
     ctx: click.Context, path: str | None, where: str | None, as_json: bool, quiet: bool

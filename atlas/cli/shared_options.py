@@ -5,17 +5,29 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["atlas_option", "finite", "plain_options", "requested", "shared_options"]
+__all__ = [
+    "atlas_option",
+    "finite",
+    "plain_options",
+    "requested",
+    "shared_options",
+    "table_options",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def shared_options(function: F) -> F:
-    """Add ``--json``, ``--quiet``, ``--wide``, ``--rows`` and ``--full`` to a command."""
+    """Add the options of ``table_options`` and ``--full`` to the command of a study."""
     function = _layout_option(
-        "full", "Draw as many samples as a paper needs, if this is a study; print all rows."
+        "full", "Draw as many samples as a paper needs, which takes longer; also prints all rows."
     )(function)
-    function = _layout_option("rows", "Print all rows and sentences; computes nothing more.")(
+    return table_options(function)
+
+
+def table_options(function: F) -> F:
+    """Add ``--json``, ``--quiet``, ``--wide`` and ``--rows`` to a command that prints a table."""
+    function = _layout_option("rows", "Print all rows and sentences; the numbers are the same.")(
         function
     )
     function = _layout_option("wide", "Print all columns of a table on a terminal.")(function)

@@ -6,7 +6,7 @@ import click
 
 from atlas.cli.output.text import echo, emit, make_progress
 from atlas.cli.selected_atlas import which_atlas
-from atlas.cli.shared_options import atlas_option, requested, shared_options
+from atlas.cli.shared_options import atlas_option, requested, table_options
 
 __all__ = ["show_feature"]
 
@@ -29,7 +29,7 @@ _ALL = 1_000_000
     help="Rows of each table. [default: one screen; 10 on the page and in JSON; all with --rows]",
 )
 @atlas_option
-@shared_options
+@table_options
 def show_feature(
     feature: str,
     html: Path | None,

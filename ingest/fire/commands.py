@@ -7,7 +7,7 @@ import click
 from atlas.amounts import listed
 from atlas.cli.output.text import echo, emit, make_progress, print_text
 from atlas.cli.selected_atlas import folder_of, which_atlas
-from atlas.cli.shared_options import atlas_option, requested, shared_options
+from atlas.cli.shared_options import atlas_option, requested, table_options
 from ingest.fire.screen import about_few_active_tokens, about_omitted, print_features
 
 __all__ = ["fire_command"]
@@ -44,7 +44,7 @@ __all__ = ["fire_command"]
 )
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps, …")
 @atlas_option
-@shared_options
+@table_options
 def fire_command(
     text: str,
     saes: tuple[str, ...],

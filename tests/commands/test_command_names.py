@@ -6,6 +6,7 @@ import click
 import pytest
 
 from atlas.cli.main import RENAMED, command, main
+from atlas.plugins import StudyCommand
 
 
 def groups(of):
@@ -53,3 +54,11 @@ def test_an_earlier_name_is_answered_with_the_present_one(capsys):
             main([old, "tiny", "--out", "map.html"])
         assert done.value.code == 2
         assert f"The command {old!r} is now named {new!r}." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["list", "show", "fire", "query", "doctor", "positions"])
+def test_only_studies_draw_more_samples(name):
+    found = command().commands[name]
+    options = {option for parameter in found.params for option in parameter.opts}
+    assert "--rows" in options
+    assert ("--full" in options) == isinstance(found, StudyCommand)

@@ -296,7 +296,7 @@ def test_missing_parts_are_named_with_their_command(opened, run):
     assert named in card.to_html()
     _, out, _ = run("show", feature)
     assert "Promoted tokens; " in out
-    _, out, _ = run("show", feature, "--full")
+    _, out, _ = run("show", feature, "--rows")
     assert f"Promoted tokens ({named})" in out
 
 
