@@ -5,13 +5,13 @@ import click
 from analysis.communities.commands import plot_communities
 from analysis.graph.commands import plot_graphs
 from analysis.probe.commands import plot_probes
-from atlas.cli.shared_options import shared_options
+from atlas.cli.shared_options import plain_options
 
 __all__ = ["plot"]
 
 
 @click.group()
-@shared_options
+@plain_options
 @click.pass_context
 def plot(ctx: click.Context, as_json: bool, quiet: bool) -> None:
     """Plot an atlas as PNG, SVG or interactive HTML.

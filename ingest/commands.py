@@ -17,7 +17,13 @@ from atlas.cli.options import (
 from atlas.cli.output.tables import print_table
 from atlas.cli.output.text import echo, emit, make_progress, print_text, print_verdict
 from atlas.cli.selected_atlas import folder_of, which_atlas
-from atlas.cli.shared_options import atlas_option, finite, shared_options
+from atlas.cli.shared_options import (
+    atlas_option,
+    finite,
+    plain_options,
+    shared_options,
+    table_options,
+)
 from atlas.plugins import Check, Room, StudyCommand
 from ingest.fire.commands import fire_command
 from ingest.match.settings import MatchSettings
@@ -72,7 +78,7 @@ _NULLS = (
     help="The folder to create.",
 )
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps, …")
-@shared_options
+@table_options
 def demo(where: Path, device: str, as_json: bool, quiet: bool) -> None:
     """Create a small example atlas: tiny models, SAEs and a text.
 
@@ -145,7 +151,7 @@ def demo(where: Path, device: str, as_json: bool, quiet: bool) -> None:
 @click.option(
     "--resume", is_flag=True, help="Finish interrupted ingests with their original settings."
 )
-@shared_options
+@table_options
 def ingest(
     saes: tuple[str, ...],
     text: "Text | None",
@@ -330,7 +336,7 @@ def _show_matches(results: "Results", *, quiet: bool) -> None:
     help="Seed of the weights.",
 )
 @click.option("--revision", help="Revision of the model at the hub.")
-@shared_options
+@plain_options
 def random_weights(
     model: str, out: Path | None, seed: int, revision: str | None, as_json: bool, quiet: bool
 ) -> None:
@@ -358,7 +364,7 @@ def random_weights(
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @settings_options(SyntheticSettings)
-@shared_options
+@plain_options
 def synthetic(folder: Path, as_json: bool, quiet: bool, **options: Any) -> None:
     """Save a model whose activations are sums of known features.
 

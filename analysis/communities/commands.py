@@ -17,7 +17,7 @@ from atlas.cli.options import (
 from atlas.cli.output.tables import print_table
 from atlas.cli.output.text import echo, emit, make_progress, print_text, print_verdict
 from atlas.cli.selected_atlas import folder_of, which_atlas
-from atlas.cli.shared_options import atlas_option, shared_options
+from atlas.cli.shared_options import atlas_option, plain_options, shared_options
 from atlas.plugins import StudyCommand
 from atlas.safe_text import SPACE
 from atlas.studies.results import Results
@@ -159,7 +159,7 @@ def communities(
     help="Output file: .html (works offline), .png or .svg; repeat for several files.",
 )
 @atlas_option
-@shared_options
+@plain_options
 def plot_communities(
     sae: str,
     *,

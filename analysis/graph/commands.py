@@ -19,7 +19,7 @@ from atlas.cli.output.screen import on_terminal
 from atlas.cli.output.tables import print_table
 from atlas.cli.output.text import echo, emit, make_progress, print_text, print_verdict
 from atlas.cli.selected_atlas import which_atlas
-from atlas.cli.shared_options import atlas_option, requested, shared_options
+from atlas.cli.shared_options import atlas_option, plain_options, requested, shared_options
 from atlas.plugins import StudyCommand
 from atlas.studies.results import Results
 
@@ -135,7 +135,7 @@ def stats(
     help="Only pairs of features that are among the most active together on N or more tokens.",
 )
 @atlas_option
-@shared_options
+@plain_options
 def plot_graphs(
     saes: tuple[str, ...],
     *,

@@ -9,7 +9,7 @@ from atlas.amounts import cell_text, counted
 from atlas.cli.output.tables import print_table
 from atlas.cli.output.text import echo, emit, make_progress, print_text, print_verdict
 from atlas.cli.selected_atlas import folder_of, which_atlas
-from atlas.cli.shared_options import atlas_option, shared_options
+from atlas.cli.shared_options import atlas_option, plain_options, table_options
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +63,7 @@ _AT_MOST = 3
     help="With --by first-layer: largest difference from the best score of the feature.",
 )
 @atlas_option
-@shared_options
+@table_options
 def probes(
     saes: tuple[str, ...],
     sites: tuple[str, ...],
@@ -151,7 +151,7 @@ def probes(
     help="Output file: .html (works offline), .png or .svg; repeat for several files.",
 )
 @atlas_option
-@shared_options
+@plain_options
 def plot_probes(
     saes: tuple[str, ...],
     sites: tuple[str, ...],

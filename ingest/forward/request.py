@@ -89,9 +89,7 @@ def _adds_to(path: Path, saes: Sequence[str], *, own_text: bool) -> str:
     stored = list(Folder.open(path).sound().saes)
     holds = f", which holds {listed(stored, 3)}" if stored else ""
     text = ", on the text of this atlas" if own_text else ""
-    return (
-        f"Adds {listed(saes, 3)} to {path}{holds}{text}. For another atlas, name it with --atlas."
-    )
+    return f"Adds {listed(saes, 3)} to {path}{holds}{text}. For another atlas, pass its path."
 
 
 def resume_all(path: Path, *, saes: Sequence[str], progress: Progress) -> Atlas:

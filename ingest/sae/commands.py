@@ -9,7 +9,7 @@ from atlas.cli.completion import complete_by
 from atlas.cli.output.screen import on_terminal
 from atlas.cli.output.tables import print_table
 from atlas.cli.output.text import echo, emit, print_text
-from atlas.cli.shared_options import requested, shared_options
+from atlas.cli.shared_options import requested, table_options
 
 __all__ = ["saes_command"]
 
@@ -22,7 +22,7 @@ __all__ = ["saes_command"]
     shell_complete=complete_by("ingest.sae.registry.completion:complete_words"),
 )
 @click.option("--cached", is_flag=True, help="Only SAEs with weights in the cache of the hub.")
-@shared_options
+@table_options
 def saes_command(search: tuple[str, ...], cached: bool, as_json: bool, quiet: bool) -> None:
     """List the SAEs that can be used by name, or search them.
 

@@ -8,7 +8,7 @@ import click
 from atlas.cli.options import chosen_settings, settings_options
 from atlas.cli.output.tables import print_table
 from atlas.cli.output.text import echo, emit, make_progress, print_text
-from atlas.cli.shared_options import shared_options
+from atlas.cli.shared_options import table_options
 from ingest.text.options import text_options
 from ingest.train.settings import TrainSettings
 
@@ -55,7 +55,7 @@ OF_SITES = ("site", "ce_model", "ce_zero", "ce_mean")
     "its corpus, about 5% of the text; see --held-out.",
 )
 @click.option("--replace", is_flag=True, help="Replace SAEs that were trained with other settings.")
-@shared_options
+@table_options
 def train(
     model: str,
     text: "Text | None",

@@ -36,6 +36,7 @@ OTHERS = {
     "atlas/features/card_screen.py",
     "atlas/stores/neo4j/admin_import.py",
     "ingest/doctor_checks.py",
+    "ingest/fire/screen.py",
 }
 
 

@@ -8,7 +8,7 @@ import click
 from atlas.cli.output.tables import print_table
 from atlas.cli.output.text import echo, emit, make_progress, print_text, print_verdict
 from atlas.cli.selected_atlas import folder_of, which_atlas
-from atlas.cli.shared_options import atlas_option, shared_options
+from atlas.cli.shared_options import atlas_option, plain_options
 from atlas.disk.atomic_files import atomic_file
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ __all__ = ["report"]
 
 
 @click.group()
-@shared_options
+@plain_options
 @click.pass_context
 def report(ctx: click.Context, as_json: bool, quiet: bool) -> None:
     """Write a report with tables, controls and figures.
@@ -94,7 +94,7 @@ def report(ctx: click.Context, as_json: bool, quiet: bool) -> None:
     help="Number of strata by validation positives within which features are compared.",
 )
 @atlas_option
-@shared_options
+@plain_options
 def geometry(
     passed: str | None,
     *,
