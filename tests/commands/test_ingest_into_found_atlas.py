@@ -30,6 +30,6 @@ def test_the_report_names_the_atlas_and_what_it_holds(tmp_path, monkeypatch, fou
     on = ", on the text of this atlas" if text is None else ""
     expected = (
         f"Adds gpt2-small/8-res-jb to {path}, which holds top, two{on}. "
-        "For another atlas, name it with --atlas."
+        "For another atlas, pass its path."
     )
     assert stated == [[expected] if found else []]
