@@ -70,7 +70,10 @@ def print_card(card: FeatureCard, *, rows: int | None = None) -> None:
         columns = _few_columns(table, few[0]) if rows is None else None
         print_table(few, title=f"{table.title}{more}", columns=columns, spaced=True)
     if lines:
-        echo("\nOther tables: number of rows (#: of the community), and the first:")
+        number = (
+            "#N: the community N" if any("#" in line[: _LABEL + _COUNT] for line in lines) else ""
+        )
+        echo(f"\nOther tables: number of rows{f' ({number})' if number else ''}, and the first:")
         for line in lines:
             echo(line)
     if card.none:
@@ -129,6 +132,13 @@ def _line(table: CardTable) -> str:
     return start + wrap(text, indent=" " * len(start))[len(start) :]
 
 
+#: Tokens of a row that are printed, such as those that name a community.
+_TOKENS = 5
+
+#: Names of a row that are printed after their column.
+_LABELLED = ("run", "verdict")
+
+
 def _entry(table: CardTable, index: int, *, named: bool) -> str:
     """Return the names of a row, then its first score that is not null, with its controls.
 
@@ -139,11 +149,14 @@ def _entry(table: CardTable, index: int, *, named: bool) -> str:
     columns = list(row)
     names = columns[: columns.index(table.scores[0].column)] if table.scores else columns
     # Tokens begin with a space, so they are quoted.
-    words = [_word(name, short[name]) for name in names if isinstance(short.get(name), str | list)]
+    words = {n: _word(n, short[n]) for n in names if isinstance(short.get(n), str | list)}
+    labelled = [word for name, word in words.items() if name in _LABELLED]
+    own = " ".join(word for name, word in words.items() if name not in _LABELLED)
     if score is None:
-        return " ".join(words)
+        return ", ".join([own, *labelled])
     value = cell_text(row[score.column], score.column)
-    text = " ".join([*words, f"{score.column.replace('_', ' ')} {value}" if named else value])
+    value = f"{score.column.replace('_', ' ')} {value}" if named else value
+    text = ", ".join([own, *labelled, value]) if labelled else f"{own} {value}"
     controls = [
         f"{name.replace('_', ' ')} {cell_text(row[name], name)}"
         if named
@@ -155,11 +168,13 @@ def _entry(table: CardTable, index: int, *, named: bool) -> str:
 
 
 def _word(name: str, value: Any) -> str:
-    """Return a name of a row; a token in quotes, and the verdict of a probe with what it is."""
+    """Return a name of a row; tokens in quotes, and the verdict of a probe with what it is."""
+    if isinstance(value, list):
+        return " ".join(repr(cell_text(one)) for one in value[:_TOKENS])
     text = cell_text(value)
     if name in ("token", "top_token"):
         return repr(text)
-    return f"{name} {text}" if name in ("run", "verdict") else text
+    return f"{name} {text}" if name in _LABELLED else text
 
 
 def _print_examples(examples: Sequence[Example], *, top: int, of_a_kind: int) -> None:

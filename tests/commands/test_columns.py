@@ -155,3 +155,25 @@ def test_a_table_prints_its_keys_at_80_columns(monkeypatch, capsys):
     lines = click.unstyle(capsys.readouterr().out).splitlines()
     assert {"a", "b", "space", "measure", "value", "null"} <= set(lines[0].split())
     assert max(map(len, lines)) <= 80
+
+
+def test_a_name_is_broken_between_its_parts_and_not_in_a_number(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    runs = [
+        f"{split}/active/learning_rate={rate}"
+        for split in ("document", "type")
+        for rate in (0.00123, 0.5)
+    ]
+    rows = [
+        {"sae": "tiny-a-l1-s0-untrained-decoder", "site": "tiny-a/blocks.11.hook_resid_post"}
+        | {"run": run, "score": 0.812345, "score_control": 0.7712}
+        for run in runs
+    ]
+    print_table(rows, keys=("sae", "site", "run"))
+    lines = click.unstyle(capsys.readouterr().out).splitlines()
+    assert max(map(len, lines)) <= 80
+    words = " ".join(lines).split()
+    assert {"tiny-a-l1-s0-untrained-decoder", "blocks.11.", "hook_resid_", "rate=0.00123"} <= {
+        *words
+    }

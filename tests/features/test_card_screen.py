@@ -171,7 +171,7 @@ def test_a_card_with_all_tables_is_one_screen(atlas, terminal):
     )
     lines = terminal(print_card, card)
     assert max(map(len, lines)) <= 80
-    assert len(lines) <= 46, "\n".join(lines)
+    assert len(lines) <= 47, "\n".join(lines)
     for section in SECTIONS:
         assert any(section.label in line or section.title in line for line in lines)
     assert sum("[" in line for line in lines) == 2 + 5
@@ -188,7 +188,7 @@ def test_a_line_has_the_first_score_with_its_controls(atlas, terminal):
     row = probes.rows[0]
     assert row["balanced_accuracy"] is None  # a probe of an amount
     assert f"r2 {row['r2']:.3g} (r2 token ceiling {row['r2_token_ceiling']:.3g})" in text
-    assert f"Probes {probes.row_count} {row['site']} run document/activation r2 " in text
+    assert f"Probes {probes.row_count} {row['site']}, run document/activation, r2 " in text
     (near,) = [t for t in card.tables if t.title == "Features active on the same tokens"]
     row = near.rows[0]
     assert (

@@ -1,5 +1,6 @@
 """Rows as a table on a terminal or in a pipe."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,6 +34,9 @@ _MIN_TEXT = 24
 
 # Characters of an id that are never broken in a table.
 _MAX_ID = 200
+
+#: Where a name may be broken: after a separator, and after a hyphen or a dot that precedes a letter.
+_BREAKS = re.compile(r"(?<=[/=,:_])|(?<=[A-Za-z0-9][-.])(?=[A-Za-z])")
 
 
 def print_table(
@@ -169,12 +173,29 @@ def _table(
     from rich.text import Text
 
     table = Table(title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for name, size in _widths(texts, least=least, width=width).items():
+    sizes = _widths(texts, least=least, width=width)
+    for name, size in sizes.items():
         justify: Literal["right", "left"] = "right" if _is_numeric(rows, name) else "left"
         table.add_column(Text(texts[name][0]), justify=justify, width=size, overflow="fold")
     for cells in list(zip(*texts.values(), strict=True))[1:]:
-        table.add_row(*map(Text, cells))
+        table.add_row(*(Text(_folded(t, n)) for t, n in zip(cells, sizes.values(), strict=True)))
     return table
+
+
+def _folded(text: str, width: int) -> str:
+    """Return a text whose words wider than a column are broken between parts of a name, not in a number."""
+    from rich.cells import cell_len
+
+    if cell_len(text) <= width:
+        return text
+    lines = [""]
+    for word in re.split(r"(?<= )", text):
+        parts = _BREAKS.split(word) if cell_len(word.strip()) > width else [word]
+        for part in parts:
+            if lines[-1] and cell_len((lines[-1] + part).rstrip()) > width:
+                lines.append("")
+            lines[-1] += part
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _is_numeric(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
