@@ -7,11 +7,11 @@
 // matched: feature, sae
 // column counterpart (string): its feature
 // column pearson (double): correlation of both activations
-// column by_token_in_document (double): best of either feature under the null; null: no draws
+// column by_token_in_document (double): best of either, shuffled in documents; null: no draws
+// column token_document_q (double): small, where `q` is: more than that null; null: not tested
+// column q (double): false discovery rate under shifted documents; null: not tested
+// column token_q (double): small, where `q` is: more than a shared token; null: not tested
 // column one_to_one (bool): they are partners in the best assignment of one SAE to the other
-// column q (double): as a false discovery rate: small is a match; null, as below: not tested
-// column token_q (double): small, where `q` is small: more than a shared token; null: not tested
-// column token_document_q (double): the same for tokens within documents; null: not tested
 // column top_token (string): the token the counterpart is active on most often
 // column rank (int64): 0: no feature of its SAE correlates better with this one; null: not stored
 // column rank_back (int64): 0: no feature of this SAE correlates better with it; null: not stored
@@ -29,9 +29,9 @@ MATCH (f:Feature {id: 'tiny-a-l1-s0/7' /* $feature */})-[m:MATCHES]-(g:Feature)-
 WHERE '' /* $sae */ IN ['', s.name]
 WITH m, g, s, EXISTS { MATCH (f)-[:MATCHES]->(g) } AS forward
 RETURN g.id AS counterpart, m.pearson AS pearson,
-       m.token_document_null_pearson AS by_token_in_document, m.one_to_one AS one_to_one, m.q AS q,
-       m.token_q AS token_q, m.token_document_q AS token_document_q,
-       g.top_token AS top_token,
+       m.token_document_null_pearson AS by_token_in_document,
+       m.token_document_q AS token_document_q, m.q AS q, m.token_q AS token_q,
+       m.one_to_one AS one_to_one, g.top_token AS top_token,
        CASE WHEN forward = true THEN m.rank_ab ELSE m.rank_ba END AS rank,
        CASE WHEN forward = true THEN m.rank_ba ELSE m.rank_ab END AS rank_back, m.mutual AS mutual,
        CASE WHEN forward = true THEN m.claims_on_target ELSE m.claims_on_source END AS claims,

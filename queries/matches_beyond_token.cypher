@@ -11,22 +11,22 @@
 // column feature_b (string): its partner in the other SAE
 // column token_b (string): the token the partner is active on most often
 // column pearson (double): correlation of both activations
-// column by_token (double): best of either feature, with any, when tokens are shuffled; a mean
-// column by_token_in_document (double): the same when they are shuffled within each document
-// column shared_tokens (int64): texts among the five commonest tokens of both
-// column q (double): false discovery rate when documents are shifted
+// column pearson_null (double): best of either, tokens shuffled in documents; null: no draws
+// column token_document_q (double): false discovery rate under that null
+// column q (double): the same when documents are shifted
 // column token_q (double): the same when activations are shuffled among occurrences of a token
-// column token_document_q (double): the same when they are shuffled within each document only
-// column fixed_share (double): share of activations that the latter cannot move
+// column by_token (double): best of either feature, with any, when tokens are shuffled; a mean
+// column shared_tokens (int64): texts among the five commonest tokens of both
+// column fixed_share (double): share of activations that the strictest null cannot move
 MATCH (one:SAE {name: 'tiny-a-l1-s0' /* $sae_a */})<-[:IN_SAE]-(a:Feature)
 MATCH (a)-[m:MATCHES]-(b:Feature)-[:IN_SAE]->(two:SAE {name: 'tiny-a-l1-s1' /* $sae_b */})
 WITH a, b, m, 0.05 /* $max_q */ AS max_q
 WHERE m.one_to_one = true AND m.q <= max_q AND m.token_q <= max_q
   AND m.token_document_q <= max_q
 RETURN a.id AS feature_a, a.top_token AS token_a, b.id AS feature_b, b.top_token AS token_b,
-       m.pearson AS pearson, m.token_null_pearson AS by_token,
-       m.token_document_null_pearson AS by_token_in_document,
-       m.shared_tokens AS shared_tokens, m.q AS q, m.token_q AS token_q,
-       m.token_document_q AS token_document_q, m.fixed_share AS fixed_share
+       m.pearson AS pearson, m.token_document_null_pearson AS pearson_null,
+       m.token_document_q AS token_document_q, m.q AS q, m.token_q AS token_q,
+       m.token_null_pearson AS by_token, m.shared_tokens AS shared_tokens,
+       m.fixed_share AS fixed_share
 ORDER BY pearson DESC, a.idx, b.idx
 LIMIT 100 /* $limit */

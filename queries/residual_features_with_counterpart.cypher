@@ -12,14 +12,16 @@
 // column counterpart (string): its one-to-one counterpart in the baseline
 // column counterpart_token (string): the token that one is active on most often
 // column pearson (double): correlation of both activations
-// column q (double): false discovery rate under shifted documents; null, as below: not tested
-// column token_q (double): counts only where `q` is small too; small: more than a shared token
-// column token_document_q (double): the same; small: more than a shared token in shared documents
+// column pearson_null (double): best of either, tokens shuffled in documents; null: no draws
+// column token_document_q (double): small, where `q` is: more than that null; null: not tested
+// column q (double): false discovery rate under shifted documents; null: not tested
+// column token_q (double): small, where `q` is: more than a shared token; null: not tested
 MATCH (r:SAE {name: 'tiny-a-l1-wide' /* $sae */})<-[:IN_SAE]-(f:Feature)
 MATCH (f)-[m:MATCHES]-(g:Feature)-[:IN_SAE]->(b:SAE {name: 'tiny-a-l1-s0' /* $sae_baseline */})
 WHERE m.one_to_one = true AND coalesce(m.q, 1.0) <= 0.05 /* $max_q */
 RETURN f.id AS feature, f.top_token AS top_token, r.less AS less, g.id AS counterpart,
-       g.top_token AS counterpart_token, m.pearson AS pearson, m.q AS q, m.token_q AS token_q,
-       m.token_document_q AS token_document_q
+       g.top_token AS counterpart_token, m.pearson AS pearson,
+       m.token_document_null_pearson AS pearson_null, m.token_document_q AS token_document_q,
+       m.q AS q, m.token_q AS token_q
 ORDER BY pearson DESC, f.idx, g.idx
 LIMIT 100 /* $limit */

@@ -685,10 +685,10 @@ def counterparts_of_feature(w, feature, sae, limit):
             g["id"],
             e["pearson"],
             e["token_document_null_pearson"],
-            e["one_to_one"],
+            e["token_document_q"],
             e["q"],
             e["token_q"],
-            e["token_document_q"],
+            e["one_to_one"],
             g["top_token"],
             rank,
             back,
@@ -715,13 +715,14 @@ def counterparts_of_sae(w, sae_a, sae_b, max_q, limit):
     rows.sort(key=lambda r: (-r[2]["pearson"], r[0]["idx"]))
     columns = (
         "pearson",
+        "token_document_null_pearson",
+        "token_document_q",
+        "q",
+        "token_q",
         "mutual",
         "joint_count",
         "shared_tokens",
         "decoder_cosine",
-        "q",
-        "token_q",
-        "token_document_q",
     )
     return [
         (a["id"], a["top_token"], b["id"], b["top_token"], *(e[c] for c in columns))
@@ -768,6 +769,8 @@ def contested_counterparts(w, sae_a, sae_b, min_claims, limit):
             a["id"],
             a["top_token"],
             e["pearson"],
+            e["token_document_null_pearson"],
+            e["token_document_q"],
             back,
             e["one_to_one"],
         )
@@ -783,8 +786,8 @@ def by_token(w, sae_a, sae_b, max_q, limit, wanted):
     ]
     rows.sort(key=lambda r: (-r[2]["pearson"], r[0]["idx"]))
     columns = (
-        "pearson token_null_pearson token_document_null_pearson shared_tokens q token_q "
-        "token_document_q fixed_share"
+        "pearson token_document_null_pearson token_document_q q token_q token_null_pearson "
+        "shared_tokens fixed_share"
     )
     return [
         (a["id"], a["top_token"], b["id"], b["top_token"], *(e[c] for c in columns.split()))
@@ -1254,9 +1257,10 @@ def residual_features_with_counterpart(w, sae, sae_baseline, max_q, limit):
             g["id"],
             g["top_token"],
             e["pearson"],
+            e["token_document_null_pearson"],
+            e["token_document_q"],
             e["q"],
             e["token_q"],
-            e["token_document_q"],
         )
         for f, g, e in rows[:limit]
     ]
@@ -1611,6 +1615,8 @@ def concept_counterparts(w, sae_a, sae_b, concept, limit):
             f["id"],
             g["id"],
             m["pearson"],
+            m["token_document_null_pearson"],
+            m["token_document_q"],
             m["q"],
             e["auroc_held_out"],
             d and d["auroc_held_out"],
