@@ -192,7 +192,8 @@ def plot_communities(
 def _show(rows: Sequence[Mapping[str, Any]], results: Results) -> None:
     from analysis.communities.partner_diversity import MEETINGS
 
-    print_verdict(results)
+    # The verdicts of one SAE and its floors are one: a terminal begins with three sentences of the SAE.
+    print_verdict(results.verdict if results.has_one_trained else results)
     echo()
     print_table(
         [{label: row[name] for name, label in _COLUMNS.items()} for row in rows],

@@ -173,7 +173,8 @@ def plot_graphs(
 
 
 def _show(result: Mapping[str, Any], results: Results) -> None:
-    print_verdict(results)
+    # The verdicts of one SAE and its floors are one: a terminal begins with three sentences of the SAE.
+    print_verdict(results.verdict if results.has_one_trained else results)
     echo()
     saes = result["saes"]
     complete = requested("rows") or not on_terminal()

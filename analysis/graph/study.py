@@ -96,7 +96,7 @@ class GraphStatisticsStudy(Study):
         "curves": "the graph over growing text, if requested",
     }
     floor_values: ClassVar[Mapping[str, str]] = {
-        "average_clustering": "Average clustering",
+        "clustering_over_density": "Clustering over density",
         "modularity_unweighted": "Modularity without weights",
     }
     codes_removable: ClassVar[bool] = True
@@ -320,6 +320,9 @@ _WHERE = {
 def verdict_of(row: Mapping[str, Any], nulls: Sequence[Mapping[str, Any]]) -> list[str]:
     """Compare the clustering and modularity of a graph with every null, and state its size.
 
+    Clustering is over density, since average clustering grows with density and most nulls are denser
+    than the graph.
+
     Parameters
     ----------
     row
@@ -327,33 +330,59 @@ def verdict_of(row: Mapping[str, Any], nulls: Sequence[Mapping[str, Any]]) -> li
     nulls
         Rows of its table ``nulls``.
     """
-    edges, nodes = row["edges"], row["nodes"]
-    size = f"{edges:,} edges between {nodes:,} features over {row['tokens']:,} tokens."
+    edges, nodes, isolates = row["edges"], row["nodes"], row["isolates"]
+    without = f", {isolates:,} of them without an edge," if edges and isolates else ""
+    size = f"{edges:,} edges among {nodes:,} features{without} over {row['tokens']:,} tokens."
     if not edges:
         return [f"{row['sae']}: {size}"]
     found = []
     for statistic, name in (
-        ("average_clustering", "average clustering"),
+        ("clustering_over_density", "clustering over density"),
         ("modularity_unweighted", "modularity of the edges without weights"),
     ):
-        drawn = [one for one in nulls if one["statistic"] == statistic and one["mean"] is not None]
+        drawn = _of(nulls, statistic)
         if drawn:
-            found.append(f"{row['sae']}: {name} is {_compared(drawn)}.")
+            more = _denser(_of(nulls, "density")) if statistic.endswith("over_density") else ""
+            found.append(f"{row['sae']}: {name} is {_compared(drawn)}.{more}")
     if not found:
-        shown = f"average clustering is {row['average_clustering']:.3f}; no null was drawn."
+        shown = (
+            f"clustering over density is {row['clustering_over_density']:.3f}; no null was drawn."
+        )
         found = [f"{row['sae']}: {shown}"]
     return [*found, f"The graph has {size}"]
+
+
+def _of(nulls: Sequence[Mapping[str, Any]], statistic: str) -> list[Mapping[str, Any]]:
+    return [one for one in nulls if one["statistic"] == statistic and one["mean"] is not None]
+
+
+def _denser(density: Sequence[Mapping[str, Any]]) -> str:
+    """State which nulls are denser than the graph, and how that bounds clustering over density."""
+    denser = [one for one in density if one["where"] == "below"]
+    if not denser:
+        return ""
+    nulls, highest = _named(denser), 1 / min(one["mean"] for one in denser)
+    are = "is" if len(denser) == 1 else "are"
+    return (
+        f" The density of the graph is {denser[0]['observed']:.3f}; {nulls} {are} denser, which limits "
+        f"their clustering over density to {highest:.2f} (1 / density)."
+    )
 
 
 def _compared(drawn: Sequence[Mapping[str, Any]]) -> str:
     """Return an observed value, and each null with its mean: those it is above first."""
     groups = []
     for where, words in _WHERE.items():
-        means = [f"{one['null']} ({one['mean']:.3f})" for one in drawn if one["where"] == where]
-        if means:
-            null = "the null" if len(means) == 1 else "the nulls"
-            groups.append(f"{words} {null} {' and '.join(means)}")
+        some = [one for one in drawn if one["where"] == where]
+        if some:
+            groups.append(f"{words} {_named(some)}")
     draws = sorted({one["draws"] for one in drawn})
     number = " to ".join(f"{n:,}" for n in (draws[0], draws[-1])[: len(draws)])
     plural = "draw" if draws == [1] else "draws"
     return f"{drawn[0]['observed']:.3f}, {', and '.join(groups)} (mean of {number} {plural})"
+
+
+def _named(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the names of nulls with their means, such as "the nulls a (0.100), b (0.200) and c (0.300)"."""
+    *others, last = [f"{one['null']} ({one['mean']:.3f})" for one in rows]
+    return f"the nulls {', '.join(others)} and {last}" if others else f"the null {last}"

@@ -162,6 +162,11 @@ class Results(list[Result]):
         """The verdict sentences of all results."""
         return [sentence for one in self for sentence in one.verdict]
 
+    @property
+    def has_one_trained(self) -> bool:
+        """Whether all results except one are those of its floors."""
+        return sum(not one.floor for one in self) == 1
+
     def to_pandas(self, table: str | None = None) -> "pd.DataFrame":
         """Return the summaries, one row each, or one table concatenated over all results.
 

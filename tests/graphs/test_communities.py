@@ -858,12 +858,13 @@ def test_a_verdict_begins_with_whether_communities_recur():
 def test_a_narrow_terminal_has_the_tokens_and_one_stability_with_its_control(
     path, monkeypatch, capsys
 ):
-    (row,) = graph_features(path, ["top"], settings=FEW)
+    results = graph_features(path, ["top"], settings=FEW)
+    (row,) = results
     for name, value in {"COLUMNS": "80", "FORCE_COLOR": "1", "NO_COLOR": "1"}.items():
         monkeypatch.setenv(name, value)
     words = [" upon", " dragon", " happy", " wanted", " friends", " little", " said", " named"]
     listed = [one | {"tokens": words, "edges": 123_456} for one in row["listed"]]
-    _show([{**row, "listed": listed}], ["A verdict."])
+    _show([{**row, "listed": listed}], results)
     out = click.unstyle(capsys.readouterr().out)
     table = out.split("Largest communities of top")[1].splitlines()
     header = " ".join(table[1:3]).split()

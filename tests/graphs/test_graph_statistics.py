@@ -456,33 +456,58 @@ def test_the_command_prints_the_same_json_from_the_part(own, capsys):
 
 
 def test_a_verdict_compares_with_every_null():
-    row = {"sae": "s", "edges": 9, "nodes": 5, "tokens": 1000, "average_clustering": 0.5}
-    size = "The graph has 9 edges between 5 features over 1,000 tokens."
+    row = {"sae": "s", "edges": 9, "nodes": 5, "isolates": 0, "tokens": 1000}
+    row |= {"clustering_over_density": 1.5}
+    size = "The graph has 9 edges among 5 features over 1,000 tokens."
     assert verdict_of(row, []) == [
-        "s: average clustering is 0.500; no null was drawn.",
+        "s: clustering over density is 1.500; no null was drawn.",
         size,
     ]
-    null = {"statistic": "average_clustering", "observed": 0.5, "draws": 10}
+
+    def null(statistic, observed, name, mean, where):
+        return {
+            "statistic": statistic,
+            "observed": observed,
+            "null": name,
+            "mean": mean,
+            "where": where,
+            "draws": 10,
+        }
+
+    ratio, density = ("clustering_over_density", 1.5), ("density", 0.25)
     nulls = [
-        null | {"null": "bipartite", "mean": 0.9, "where": "below"},
-        null | {"null": "documents", "mean": 0.85, "where": "below"},
-        null | {"null": "configuration", "mean": 0.25, "where": "above"},
-        null
-        | {
-            "statistic": "modularity_unweighted",
-            "null": "bipartite",
-            "mean": 0.5,
-            "where": "within",
-        },
+        null(*ratio, "bipartite", 1.75, "below"),
+        null(*ratio, "documents", 1.625, "below"),
+        null(*ratio, "configuration", 1.25, "above"),
+        null(*density, "bipartite", 0.5, "below"),
+        null(*density, "documents", 0.625, "below"),
+        null(*density, "configuration", 0.25, "equal"),
+        null("modularity_unweighted", 0.5, "bipartite", 0.5, "within"),
     ]
     assert verdict_of(row, nulls) == [
-        "s: average clustering is 0.500, above every draw of the null configuration (0.250), and "
-        "below every draw of the nulls bipartite (0.900) and documents (0.850) (mean of 10 draws).",
+        "s: clustering over density is 1.500, above every draw of the null configuration (1.250), and "
+        "below every draw of the nulls bipartite (1.750) and documents (1.625) (mean of 10 draws). The "
+        "density of the graph is 0.250; the nulls bipartite (0.500) and documents (0.625) are denser, "
+        "which limits their clustering over density to 2.00 (1 / density).",
         "s: modularity of the edges without weights is 0.500, within the range of the draws of the "
         "null bipartite (0.500) (mean of 10 draws).",
         size,
     ]
-    assert verdict_of(row | {"edges": 0}, [])[0].startswith("s: 0 edges")
+    assert verdict_of(row | {"edges": 0, "isolates": 5}, [])[0] == (
+        "s: 0 edges among 5 features over 1,000 tokens."
+    )
+
+
+def test_a_verdict_lists_three_nulls_and_the_features_without_an_edge():
+    row = {"sae": "s", "edges": 9, "nodes": 5000, "isolates": 1200, "tokens": 1000}
+    drawn = {"statistic": "modularity_unweighted", "observed": 0.5, "where": "above", "draws": 1}
+    means = {"bipartite": 0.125, "documents": 0.25, "configuration": 0.375}
+    nulls = [drawn | {"null": name, "mean": mean} for name, mean in means.items()]
+    assert verdict_of(row, nulls) == [
+        "s: modularity of the edges without weights is 0.500, above every draw of the nulls bipartite "
+        "(0.125), documents (0.250) and configuration (0.375) (mean of 1 draw).",
+        "The graph has 9 edges among 5,000 features, 1,200 of them without an edge, over 1,000 tokens.",
+    ]
 
 
 def test_results_for_a_locked_folder_or_a_server_are_not_stored(own, capsys):

@@ -44,7 +44,7 @@ from atlas.disk.folder import Folder, Sound
 from atlas.plugins import StudyCommand, study_commands
 from atlas.studies.floor_values import _with_control, add_floor_values
 from atlas.studies.floors import floor_parts
-from atlas.studies.results import Result
+from atlas.studies.results import Result, Results
 from atlas.studies.study import Study
 from ingest import MatchSettings, Settings, ingest, match_saes
 from ingest.sae.autoencoder import open_sae
@@ -216,6 +216,14 @@ def test_a_verdict_of_a_pair_names_the_replaced_sae():
         "the floor a-untrained (untrained) instead of a."
     ]
     assert rest == [[], []]
+
+
+def test_results_of_one_sae_and_its_floors_have_one_trained_sae():
+    one, two, floor = (measured(name, score=1.0) for name in ("a", "c", "a-frozen"))
+    floor.floor = True
+    assert Results([one, floor]).has_one_trained
+    assert not Results([one, two, floor]).has_one_trained
+    assert not Results([]).has_one_trained
 
 
 class OneSentence(Measured):
