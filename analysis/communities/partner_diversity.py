@@ -18,6 +18,7 @@ __all__ = [
     "MEETINGS",
     "DiversityTest",
     "PartnerCounts",
+    "conclusion_of",
     "diversity_test",
     "null_diversity",
     "partner_diversity",
@@ -294,7 +295,7 @@ def diversity_test(
         *ratio_chance,
         bins=bins,
         off_line=[row(name, at) for name, at in _off_line(active, degree, compared)],
-        conclusion=_conclusion(rho, chance, documents, bins),
+        conclusion=conclusion_of(rho, chance, documents, bins),
     )
 
 
@@ -393,12 +394,23 @@ def _row(
     }
 
 
-def _conclusion(
+def conclusion_of(
     rho: Interval,
     chance: tuple[float | None, float | None],
     documents: tuple[float | None, float | None],
     bins: Sequence[Mapping[str, Any]],
 ) -> str:
+    """Return whether the number of different partners depends on frequency, in sentences.
+
+    Parameters
+    ----------
+    rho
+        Spearman correlation between frequency and partners, with its 95% interval.
+    chance, documents
+        The lowest and highest correlation under the bipartite null and the null within documents.
+    bins
+        See ``DiversityTest``.
+    """
     value, low, high = rho
     ends = [end for end in (*chance, *documents) if end is not None]
     if value is None or low is None or high is None or len(ends) < 4:
@@ -410,25 +422,38 @@ def _conclusion(
     details = (
         f"The Spearman correlation is {value:+.2f} (95% interval {low:+.2f} to {high:+.2f}), {ends[0]:+.2f} to "
         f"{ends[1]:+.2f} under the bipartite null and {ends[2]:+.2f} to {ends[3]:+.2f} under the null within "
-        f"documents. Median number of partners: {_partners(bins[0])}; {_partners(bins[-1])}."
+        f"documents.{_binned(bins)}"
     )
     question = f"whether frequent features have more different partners in {MEETINGS} meetings than rare ones"
     answer = f"features have more different partners in {MEETINGS} meetings than"
     if high < min(0.0, least):
-        return f"Rare {answer} frequent ones, by more than under both nulls. {details}"
+        medians = _medians(bins[0], bins[-1])
+        return f"Rare {answer} frequent ones, by more than under both nulls: {medians}. {details}"
     if low > max(0.0, most):
-        return f"Frequent {answer} rare ones, by more than under both nulls. {details}"
+        medians = _medians(bins[-1], bins[0])
+        return f"Frequent {answer} rare ones, by more than under both nulls: {medians}. {details}"
     if high < least:
         why = "the interval lies below both nulls but not below 0"
     elif low > most:
         why = "the interval lies above both nulls but not above 0"
     else:
         why = "the interval overlaps the range of the nulls"
-    return f"It is undecided {question}: {why}. {details}"
+    medians = _medians(bins[-1], bins[0])
+    return f"It is undecided {question}: {why}. The {medians}. {details}"
 
 
-def _partners(row: Mapping[str, Any]) -> str:
-    return (
-        f"{row['among']:.0f} for features active on {row['active_from']:,} to {row['active_to']:,} tokens "
-        f"({row['among_by_chance']:.0f} and {row['among_within_documents']:.0f} under the nulls)"
+def _medians(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
+    """Return the median numbers of partners in two bins, and those under both nulls."""
+    own, chance, documents = (
+        f"{first[name]:.0f} and {second[name]:.0f}"
+        for name in ("among", "among_by_chance", "among_within_documents")
     )
+    return f"medians are {own} (bipartite null {chance}, within documents {documents})"
+
+
+def _binned(bins: Sequence[Mapping[str, Any]]) -> str:
+    """State which features the medians are of."""
+    rare, frequent = (
+        f"{one['active_from']:,} to {one['active_to']:,}" for one in (bins[0], bins[-1])
+    )
+    return f" Medians are of features active on {rare} tokens (rare) and on {frequent} (frequent)."

@@ -15,6 +15,7 @@ from analysis.communities.modularity_null import modularity_null
 from analysis.communities.partner_diversity import (
     DiversityTest,
     PartnerCounts,
+    conclusion_of,
     diversity_test,
     null_diversity,
     partner_diversity,
@@ -152,9 +153,17 @@ class CommunityStudy(Study):
     def result(self, part: Part) -> Result:
         """Return the summary, with the communities in ``listed`` and two tables of the partner test."""
         (row,) = part.table("summary").to_pylist()
+        bins = part.table("partners_by_frequency").to_pylist()
+        if row["partners_conclusion"] is not None:  # parts of earlier versions have other sentences
+            row["partners_conclusion"] = conclusion_of(
+                (row["partners_rho"], row["partners_low"], row["partners_high"]),
+                (row["partners_null_low"], row["partners_null_high"]),
+                (row["partners_documents_low"], row["partners_documents_high"]),
+                bins,
+            )
         summary = {
             **row,
-            "partners_bins": part.table("partners_by_frequency").to_pylist(),
+            "partners_bins": bins,
             "partners_off_line": part.table("partners_off_line").to_pylist(),
             "listed": part.table("Community").to_pylist(),
         }
@@ -242,21 +251,33 @@ def verdict_of(row: dict[str, Any]) -> list[str]:
     """
     if not row["communities"]:
         return [f"{row['sae']}: the graph has no edges, so it has no communities."]
-    verdict = [f"{row['sae']}: {_recurring(row)}"]
-    if row["ami_null"] is not None or row["partners_conclusion"]:
-        verdict.append(_PRESERVED)
-    if row["partners_conclusion"]:
-        verdict.append(row["partners_conclusion"])
-    pairs = [(c["stability_halves"], c["stability_null"]) for c in row["listed"]]
-    known = np.array([pair for pair in pairs if None not in pair])
-    if len(known):
-        own, null = known.mean(axis=0)
-        verdict.append(
-            f"The mean overlap (Jaccard) of a community with those of the halves is {own:.2f}; it is "
-            f"{null:.2f} for communities of similar size in bipartite null graphs."
-        )
-    verdict.append(_modularity(row))
-    return verdict
+    # A terminal prints the first three sentences: the nulls follow the answers.
+    preserved = _PRESERVED if row["ami_null"] is not None or row["partners_conclusion"] else None
+    verdict = [
+        f"{row['sae']}: {_recurring(row)}",
+        _overlapping(row["listed"]),
+        row["partners_conclusion"],
+        preserved,
+        _modularity(row),
+    ]
+    return [text for text in verdict if text]
+
+
+def _overlapping(listed: Sequence[Mapping[str, Any]]) -> str | None:
+    """State how many communities overlap more with those of halves than one of a null graph."""
+    known = [one for one in listed if None not in (one["stability_halves"], one["stability_null"])]
+    if not known:
+        return None
+    pairs = np.array([(one["stability_halves"], one["stability_null"]) for one in known])
+    own, null = pairs.mean(axis=0)
+    more = pairs[:, 0] - pairs[:, 1]
+    closest = int(np.argmin(more))
+    least, its_null = pairs[closest]
+    return (
+        f"{int(np.sum(more > 0)):,} of {len(known):,} communities overlap more with those of the halves than one of "
+        f"similar size in a bipartite null graph: mean Jaccard {own:.2f} (null {null:.2f}); the closest, number "
+        f"{known[closest]['number']}, has {least:.2f} ({its_null:.2f})."
+    )
 
 
 #: How modularity compares with that of random graphs, by the summary ``modularity_is``.

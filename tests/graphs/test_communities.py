@@ -25,7 +25,7 @@ from analysis.communities.leiden import partition
 from analysis.communities.modularity_null import modularity_null
 from analysis.communities.partner_diversity import (
     PartnerCounts,
-    _conclusion,
+    conclusion_of,
     diversity_test,
     null_diversity,
     partner_diversity,
@@ -484,11 +484,30 @@ def test_meetings_include_pairs_below_min_count():
 
 
 def test_conclusion_reports_an_interval_below_the_null():
-    conclusion = _conclusion((0.1, 0.05, 0.15), (0.4, 0.5), (0.3, 0.4), [A_BIN, A_BIN])
+    conclusion = conclusion_of((0.1, 0.05, 0.15), (0.4, 0.5), (0.3, 0.4), [A_BIN, A_BIN])
     assert "undecided whether frequent" in conclusion
     assert "the interval lies below both nulls but not below 0" in conclusion
-    conclusion = _conclusion((0.1, -0.05, 0.15), (-0.1, 0.1), (-0.1, 0.1), [A_BIN, A_BIN])
+    conclusion = conclusion_of((0.1, -0.05, 0.15), (-0.1, 0.1), (-0.1, 0.1), [A_BIN, A_BIN])
     assert "the interval overlaps the range of the nulls" in conclusion
+
+
+def test_a_conclusion_has_the_medians_in_the_order_of_its_words():
+    rare = {"active_from": 10, "active_to": 2000, "among": 30.2, "among_by_chance": 84.1}
+    frequent = {"active_from": 3000, "active_to": 4000, "among": 45.4, "among_by_chance": 85.2}
+    bins = [rare | {"among_within_documents": 83.0}, frequent | {"among_within_documents": 82.0}]
+    higher = conclusion_of((0.4, 0.3, 0.5), (-0.1, 0.1), (-0.2, 0.1), bins)
+    assert higher.startswith(
+        "Frequent features have more different partners in 100 meetings than rare ones, by more than under "
+        "both nulls: medians are 45 and 30 (bipartite null 85 and 84, within documents 82 and 83). "
+    )
+    assert higher.endswith(
+        "Medians are of features active on 10 to 2,000 tokens (rare) and on 3,000 to 4,000 (frequent)."
+    )
+    lower = conclusion_of((-0.4, -0.5, -0.3), (-0.1, 0.1), (-0.2, 0.1), bins)
+    assert (
+        "nulls: medians are 30 and 45 (bipartite null 84 and 85, within documents 83 and 82)."
+        in lower
+    )
 
 
 def test_partners_of_few_features_or_none():
@@ -812,11 +831,12 @@ def test_a_verdict_begins_with_whether_communities_recur():
     row |= {"ami_null": 0.1, "ami_null_high": 0.2}
     row |= {"ami_documents": 0.3, "ami_documents_high": 0.4, "partners_conclusion": None}
     row["listed"] = [
-        {"stability_halves": 0.5, "stability_null": 0.25},
-        {"stability_halves": 0.75, "stability_null": 0.0},
-        {"stability_halves": None, "stability_null": None},
+        {"number": 0, "stability_halves": 1.0, "stability_null": 0.25},
+        {"number": 1, "stability_halves": 0.5, "stability_null": 0.5},
+        {"number": 2, "stability_halves": 0.75, "stability_null": 0.0},
+        {"number": 3, "stability_halves": None, "stability_null": None},
     ]
-    first, nulls, second, third = verdict_of(row)
+    first, second, nulls, third = verdict_of(row)
     assert first == (
         "s: 2 communities, which recur: in each of 3 random splits, two halves of the documents agree more "
         "(mean AMI 0.800) than halves of null graphs (0.100; 0.300 within documents)."
@@ -828,7 +848,10 @@ def test_a_verdict_begins_with_whether_communities_recur():
     )  # an answer among the sentences of a screen
     one = verdict_of(row | {"ami_halves_counted": 1})
     assert "which recur: in the only split, two halves" in one[0]
-    assert "halves is 0.62; it is 0.12 for communities" in second
+    assert second == (
+        "2 of 3 communities overlap more with those of the halves than one of similar size in a bipartite "
+        "null graph: mean Jaccard 0.75 (null 0.25); the closest, number 1, has 0.50 (0.50)."
+    )
     assert third == (
         "Modularity is 0.500 with edges weighted by tokens times mean cosine, which counts frequent pairs "
         "more. It is higher than in all 5 random graphs of the same degrees, with the same weights in random "
