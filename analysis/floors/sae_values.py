@@ -36,6 +36,7 @@ _NO_STATISTICS = frozenset(
     (
         *("idx", "seed", "component", "community", "map_x", "map_y"),
         *("tokens", "counted", "active_tokens", "min_count", "draws", "repeats", "neighbours", "k"),
+        *("nodes", "documents", "targets", "tested", "random_directions", "logit_positions"),
         *("d_in", "d_out", "d_sae", "dimensions"),
         *("dead", "live", "features", "directions", "directionless", "points", "unplaced", "pairs"),
         *("candidates", "excluded", "true_features", "true_edges", "true_parents", "chance"),
@@ -44,7 +45,7 @@ _NO_STATISTICS = frozenset(
 
 #: Ends of names of limits of intervals and nulls, of values under a null, and of sizes of samples.
 _NO_STATISTIC_ENDS = (
-    *("_low", "_high", "_counted", "_of", "_n"),
+    *("_low", "_high", "_counted", "_of", "_n", "_draws", "_tokens"),
     *("_chance", "_null", "_permuted", "_documents", "_features", "_sources", "_left_out"),
 )
 

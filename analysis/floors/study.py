@@ -37,6 +37,9 @@ _COMMON = ("model", "hook", "architecture", "d_sae", "k", "less")
 
 _SHOWN = 6
 
+#: Statistics of the scale of activations, which is no evidence about features: named last.
+_SCALE = ("mean_activation", "std_activation", "max_activation")
+
 _ROWS = pa.schema(
     [
         *((name, pa.string()) for name in ("statistic", "of", "role")),
@@ -71,7 +74,7 @@ class FloorStudy(Study):
     """Compare the statistics of trained SAEs with those of their floors, for each family."""
 
     kind: ClassVar[str] = "floors"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     part_names: ClassVar[str] = "by site, architecture and width"
     tables: ClassVar[Mapping[str, str]] = {
         "statistics": "each statistic of trained SAEs and floors",
@@ -404,21 +407,29 @@ def _verdict(
             continue
         nearest = min(of, key=lambda row: abs(row["auc"] - 0.5))
         if max(row["trained_seeds"] for row in of) < 2:
-            farthest = max(of, key=lambda row: abs(row["auc"] - 0.5))
+            farthest = max(of, key=lambda row: (not _is_scale(row), abs(row["auc"] - 0.5)))
             sentences.append(
-                f"{title}: the AUC farthest from 0.5 is that of {farthest['statistic']} ({farthest['auc']:.2f}), the "
+                f"{title}: the AUC farthest from 0.5 is that of {_named(farthest)}, the "
                 f"nearest that of {nearest['statistic']} ({nearest['auc']:.2f}). No interval: "
                 f"{_one_seed(summary['trained'], by_sae)}"
             )
             continue
-        clear = separated(rows, role)
-        named = ", ".join(f"{row['statistic']} ({row['auc']:.2f})" for row in clear[:_SHOWN])
+        clear = sorted(separated(rows, role), key=_is_scale)
+        named = ", ".join(map(_named, clear[:_SHOWN]))
         sentences.append(
             f"{title}: {len(clear)} of {len(of)} statistics of features have an AUC whose interval excludes "
             f"0.5{': ' + named if named else ''}. The AUC nearest 0.5 is that of {nearest['statistic']} "
             f"({nearest['auc']:.2f})."
         )
     return sentences
+
+
+def _is_scale(row: Mapping[str, Any]) -> bool:
+    return row["statistic"] in _SCALE
+
+
+def _named(row: Mapping[str, Any]) -> str:
+    return f"{row['statistic']} ({row['auc']:.2f}{', scale' if _is_scale(row) else ''})"
 
 
 def _one_seed(trained: Sequence[str], by_sae: Mapping[str, Sequence[str]]) -> str:

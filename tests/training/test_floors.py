@@ -11,9 +11,9 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 from small_ingest import model, texts, topk
 
-from analysis import FloorSettings, compare_with_floors, graph_features
+from analysis import FloorSettings, compare_with_floors, graph_features, graph_statistics
 from analysis.floors.separation import mean_over_seeds
-from analysis.floors.study import _families, separated
+from analysis.floors.study import _families, _verdict, separated
 from analysis.statistics.ranks import auc
 from atlas.api import Atlas
 from atlas.cli.main import command
@@ -154,10 +154,28 @@ def test_a_planted_effect_separates_and_others_do_not(path):
     assert "have an AUC whose interval excludes 0.5: " in result.verdict[0]
 
 
+def test_the_verdict_names_statistics_of_scale_last():
+    def row(statistic, area, half):
+        ends = {"auc": area, "auc_low": half and area - half, "auc_high": half and area + half}
+        seeds = {"trained_seeds": 3 if half else 1}
+        return {"statistic": statistic, "of": "features", "role": "untrained", **ends, **seeds}
+
+    areas = {"max_activation": 0.99, "frequency": 0.4, "context_dependence": 0.8}
+    summary, floors = {"family": "x", "trained": ["a"]}, {"untrained": {"a": ["b"]}}
+    three, one = (
+        _verdict(summary, [row(n, area, half) for n, area in areas.items()], floors)[0]
+        for half in (0.05, None)
+    )
+    wanted = "context_dependence (0.80), frequency (0.40), max_activation (0.99, scale)"
+    assert f"excludes 0.5: {wanted}." in three
+    assert "the AUC farthest from 0.5 is that of context_dependence (0.80)" in one
+
+
 def test_later_studies_add_statistics(path):
     names = ["t0", "t1", "untrained-0", "untrained-1"]
     before = set(by_statistic(compare_with_floors(path)[0], "untrained"))
     graph_features(path, names)
+    graph_statistics(path, names)
     opened = [sae("t0", 0, scale=8.0), sae("t1", 1, scale=8.0)]  # their decoders are compared
     match_saes(path, names[:2], settings=MatchSettings(draws=2, min_joint=2), opened=opened)
     match_saes(path, names[2:], settings=MatchSettings(draws=2, min_joint=2))
@@ -172,6 +190,9 @@ def test_later_studies_add_statistics(path):
     of_saes = by_statistic(result, "untrained", of="SAE")
     assert "graph.modularity" in of_saes
     # Limits of intervals, sizes and settings describe the study and not the SAE.
+    assert "graph_statistics.density" in of_saes
+    sizes = {"graph.modularity_draws", "graph_statistics.nodes", "graph_statistics.tokens"}
+    assert not sizes & set(of_saes)
     settings = {"ami_runs_low", "ami_runs_counted", "ami_runs_of", "min_count", "features", "live"}
     settings |= {
         "ami_null",
