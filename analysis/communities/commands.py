@@ -17,7 +17,7 @@ from atlas.cli.options import (
 from atlas.cli.output.tables import print_table
 from atlas.cli.output.text import echo, emit, make_progress, print_text, print_verdict
 from atlas.cli.selected_atlas import folder_of, which_atlas
-from atlas.cli.shared_options import atlas_option, plain_options, shared_options
+from atlas.cli.shared_options import atlas_option, plain_options, requested, shared_options
 from atlas.plugins import StudyCommand
 from atlas.safe_text import SPACE
 from atlas.studies.results import Results
@@ -71,17 +71,20 @@ _AGREEMENTS = {
 }
 
 
+#: Number of communities that are listed by default.
+_TOP = 10
+
+
 @click.command(cls=StudyCommand, kind="graph")
 @click.argument("saes", nargs=-1, metavar="[SAE]...")
 @all_option
 @settings_options(CommunitySettings)
 @click.option(
     "--top",
-    default=10,
-    show_default=True,
+    default=None,
     type=click.IntRange(0),
     metavar="N",
-    help="Number of communities shown per SAE, the largest first.",
+    help="Number of communities shown per SAE, the largest first. [default: 10; all with --rows]",
 )
 @worker_options
 @click.option("--replace", is_flag=True, help="Recompute stored results.")
@@ -91,7 +94,7 @@ def communities(
     saes: tuple[str, ...],
     *,
     every: bool,
-    top: int,
+    top: int | None,
     replace: bool,
     workers: int,
     ray: str | None,
@@ -129,6 +132,8 @@ def communities(
         ray=ray,
         progress=make_progress(quiet=quiet),
     )
+    if top is None and not requested("rows"):
+        top = _TOP
     rows = [{**row, "listed": row["listed"][:top]} for row in results.rows]
     emit(rows, as_json=as_json, show=lambda: _show(rows, results))
 
@@ -212,7 +217,7 @@ def _show(rows: Sequence[Mapping[str, Any]], results: Results) -> None:
     for row in rows:
         print_table(
             [_community(one) for one in row["listed"]],
-            title=f"\nLargest communities of {row['sae']}",
+            title=f"\nLargest communities of {row['sae']}{_number_shown(row)}",
             keys=("tokens",),
             controls={"stability_halves": ("stability_null",)},
             spaced=True,
@@ -229,6 +234,12 @@ def _show(rows: Sequence[Mapping[str, Any]], results: Results) -> None:
             keys=("group",),
             spaced=True,
         )
+
+
+def _number_shown(row: Mapping[str, Any]) -> str:
+    """State how many communities are listed, if not all are, and how to list all."""
+    number, total = len(row["listed"]), row["communities"]
+    return "" if number == total else f": {number:,} of {total:,}, --top {total} lists all"
 
 
 def _community(one: Mapping[str, Any]) -> dict[str, Any]:

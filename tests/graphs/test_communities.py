@@ -909,6 +909,12 @@ def test_the_command_prints_communities_and_draws_the_map(path, tmp_path):
         "different partners",
     ):
         assert expected in shown.output
+    number = len(graph_features(path, ["top"], settings=FEW)[0]["listed"])
+    assert f"Largest communities of top: 1 of {number}, --top {number} lists all" in (
+        CliRunner().invoke(command, [*options, "--top", "1"]).output
+    )
+    every = CliRunner().invoke(command, [*options, "--json", "--rows"])
+    assert len(json.loads(every.output)["result"][0]["listed"]) == number
     as_json = CliRunner().invoke(command, [*options, "--json", "--top", "1"])
     (row,) = json.loads(as_json.output)["result"]
     assert row["communities"] >= len(row["listed"]) == 1
