@@ -183,7 +183,7 @@ def _number_of(labels: NDArray[np.int64]) -> int:
 
 def _chosen(s: ComparisonSettings) -> str:
     return {
-        "both-nulls": f"one to one with q ≤ {s.level:g} in both nulls",
+        "both-nulls": f"one to one with q ≤ {s.level:g} under shifted documents and the shuffle of each token",
         "one-to-one": "one to one",
         "mutual": "mutual",
     }[s.matches]
@@ -224,7 +224,7 @@ def _strata_notes(stratum: NDArray[np.int64], s: ComparisonSettings) -> list[str
     _, size = np.unique(stratum, return_counts=True)
     alone = int(np.sum(size == 1))
     return [
-        f"{len(stratum):,} matches are permuted within {len(size):,} strata (at most {s.frequency_bins} quantiles "
+        f"{len(stratum):,} matches ({_chosen(s)}) are permuted within {len(size):,} strata (at most {s.frequency_bins} quantiles "
         f"of frequency, {s.degree_bins} of degree within each). Permutations do not move the {alone:,} matches "
         "that are alone in a stratum."
     ]

@@ -32,8 +32,8 @@ class ComparisonSettings:
     )
     matches: Chosen = setting(
         "both-nulls",
-        "Matches to use: one-to-one with q of at most 0.05 under both nulls, all one-to-one, "
-        "or mutual.",
+        "Matches to use: one-to-one with q of at most 0.05 under shifted documents and under the shuffle of "
+        "each token, all one-to-one, or mutual.",
     )
     level: float = setting(
         0.05, "Largest q of a match, for both-nulls.", flag=None, least=0, most=1
