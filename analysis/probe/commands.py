@@ -91,15 +91,17 @@ def probes(
       atlas probe-scores --by kind
     """
     from analysis.probe import tables as numbers
+    from analysis.probe.floor_scores import floor_sentences, marked
     from atlas.errors import BadInput
 
     if by == "kind":
         _show_kinds(where, saes, sites, as_json=as_json)
         return
-    table, _ = _loaded(where, saes, sites, run, quiet=quiet)
+    table, marks = _loaded(where, saes, sites, run, quiet=quiet)
     if by is None:
-        rows = numbers.summary(table)
-        emit(rows, as_json=as_json, show=lambda: _show_summary(rows, quiet=quiet))
+        rows = marked(numbers.summary(table), marks)
+        higher = floor_sentences(rows, marks)
+        emit(rows, as_json=as_json, show=lambda: _show_summary(rows, higher, quiet=quiet))
         return
     if by == "first-layer":
         rows = numbers.first_layer_histogram(numbers.first_layers(table, delta=delta))
@@ -115,6 +117,7 @@ def probes(
             else "--by needs probes that predict activity, but the selection has none; "
             "run `atlas probe SAE --from hook_embed`."
         )
+    rows = marked(rows, marks)
     emit(rows, as_json=as_json, show=lambda: _show_breakdown(rows, by=by))
 
 
@@ -183,7 +186,7 @@ def plot_probes(
     if kind is None:
         from analysis.probe.strongest_group import strongest_group
 
-        strongest = strongest_group(table, floors=floors)
+        strongest = strongest_group(table, floors=list(floors))
         table = strongest.rows
         kind = "scatter" if table["token_ceiling"].notna().any() else "distribution"
         others = counted(strongest.others, "other group")
@@ -206,12 +209,13 @@ def _loaded(
     run: str | None,
     *,
     quiet: bool,
-) -> "tuple[pd.DataFrame, list[str]]":
-    """Load the selected probes, and the names of floors; raise BadInput if there are no probes."""
+) -> "tuple[pd.DataFrame, dict[str, str]]":
+    """Load the selected probes, and the marks of floors; raise BadInput if there are no probes."""
+    from analysis.probe.floor_scores import floor_marks
     from analysis.probe.tables import load
     from atlas.api import Atlas
     from atlas.errors import BadInput
-    from atlas.studies.floors import floors_of, is_floor
+    from atlas.studies.floors import floors_of
 
     with Atlas.open(which_atlas(where), progress=make_progress(quiet=quiet)) as atlas:
         rows = atlas.table("SAE").to_pylist()
@@ -223,13 +227,14 @@ def _loaded(
             raise BadInput(
                 f"{atlas.url} has no probe{owner}; run `atlas probe {name} --from hook_embed`."
             )
-    return table, [row["name"] for row in rows if is_floor(row)]
+    return table, floor_marks(rows)
 
 
 def _show_kinds(
     where: str | None, saes: tuple[str, ...], sites: tuple[str, ...], *, as_json: bool
 ) -> None:
     """Print the comparison of non-linear probes with linear ones; raise BadInput if there is none."""
+    from analysis.probe.floor_scores import floor_marks, marked
     from analysis.probe.kinds import kind_rows, kind_verdict
     from atlas.disk.folder import Folder
     from atlas.errors import BadInput, UnknownName
@@ -239,7 +244,7 @@ def _show_kinds(
     for name in saes:
         if name not in sound.saes:
             raise UnknownName("SAE", name, known=sound.saes)
-    rows = kind_rows(sound, saes, sites=sites)
+    rows = marked(kind_rows(sound, saes, sites=sites), floor_marks(sound.sae_rows.values()))
     if not rows:
         raise BadInput(
             f"{folder.path} has no non-linear probe with the settings of a linear one; run "
@@ -248,19 +253,21 @@ def _show_kinds(
 
     def show() -> None:
         print_verdict(kind_verdict(rows))
-        print_table(rows)
+        print_table(rows, keys=("floor_of",))
 
     emit(rows, as_json=as_json, show=show)
 
 
-def _show_summary(rows: list[dict[str, Any]], *, quiet: bool) -> None:
-    print_verdict([_sentence(row) for row in rows[:_SENTENCES]])
+def _show_summary(rows: list[dict[str, Any]], higher: list[str], *, quiet: bool) -> None:
+    first, *more = [_sentence(row) for row in rows[:_SENTENCES]]
+    print_verdict([first, *higher, *more])
     for scored in (True, False):
         group = [_overview(row) for row in rows if ("ladder" in row) == scored]
         # A site that all rows have is in the sentences above.
         one_site = len({row["site"] for row in group}) == 1
         print_table(
             [{k: v for k, v in row.items() if not (one_site and k == "site")} for row in group],
+            keys=("floor_of",),
             controls=_CONTROLS,
         )
     if len(rows) <= _AT_MOST:
@@ -272,10 +279,14 @@ def _show_summary(rows: list[dict[str, Any]], *, quiet: bool) -> None:
 
 def _show_breakdown(rows: list[dict[str, Any]], *, by: str) -> None:
     """Print the rows of a breakdown, with the range of each quintile in one column."""
+    floors = {row["sae"]: row["floor_of"] for row in rows if row.get("floor_of")}
+    if floors:  # a narrow terminal omits the column
+        named = ", ".join(f"{sae} ({mark})" for sae, mark in floors.items())
+        print_verdict([f"Floors: {named}."])
     if "low" in rows[0]:
         rows = [
             {
-                **{name: row[name] for name in ("sae", "site", "run")},
+                **{name: row[name] for name in ("sae", "floor_of", "site", "run") if name in row},
                 by: " to ".join(cell_text(row[end], by) for end in ("low", "high")),
                 **{name: value for name, value in row.items() if name not in ("low", "high")},
             }
@@ -286,7 +297,7 @@ def _show_breakdown(rows: list[dict[str, Any]], *, by: str) -> None:
 
 def _sentence(row: dict[str, Any]) -> str:
     """Return the main score of a group with its control and what the token alone reaches."""
-    name = f"{row['sae']} from {row['site']} ({row['run']})"
+    name = f"{_named(row)} from {row['site']} ({row['run']})"
     is_scored = "ladder" in row
     score, table, word = (
         ("balanced_accuracy", "token_table", "balanced accuracy")
@@ -304,6 +315,12 @@ def _sentence(row: dict[str, Any]) -> str:
     return (
         f"{text}; a table of token counts reaches {token:.3f}." if token is not None else f"{text}."
     )
+
+
+def _named(row: dict[str, Any]) -> str:
+    """Return the name of the SAE of a group, with its trained SAE or its role if it is a floor."""
+    mark = row.get("floor_of")
+    return f"{row['sae']} (floor: {mark})" if mark else str(row["sae"])
 
 
 def _overview(row: dict[str, Any]) -> dict[str, Any]:
@@ -328,7 +345,7 @@ def _overview(row: dict[str, Any]) -> dict[str, Any]:
             "r2_active_token_ceiling",
         )
     )
-    named = {name: row[name] for name in ("sae", "site", "run")}
+    named = {n: row[n] for n in ("sae", "floor_of", "site", "run") if n in row}
     others = {"probes": row["probes"]}
     means = {name: row["scores"][name]["mean"] for name in shown}
     verdicts: dict[str, Any] = row.get("verdicts", {})
@@ -338,7 +355,7 @@ def _overview(row: dict[str, Any]) -> dict[str, Any]:
 def _show_in_full(row: dict[str, Any]) -> None:
     """Print the scores of a group and its counts of features by accuracy."""
     echo()
-    title = f"{row['sae']} from {row['site']}, run {row['run']}: {row['probes']:,} probes"
+    title = f"{_named(row)} from {row['site']}, run {row['run']}: {row['probes']:,} probes"
     print_table([{"score": n, **values} for n, values in row["scores"].items()], title=title)
     if "ladder" not in row:
         return

@@ -10,6 +10,7 @@ import zlib
 import click
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from drawn_charts import check_chart, marks
 from probe_edges import (
@@ -27,6 +28,7 @@ from probe_edges import (
 
 from analysis.plot_style import finished, save
 from analysis.probe import tables
+from analysis.probe.floor_scores import floor_marks, floor_sentences, marked
 from analysis.probe.plots import KINDS, SCORES, draw_probes
 from analysis.probe.strongest_group import strongest_group
 from atlas.api import Atlas
@@ -484,6 +486,65 @@ def test_probes_as_json_and_as_tables(run):
     assert (code, err) == (0, "")
     for label in ("token_ceiling", "≥95%", "<75%", "undecided", "inactive_share"):
         assert label in out
+
+
+def test_floors_are_marked_and_compared_with_their_sae():
+    saes = [
+        {"name": "a", "role": "trained"},
+        {"name": "b", "role": "untrained", "floor_of": "a"},
+        {"name": "c", "role": "frozen-decoder", "k": 3},  # no SAE has its k
+    ]
+    marks = floor_marks(saes)
+    assert marks == {"b": "a", "c": "frozen-decoder"}
+
+    def rows(**means):
+        return [
+            {"sae": sae, "site": "s", "run": "r", "scores": {"r2": {"mean": mean}}}
+            for sae, mean in means.items()
+        ]
+
+    assert [row["floor_of"] for row in marked(rows(a=1, b=2, c=3), marks)] == [
+        None,
+        *marks.values(),
+    ]
+    assert all("floor_of" not in row for row in marked(rows(a=1), marks))
+    (sentence,) = floor_sentences(rows(a=0.8191, b=0.906, c=0.99), marks)
+    assert sentence.startswith("The floor b scores 0.906, the SAE a 0.819 (s, r)")
+    for other in ({"a": 0.9, "b": 0.9}, {"a": 0.9, "b": 0.1}, {"a": None, "b": 0.9}, {"b": 0.9}):
+        assert not floor_sentences(rows(**other), marks)
+    other_site = [{**row, "site": "t"} for row in rows(a=0.1)]
+    assert not floor_sentences([*rows(a=0.95, b=0.906), *other_site], marks)
+
+
+def test_probe_scores_state_that_a_floor_scores_higher(run, monkeypatch):
+    stored = Atlas.table
+
+    def with_floor(self, name, **options):
+        table = stored(self, name, **options)
+        if name != "SAE":
+            return table
+        rows = table.to_pylist()
+        return pa.Table.from_pylist(
+            [
+                r | ({"role": "untrained", "floor_of": "one"} if r["name"] == "two" else {})
+                for r in rows
+            ]
+        )
+
+    monkeypatch.setattr(Atlas, "table", with_floor)
+    rows = json.loads(run("probe-scores", "--json")[1])["result"]
+    assert {(r["sae"], r["floor_of"]) for r in rows} == {("one", None), ("two", "one")}
+    mean = {
+        (r["sae"], r["site"], r["run"]): r["scores"]["balanced_accuracy"]["mean"]
+        for r in rows
+        if "ladder" in r
+    }
+    higher = [m - mean["one", *of] for (sae, *of), m in mean.items() if sae == "two"]
+    _, out, _ = run("probe-scores")
+    assert "two (floor: one) from" in out
+    assert ("The floor two scores" in out) == (max(higher) > 0)
+    first, header, *_ = run("probe-scores", "--by", "frequency")[1].splitlines()
+    assert (first, "floor_of" in header.split()) == ("Floors: two (one).", True)
 
 
 @pytest.mark.parametrize("by", ["frequency", "max_activation", "layer", "first-layer", "sweep"])
