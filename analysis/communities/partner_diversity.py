@@ -295,7 +295,7 @@ def diversity_test(
         *ratio_chance,
         bins=bins,
         off_line=[row(name, at) for name, at in _off_line(active, degree, compared)],
-        conclusion=conclusion_of(rho, chance, documents, bins),
+        conclusion=conclusion_of(rho, chance, documents, bins=bins),
     )
 
 
@@ -398,6 +398,7 @@ def conclusion_of(
     rho: Interval,
     chance: tuple[float | None, float | None],
     documents: tuple[float | None, float | None],
+    *,
     bins: Sequence[Mapping[str, Any]],
 ) -> str:
     """Return whether the number of different partners depends on frequency, in sentences.

@@ -159,7 +159,7 @@ class CommunityStudy(Study):
                 (row["partners_rho"], row["partners_low"], row["partners_high"]),
                 (row["partners_null_low"], row["partners_null_high"]),
                 (row["partners_documents_low"], row["partners_documents_high"]),
-                bins,
+                bins=bins,
             )
         summary = {
             **row,

@@ -484,10 +484,10 @@ def test_meetings_include_pairs_below_min_count():
 
 
 def test_conclusion_reports_an_interval_below_the_null():
-    conclusion = conclusion_of((0.1, 0.05, 0.15), (0.4, 0.5), (0.3, 0.4), [A_BIN, A_BIN])
+    conclusion = conclusion_of((0.1, 0.05, 0.15), (0.4, 0.5), (0.3, 0.4), bins=[A_BIN, A_BIN])
     assert "undecided whether frequent" in conclusion
     assert "the interval lies below both nulls but not below 0" in conclusion
-    conclusion = conclusion_of((0.1, -0.05, 0.15), (-0.1, 0.1), (-0.1, 0.1), [A_BIN, A_BIN])
+    conclusion = conclusion_of((0.1, -0.05, 0.15), (-0.1, 0.1), (-0.1, 0.1), bins=[A_BIN, A_BIN])
     assert "the interval overlaps the range of the nulls" in conclusion
 
 
@@ -495,7 +495,7 @@ def test_a_conclusion_has_the_medians_in_the_order_of_its_words():
     rare = {"active_from": 10, "active_to": 2000, "among": 30.2, "among_by_chance": 84.1}
     frequent = {"active_from": 3000, "active_to": 4000, "among": 45.4, "among_by_chance": 85.2}
     bins = [rare | {"among_within_documents": 83.0}, frequent | {"among_within_documents": 82.0}]
-    higher = conclusion_of((0.4, 0.3, 0.5), (-0.1, 0.1), (-0.2, 0.1), bins)
+    higher = conclusion_of((0.4, 0.3, 0.5), (-0.1, 0.1), (-0.2, 0.1), bins=bins)
     assert higher.startswith(
         "Frequent features have more different partners in 100 meetings than rare ones, by more than under "
         "both nulls: medians are 45 and 30 (bipartite null 85 and 84, within documents 82 and 83). "
@@ -503,7 +503,7 @@ def test_a_conclusion_has_the_medians_in_the_order_of_its_words():
     assert higher.endswith(
         "Medians are of features active on 10 to 2,000 tokens (rare) and on 3,000 to 4,000 (frequent)."
     )
-    lower = conclusion_of((-0.4, -0.5, -0.3), (-0.1, 0.1), (-0.2, 0.1), bins)
+    lower = conclusion_of((-0.4, -0.5, -0.3), (-0.1, 0.1), (-0.2, 0.1), bins=bins)
     assert (
         "nulls: medians are 30 and 45 (bipartite null 84 and 85, within documents 83 and 82)."
         in lower
