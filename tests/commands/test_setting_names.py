@@ -136,7 +136,9 @@ def test_a_limit_of_a_query_is_named_for_both(path):
     )
 
 
-def test_a_missing_folder_is_answered_for_both(path, tmp_path):
+def test_a_missing_folder_is_answered_for_both(path, tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
     absent = tmp_path / "no.atlas"
     with pytest.raises(BadInput, match=r"Pass another folder, or create one: `ingest\.make_demo"):
         match_saes(absent, ["one", "two"])

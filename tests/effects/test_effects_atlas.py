@@ -360,6 +360,6 @@ def test_the_report_has_a_row_of_each_feature_with_its_controls(made, monkeypatc
     assert ("role" in trained.summary, floor["role"]) == (False, "untrained")
     first = floor.verdict[0]
     assert first.startswith(f"a-floor (floor, untrained): {floor['features_above_random']} of ")
-    assert "more than random directions of equal norm (q ≤ 0.05). Ablating a feature" in first
+    assert "more than random directions of equal norm (q ≤ 0.05)." in first
     assert "Effects of counterparts" in tables
     assert any("Calibration" in title for title in tables)

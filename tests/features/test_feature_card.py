@@ -592,7 +592,7 @@ def test_the_row_of_a_community_begins_with_its_number(opened, capsys):
     table = CardTable(section.title, [row], label="Community", scores=section.scores)
     print_card(replace(card, tables=[table]))
     out = capsys.readouterr().out
-    assert "Community  #12  and stability halves 0.5 (stability null 0.1)" in out
+    assert "Community  #12  'and' stability halves 0.5 (stability null 0.1)" in out
 
 
 def test_a_lift_is_next_to_the_count_that_it_is_of(opened):

@@ -538,7 +538,7 @@ def test_answers_on_edges_checked_by_hand(loaded):
     without = ask(loaded, "features_without_counterpart", other="tiny-b-l0")
     assert [r[3] for r in without if r[0] == s0 + "0"] == ["not tested"]
     assert ask(loaded, "features_without_counterpart", other="tiny-a-embed") == []  # not compared
-    assert [(r[0], r[2], r[3], r[7]) for r in ask(loaded, "contested_counterparts")] == [
+    assert [(r[0], r[2], r[3], r[9]) for r in ask(loaded, "contested_counterparts")] == [
         (s1 + "0", 2, s0 + "3", True),
         (s1 + "0", 2, s0 + "5", False),
         (s1 + "3", 2, s0 + "7", True),
