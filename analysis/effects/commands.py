@@ -14,7 +14,7 @@ from atlas.cli.options import (
     worker_options,
 )
 from atlas.cli.output.tables import print_table
-from atlas.cli.output.text import echo, emit, make_progress, print_verdict, wrap
+from atlas.cli.output.text import emit, make_progress, print_text, print_verdict
 from atlas.cli.selected_atlas import folder_of, which_atlas
 from atlas.cli.shared_options import atlas_option, requested, shared_options
 from atlas.plugins import StudyCommand
@@ -118,12 +118,10 @@ def _print_edges(result: Result, *, all_rows: bool) -> None:
         controls={"mean": ("random", "q")},
         unbroken=("target",),
     )
-    echo(
-        wrap(
-            "mean: change of the target's activation, at the token and later ones. random: size of the effect of "
-            "random directions. other: mean effect of other active features."
-        )
+    print_text(
+        "mean: change of the target's activation, at the token and later ones. random: size of the effect of "
+        "random directions. other: mean effect of other active features."
     )
     if len(edges) > number:
         command = f"atlas query strongest_effects --sae {shlex.quote(result['sae'])}"
-        echo(wrap(f"{number} of {len(edges):,} edges; --rows or `{command}` has more."), err=True)
+        print_text(f"{number} of {len(edges):,} edges; --rows or `{command}` has more.", err=True)

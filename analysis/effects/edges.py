@@ -7,6 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from atlas.amounts import counted
+
 __all__ = ["about_edges", "about_power", "strongest_edges"]
 
 
@@ -47,10 +49,10 @@ def about_edges(edges: pa.Table, on: Sequence[str], *, q: float) -> list[str]:
         f"{name} ({number[name]:,})" for name in sorted(on, key=lambda name: (-number[name], name))
     )
     sources = len({row["source"] for row in rows})
-    edge = "1 edge exceeds" if len(rows) == 1 else f"{len(rows):,} edges exceed"
-    features = "feature" if sources == 1 else "features"
+    exceed = "exceeds" if len(rows) == 1 else "exceed"
     found = [
-        f"{edge} both controls (q ≤ {q:g}), from {sources:,} {features}; by target: {by_target}."
+        f"{counted(len(rows), 'edge')} {exceed} both controls (q ≤ {q:g}), from "
+        f"{counted(sources, 'feature')}; by target: {by_target}."
     ]
     if rows:
         first = rows[0]
@@ -84,9 +86,8 @@ def about_power(lowest_q: float, *, directions: int, level: float = 0.05) -> str
     'The lowest q is 0.25. With 3 random directions per feature, q ≤ 0.05 needs at least 7 features that exceed theirs.'
     """
     needed = math.ceil(round(1 / (level * directions), 9))
-    noun = "direction" if directions == 1 else "directions"
     features = "feature that exceeds its own" if needed == 1 else "features that exceed theirs"
     return (
-        f"The lowest q is {lowest_q:.2g}. With {directions} random {noun} per feature, q ≤ {level:g} needs "
+        f"The lowest q is {lowest_q:.2g}. With {counted(directions, 'random direction')} per feature, q ≤ {level:g} needs "
         f"at least {needed} {features}."
     )

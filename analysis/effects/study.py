@@ -21,6 +21,7 @@ from analysis.effects.questions import pair_measures
 from analysis.effects.settings import EffectSettings
 from analysis.effects.subjects import Opened, later_saes, open_subjects
 from analysis.effects.tables import effect_tables
+from atlas.amounts import counted
 from atlas.disk.parts import Part
 from atlas.errors import BadInput
 from atlas.progress import SILENT, Progress
@@ -319,7 +320,7 @@ def verdict(
         power = f"{about_power(lowest_q, directions=summary['random_directions'] // features)} "
     more = "changes" if summary["features_above_random"] == features == 1 else "change"
     found = [
-        f"{name}: {summary['features_above_random']:,} of {_count(features, 'feature')} {more} predictions more "
+        f"{name}: {summary['features_above_random']:,} of {counted(features, 'feature')} {more} predictions more "
         f"than random directions of equal norm (q ≤ 0.05). {power}"
         f"Ablating a feature at a token changes the predictions by {summary['kl']:.3g} nats of KL on average, "
         f"random directions by {summary['kl_random']:.3g}; {others}."
@@ -361,10 +362,6 @@ def _added(summary: dict[str, Any]) -> str | None:
         f"{how} the effect of the joint ablation of all features at a token (additivity{where} "
         f"{added:.2f}; 1 if they add up){kl}."
     )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _explained(summary: dict[str, Any]) -> str:

@@ -169,6 +169,17 @@ def test_sparse_probes_that_stop_early_are_reported(monkeypatch):
     assert not any("fits" in one for one in verdict_of("s", rows, skipped=[], probes=[]))
 
 
+#: A row of an arm with an AUROC of .8 by all of 20 units; the other columns are null.
+ARM = dict.fromkeys((field.name for field in ARMS), None) | {
+    "concept": "g/f",
+    "max_t_units": 0,
+    "live": 20,
+    "units": 20,
+    "auc": 0.8,
+    "converged": 1.0,
+}
+
+
 @pytest.mark.parametrize(
     ("own", "random", "conclusion"),
     [
@@ -179,17 +190,7 @@ def test_sparse_probes_that_stop_early_are_reported(monkeypatch):
     ],
 )
 def test_localisation_is_compared_with_random_directions(own, random, conclusion):
-    row = dict.fromkeys((field.name for field in ARMS), None) | {
-        "concept": "g/f",
-        "max_t_units": 0,
-        "live": 20,
-        "units": 20,
-        "auc": 0.8,
-        "converged": 1.0,
-        "retained": 0.9,
-        "area": 0.5,
-        "k90": 7,
-    }
+    row = ARM | {"retained": 0.9, "area": 0.5, "k90": 7}
     rows = [
         row | {"arm": "features", "area_low": own[0], "area_high": own[1]},
         row | {"arm": "layer"},
@@ -365,16 +366,7 @@ def test_the_ranking_begins_with_the_first_sae_that_loses_no_information():
     ],
 )  # fmt: skip
 def test_the_verdict_names_arms_without_an_sae_that_predict_better(auc, interval, expected):
-    row = dict.fromkeys((field.name for field in ARMS), None) | {
-        "concept": "g/f",
-        "max_t_units": 0,
-        "live": 20,
-        "units": 20,
-        "auc": 0.8,
-        "auc_low": 0.75,
-        "auc_high": 0.85,
-        "converged": 1.0,
-    }
+    row = ARM | {"auc_low": 0.75, "auc_high": 0.85}
     random = {"arm": "random", "auc": auc, "auc_low": interval[0], "auc_high": interval[1]}
     rows = [row | {"arm": "features"}, row | {"arm": "layer"}, row | random]
     sentences = verdict_of("s", rows, skipped=[], probes=[])

@@ -710,17 +710,11 @@ def test_a_study_does_not_change_an_existing_corpus(tmp_path, lm, documents):
 # ---------------------------------------------------------------- forecast
 
 
-class Forecast:
+class Forecast(Recorded):
     """A progress that records messages and stops the study after its forecast."""
 
-    def __init__(self):
-        self.lines = []
-
-    def stage(self, *args, **options):
-        return SILENT.stage(*args, **options)
-
     def report(self, sentence):
-        self.lines.append(sentence)
+        super().report(sentence)
         if " of memory beyond the program" in sentence:
             raise KeyboardInterrupt
 
