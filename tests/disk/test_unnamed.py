@@ -156,7 +156,7 @@ def test_the_command_and_python_use_the_same_sae(tmp_path):
 
 
 def test_each_study_of_named_saes_has_the_option():
-    """Except studies that use all SAEs if none is named, or need the names of SAEs or sites."""
+    """Except studies that use all SAEs if none is named, or need names of SAEs, sites or features."""
     root = command()
     context = root.make_context("atlas", [], resilient_parsing=True)
     studies = [
@@ -168,4 +168,4 @@ def test_each_study_of_named_saes_has_the_option():
         one.name for one in studies if "--all" not in [opt for p in one.params for opt in p.opts]
     }
     assert len(studies) > 12
-    assert without == {"floors", "splitting", "truth"} | {"changes", "transcoder"}
+    assert without == {"floors", "splitting", "truth"} | {"changes", "transcoder", "steer"}
