@@ -208,6 +208,9 @@ class Atlas:
     def frame(self, what: str, **params: Param) -> "pd.DataFrame":
         """Return a table, or the answer of a query, as a data frame.
 
+        A table has all columns of the schema, which are null if their study did not run;
+        ``atlas["A"].features`` omits these.
+
         Parameters
         ----------
         what

@@ -81,9 +81,13 @@ class SaeView:
 
     @property
     def features(self) -> "pd.DataFrame":
-        """Its features, one row each, sorted by index."""
+        """Its features, one row each, sorted by index.
+
+        Columns without a value for any feature are omitted, such as those of studies that did not
+        run on this SAE. ``atlas.frame("Feature", sae="A")`` has all columns of the schema.
+        """
         frame: pd.DataFrame = self.atlas.features(self.name).to_pandas()
-        return frame
+        return frame.dropna(axis="columns", how="all")
 
     @property
     def examples(self) -> "pd.DataFrame":

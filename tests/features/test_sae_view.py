@@ -45,7 +45,12 @@ def test_the_class_opens_a_path(folder, tmp_path):
 
 def test_an_sae_has_its_table_codes_and_decoder(folder, opened):
     sae = opened["a"]
-    assert sae.features.equals(opened.features("a").to_pandas())
+    complete = opened.features("a")
+    stored = [name for name in complete.column_names if complete[name].null_count < len(complete)]
+    assert sae.features.equals(complete.select(stored).to_pandas())
+    assert not {"degree", "effect_kl"} & set(stored)  # neither study ran
+    assert {"id", "frequency", "mean_activation", "top_token"} <= set(stored)
+    assert list(opened.frame("Feature", sae="a")) == complete.column_names
     files = sorted((folder / "x.atlas" / "codes" / "a").glob("*.arrow"))
     dense = []
     for block in (b for file in files for b in read_shard(file)):
