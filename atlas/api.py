@@ -229,7 +229,8 @@ class Atlas:
         Warns
         -----
         UserWarning
-            If a named query has no rows because a study never ran, or as many as its default limit.
+            If a named query has no rows because a study never ran, or as many as its default limit;
+            or if a token in its parameters is not stored.
 
         Examples
         --------
@@ -260,12 +261,12 @@ class Atlas:
         return found
 
     def _warn(self, question: Question, rows: int, *, chosen: bool) -> None:
-        """Warn of an answer without rows because a study never ran, or cut by a default limit."""
+        """Warn of tokens that are not stored, a study that never ran, or a default limit."""
         from atlas.missing_studies import remarks_on
+        from atlas.missing_tokens import missing_tokens
 
-        if rows and chosen:
-            return
-        for sentence in remarks_on(self.store, question, rows):
+        found = [] if rows and chosen else remarks_on(self.store, question, rows)
+        for sentence in (*found, *missing_tokens(self.store, question)):
             warnings.warn(sentence, UserWarning, stacklevel=3)
 
     def features(self, sae: str) -> "pa.Table":

@@ -8,6 +8,7 @@ import queries
 from atlas.api import Atlas
 from atlas.assistant.answer_size import MAX_ROWS, fitted_rows
 from atlas.assistant.tool import MAX_LIST, MAX_TEXT, Tool, object_schema
+from atlas.missing_tokens import missing_tokens
 from atlas.named_queries import named
 from atlas.stores import Limits
 
@@ -69,8 +70,10 @@ def _tool(query: queries.Query, open_atlas: Open, timeout: float) -> Tool:
         question = named(query.name, arguments)
         with open_atlas() as atlas:
             answer = atlas.answer(question, limits=Limits(timeout=timeout))
-        rows = answer.slice(0, MAX_ROWS).to_pylist()
-        return {**fitted_rows(rows, total=answer.num_rows), "columns": meanings}
+            missing = missing_tokens(atlas.store, question)
+        fitted = fitted_rows(answer.slice(0, MAX_ROWS).to_pylist(), total=answer.num_rows)
+        notes = [note for note in (fitted["note"], *missing) if note]
+        return {**fitted, "note": " ".join(notes) or None, "columns": meanings}
 
     needs_match = " Needs a match of the two SAEs." if query.matched else ""
     return Tool(
@@ -136,7 +139,10 @@ def rows_schema(columns: Mapping[str, Mapping[str, Any]] | None = None) -> dict[
         {
             "rows": {"type": "array", "items": row},
             "row_count": {"type": "integer", "description": "rows of the complete answer"},
-            "note": {"type": ["string", "null"], "description": "states which rows are missing"},
+            "note": {
+                "type": ["string", "null"],
+                "description": "states which rows, or tokens of the question, are missing",
+            },
             "columns": {
                 "type": "object",
                 "description": "meaning of each column",

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from atlas.cli.completion import add_completions
-from atlas.cli.early_checks import atlas_among, check_names_early, refuse_atlas_as_argument
+from atlas.cli.early_checks import atlas_among, atlas_as_first_argument, check_names_early
 from atlas.cli.help_text import wrap_examples
 from atlas.cli.number_limits import limit_numbers
 from atlas.cli.output.text import echo, print_text
@@ -96,7 +96,7 @@ def command() -> click.Group:
             group.add(section, commands)
     add_completions(group)
     check_names_early(group)
-    refuse_atlas_as_argument(group)
+    atlas_as_first_argument(group)
     limit_numbers(group)
     name_options(group)
     wrap_examples(group)

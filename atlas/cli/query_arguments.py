@@ -14,6 +14,7 @@ from atlas.cli.query_command import example_of
 from atlas.cli.shared_options import requested
 from atlas.errors import BadInput, UnknownName
 from atlas.missing_studies import remarks_on
+from atlas.missing_tokens import missing_tokens
 from atlas.named_queries import Question, named
 from atlas.safe_text import passage, with_spaces
 
@@ -48,7 +49,7 @@ _STORED_TOKENS = (
 
 
 def remarks(atlas: "Atlas", question: Question, rows: int) -> list[str]:
-    """Return the sentences below an answer: its size, and why it has no rows.
+    """Return the sentences below an answer: its size, tokens that are not stored, and why it has no rows.
 
     Parameters
     ----------
@@ -63,11 +64,10 @@ def remarks(atlas: "Atlas", question: Question, rows: int) -> list[str]:
     # A token that is typed, and not found through a feature, may be rare in all features.
     by_token = question.query is not None and ":FIRES_ON" in question.cypher
     stored = [_STORED_TOKENS] if by_token and _TOKENS & question.params.keys() else []
+    missing = missing_tokens(atlas.store, question)
     if rows:
-        return [*(found or [counted(rows, "row")]), *stored]
-    if not found and "token" in question.params:
-        found = ["Most tokens begin with a space: --token ' word'."]
-    return [counted(rows, "row"), *stored, *found]
+        return [*(found or [counted(rows, "row")]), *missing, *stored]
+    return [counted(rows, "row"), *missing, *stored, *found]
 
 
 def read_question(

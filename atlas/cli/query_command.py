@@ -10,6 +10,7 @@ from click.shell_completion import CompletionItem
 
 import queries
 from atlas.cli.completion import COMPLETIONS
+from atlas.cli.early_checks import first_argument
 from atlas.errors import UnknownName
 from atlas.safe_text import SPACE, with_spaces
 
@@ -31,11 +32,12 @@ class QueryCommand(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Find the named query among the arguments, before they are parsed."""
         ctx.meta[_META] = self._named(args)
-        first = args[0] if args else "-"
+        at = first_argument(self, args)
+        first = None if at is None else args[at]
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption:
-            if ctx.meta[_META] is None and not first.startswith("-"):
+            if ctx.meta[_META] is None and first is not None:
                 hint = "`atlas query` lists all queries."
                 known = queries.names()
                 raise UnknownName("query", first, known=known, hint=hint) from None

@@ -9,7 +9,7 @@ import click
 
 from atlas.errors import BadInput
 
-__all__ = ["atlases_here", "folder_of", "option_of", "which_atlas", "without_atlas"]
+__all__ = ["atlases_here", "folder_of", "is_url", "option_of", "which_atlas", "without_atlas"]
 
 
 def atlases_here() -> list[str]:
@@ -29,7 +29,7 @@ def which_atlas(selected: str | None) -> str:
     here = atlases_here()
     found = selected or _default_atlas(here)
     if found:
-        if not _is_url(found) and "\0" not in found and not Path(found).exists():
+        if not is_url(found) and "\0" not in found and not Path(found).exists():
             named = "" if selected else ", which $ATLAS names"
             raise BadInput(f"There is no atlas at {found}{named}. {_how_to_select(here)}")
         return found
@@ -98,7 +98,7 @@ def folder_of(where: str) -> Path:
     BadInput
         If the atlas is on a server.
     """
-    if _is_url(where):
+    if is_url(where):
         raise BadInput(
             f"{where} is a server, but this command needs the folder of the atlas; select it with --atlas. "
             "`atlas push` then updates the server."
@@ -106,5 +106,6 @@ def folder_of(where: str) -> Path:
     return Path(where)
 
 
-def _is_url(where: str) -> bool:
+def is_url(where: str) -> bool:
+    """Return whether an atlas is on a server."""
     return "://" in where or where.startswith(("neo4j:/", "bolt:/"))

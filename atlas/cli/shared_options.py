@@ -61,7 +61,7 @@ def atlas_option(function: F) -> F:
         "-a",
         "where",
         metavar="PATH|URL",
-        help="Folder or URL (neo4j://…) of the atlas. "
+        help="Folder or URL (neo4j://…) of the atlas, which can also be the first argument. "
         "[default: $ATLAS, or the only *.atlas folder here]",
     )(function)
 

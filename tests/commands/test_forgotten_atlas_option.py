@@ -1,7 +1,8 @@
-"""An atlas that is passed without ``--atlas``: every command names the option."""
+"""An atlas that is passed without ``--atlas``: every command takes it as its first argument."""
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from atlas.cli.main import command, main
 from atlas.disk.folder import Folder
@@ -16,18 +17,23 @@ def commands_with_an_atlas(of=None, at=()):
         yield at
 
 
-COMMANDS = sorted(
-    set(commands_with_an_atlas()) - {("list",), ("doctor",), ("report", "geometry"), ("export",)}
-)
-"""All but those whose argument is an atlas, or a folder to write to."""
+COMMANDS = sorted(set(commands_with_an_atlas()))
+OWN = {("list",), ("doctor",), ("report", "geometry")}
+"""Commands whose only argument is an atlas."""
 
 
 @pytest.fixture
-def message(tmp_path, monkeypatch, capsys):
-    """Run a command in a folder with one atlas; return its exit status and message."""
+def here(tmp_path, monkeypatch):
+    """Work in a folder with two atlases."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ATLAS", raising=False)
     Folder.create(tmp_path / "demo.atlas")
+    Folder.create(tmp_path / "other.atlas")
+
+
+@pytest.fixture
+def message(here, capsys):
+    """Run a command; return its exit status and message."""
 
     def message(*words):
         with pytest.raises(SystemExit) as done:
@@ -37,20 +43,79 @@ def message(tmp_path, monkeypatch, capsys):
     return message
 
 
+def found(words):
+    """Return the command of some words."""
+    each = command()
+    for word in words:
+        each = each.commands[word]
+    return each
+
+
+def needed(each):
+    """Return a word for each required argument, and each required option with a value."""
+    words = []
+    for one in each.params:
+        if one.required:
+            words += [one.opts[0], "x"] if isinstance(one, click.Option) else ["x"]
+    return words
+
+
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
-def test_the_message_names_the_option(words, message):
-    # A command with a required option reports it, unless it takes arguments.
-    required = {("ingest",): ["--sae", "x"], ("residual",): ["--model", "x"]}
-    status, text = message(*words, "demo.atlas", *required.get(words, []))
+def test_the_first_argument_may_be_the_atlas(words, here, monkeypatch):
+    passed = []
+    each = found(words)
+    monkeypatch.setattr(each, "callback", lambda **options: passed.append(options))
+    more = needed(each)
+    for line in (
+        ["demo.atlas", *more],
+        ["--json", "demo.atlas", *more],
+        [*more, "-a", "demo.atlas"],
+    ):
+        done = CliRunner().invoke(each, line)
+        assert done.exit_code == 0, done.output
+    for options in passed:
+        named = {name for name, value in options.items() if "demo.atlas" in str(value)}
+        assert len(named) == 1
+        assert named <= {"where", "path", "passed"}
+
+
+@pytest.mark.parametrize("words", sorted(set(COMMANDS) - OWN), ids=" ".join)
+def test_two_atlases_are_refused(words, message):
+    status, text = message(*words, "demo.atlas", *needed(found(words)), "-a", "other.atlas")
+    assert (status, text) == (
+        2,
+        "atlas: Two atlases are named, demo.atlas and other.atlas; name one.",
+    )
+
+
+def test_another_argument_that_is_an_atlas_is_answered_with_the_command(message):
+    expected = "atlas: demo.atlas is an atlas, which is the first argument: `atlas {}`."
+    for words, typed in (
+        (("match", "a", "demo.atlas"), "match demo.atlas a"),
+        (("match-graphs", "a", "b", "demo.atlas"), "match-graphs demo.atlas a b"),
+        (("show", "a/1", "demo.atlas", "--json"), None),
+        (("query", "sites", "demo.atlas", "--rows"), "query demo.atlas sites --rows"),
+    ):
+        status, text = message(*words)
+        assert status == 2
+        assert typed is None or text == expected.format(typed)
+    assert message("demo.atlas", "list")[1] == (
+        "atlas: demo.atlas is an atlas, which follows the name of a command: "
+        "`atlas COMMAND demo.atlas`."
+    )
+
+
+def test_an_atlas_that_is_absent_is_reported(message):
+    status, text = message("graph-stats", "no.atlas")
     assert status == 2
-    assert text == "atlas: demo.atlas is an atlas; pass it with --atlas demo.atlas."
-
-
-def test_the_second_argument_may_be_the_atlas(message):
-    expected = "atlas: demo.atlas is an atlas; pass it with --atlas demo.atlas."
-    assert message("match", "a", "demo.atlas")[1] == expected
-    assert message("graph-stats", "no.atlas")[1].startswith("atlas: No SAE is named 'no.atlas'.")
-    assert message("list", "demo.atlas")[0] == 0
-    assert "demo.atlas is an atlas; pass" not in message("doctor", "demo.atlas")[1]
+    assert text.startswith("atlas: There is no atlas at no.atlas.")
     two = message("doctor", "demo.atlas", "--atlas", "other.atlas")
     assert two == (2, "atlas: Two atlases are named, demo.atlas and other.atlas; name one.")
+
+
+def test_a_query_after_the_atlas_has_its_options_and_suggestions(message):
+    status, text = message("query", "demo.atlas", "tokens_of_feature", "--feature", "a/1")
+    assert "No SAE is named 'a'" in text
+    status, text = message("query", "demo.atlas", "token_of_feature", "--feature", "a/1")
+    assert status == 2
+    assert "tokens_of_feature" in text

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import click
 import pytest
@@ -86,6 +87,30 @@ def test_queries_by_a_token_remark_that_few_tokens_of_a_feature_are_stored(demo)
         assert stored in " ".join(run("query", *words, "-a", str(demo)).stderr.split())
     words = ["tokens_of_feature", "--feature", "tiny-a-l1-s0/7", "-a", str(demo)]
     assert stored not in " ".join(run("query", *words).stderr.split())
+
+
+def test_words_that_are_no_stored_token_are_named_with_the_nearest(demo):
+    def remark(*words):
+        text = " ".join(run("query", *words, "-a", str(demo)).stderr.split())
+        found = re.search(r"Not among the stored tokens: (.*?)\. A word may be rare", text)
+        return found and found[1]
+
+    with Atlas.open(demo) as atlas:
+        texts = set(atlas.table("Token")["text"].to_pylist())
+        assert {" dog", " saw"} <= texts
+        assert not {"dog", "Dog", "zzz", " zzz"} & texts
+        question = {"tokens": ["dog", " saw"], "min_active": 1, "limit": 1}
+        with pytest.warns(UserWarning, match="stored tokens: 'dog' .the nearest is ' dog'."):
+            atlas.frame("features_of_tokens", **question)
+    assert remark("features_of_tokens", "--tokens", "dog saw") is None
+    assert (
+        remark("features_of_tokens", "--tokens", "dog Dgo zzz")
+        == "'Dgo' (the nearest is ' dog'), 'zzz'"
+    )
+    assert remark("features_of_token", "--token", "dog") == "'dog' (the nearest is ' dog')"
+    assert remark("features_of_token", "--token", " dog") is None
+    seven = remark("features_of_tokens", "--tokens", "z1 z2 z3 z4 z5 z6 z7")
+    assert seven == "'z1', 'z2', 'z3', 'z4', 'z5' and 2 more"
 
 
 def test_a_frame_warns_of_a_study_that_never_ran_and_of_a_default_limit(demo):
@@ -192,7 +217,7 @@ def test_a_token_can_be_pasted_from_a_table(demo):
         (("promoted_tokens", "--feature", "tiny-a-l1-s0/5"), "No PROMOTES edges are stored: run `atlas logits tiny-a-l1-s0`."),
         (("comparisons_of_saes",), "stored: run `atlas match A B`, where A and B are names of SAEs."),
         (("--cypher", "MATCH (f:Feature) WHERE f.community = 3 RETURN f.id"), "run `atlas communities A`, where A is the name of an SAE."),
-        (("features_of_token", "--token", "zzz"), "Most tokens begin with a space"),
+        (("features_of_token", "--token", "zzz"), "Not among the stored tokens: 'zzz'."),
     ],
 )  # fmt: skip
 def test_no_rows_name_the_study_that_never_ran(demo, words, sentence):
