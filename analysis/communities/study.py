@@ -74,6 +74,9 @@ class CommunityStudy(Study):
         "ami_halves": "Agreement of halves (AMI)",
         "modularity": "Modularity",
     }
+    floor_sentence: ClassVar[str] = (
+        "agreement of halves (AMI) {ami_halves:.3f}, modularity {modularity:.3f}"
+    )
     codes_removable: ClassVar[bool] = True
 
     settings: CommunitySettings
@@ -251,7 +254,8 @@ def verdict_of(row: dict[str, Any]) -> list[str]:
     """
     if not row["communities"]:
         return [f"{row['sae']}: the graph has no edges, so it has no communities."]
-    # A terminal prints the first three sentences: the nulls follow the answers.
+    # A terminal prints the first three sentences, and the first of each of several SAEs: it is the
+    # answer, the values of floors follow it, and the nulls follow all answers.
     preserved = _PRESERVED if row["ami_null"] is not None or row["partners_conclusion"] else None
     verdict = [
         f"{row['sae']}: {_recurring(row)}",
@@ -263,20 +267,26 @@ def verdict_of(row: dict[str, Any]) -> list[str]:
     return [text for text in verdict if text]
 
 
+def _overlaps(listed: Sequence[Mapping[str, Any]]) -> tuple[list[int], NDArray[np.float64]]:
+    """Return the numbers of the communities with a null, and their overlaps: with halves, and in the null."""
+    names = ("stability_halves", "stability_null")
+    known = [one for one in listed if None not in [one[name] for name in names]]
+    values = np.array([[one[name] for name in names] for one in known]).reshape(-1, 2)
+    return [one["number"] for one in known], values
+
+
 def _overlapping(listed: Sequence[Mapping[str, Any]]) -> str | None:
-    """State how many communities overlap more with those of halves than one of a null graph."""
-    known = [one for one in listed if None not in (one["stability_halves"], one["stability_null"])]
-    if not known:
+    """State how much communities overlap with those of halves, compared with those of null graphs."""
+    numbers, values = _overlaps(listed)
+    if not numbers:
         return None
-    pairs = np.array([(one["stability_halves"], one["stability_null"]) for one in known])
-    own, null = pairs.mean(axis=0)
-    more = pairs[:, 0] - pairs[:, 1]
-    closest = int(np.argmin(more))
-    least, its_null = pairs[closest]
+    own, null = values.mean(axis=0)
+    closest = int(np.argmin(values[:, 0] - values[:, 1]))
+    least, its_null = values[closest]
     return (
-        f"{int(np.sum(more > 0)):,} of {len(known):,} communities overlap more with those of the halves than one of "
-        f"similar size in a bipartite null graph: mean Jaccard {own:.2f} (null {null:.2f}); the closest, number "
-        f"{known[closest]['number']}, has {least:.2f} ({its_null:.2f})."
+        f"Single communities have a mean Jaccard index of {own:.2f} with those of the halves, and of {null:.2f} with "
+        f"one of similar size in a bipartite null graph; the closest to the null, number {numbers[closest]}, has "
+        f"{least:.2f} ({its_null:.2f})."
     )
 
 
@@ -315,12 +325,20 @@ def _recurring(row: dict[str, Any]) -> str:
     highest = max(row[n] for n in ("ami_null_high", "ami_documents_high") if row[n] is not None)
     splits, documents = row["ami_halves_counted"], row["ami_documents"]
     within = "" if documents is None else f"; {documents:.3f} within documents"
-    values = f"(mean AMI {row['ami_halves']:.3f}) than halves of null graphs ({row['ami_null']:.3f}{within})"
+    values = (
+        f"(AMI {row['ami_halves']:.3f}) than halves of null graphs ({row['ami_null']:.3f}{within})"
+    )
+    overlaps = _overlaps(row["listed"])[1]
+    more = (
+        f"{int(np.sum(overlaps[:, 0] > overlaps[:, 1])):,} of {len(overlaps):,} single communities"
+    )
     if row["ami_halves_low"] > highest:
-        of = "the only split" if splits == 1 else f"each of {splits} random splits"
-        return f"{number}, which recur: in {of}, two halves of the documents agree more {values}."
-    of = "the only split" if splits == 1 else f"at least one of {splits} random splits"
-    return f"{number}, which do not recur: in {of}, two halves of the documents agree no more {values}."
+        of = "the only split" if splits == 1 else f"each of {splits} splits"
+        and_single = f", and so do {more}" if len(overlaps) else ""
+        return f"{number}, which recur: in {of}, halves of the documents agree more {values}{and_single}."
+    of = "the only split" if splits == 1 else f"at least one of {splits} splits"
+    but_single = f"; {more} agree more" if len(overlaps) else ""
+    return f"{number}, which do not recur: in {of}, halves of the documents agree no more {values}{but_single}."
 
 
 #: What the nulls of agreement and of partners preserve.

@@ -59,14 +59,22 @@ def _sentences(
     found: Sequence[tuple[tuple[str, ...], Result]],
     by_name: Mapping[str, Mapping[str, Any]],
 ) -> Iterator[str]:
-    """Yield a sentence for each number that the result and a floor have, or one for each floor."""
+    """Yield a sentence for each number that the result and a floor have.
+
+    With ``floor_sentence``, yield one for each floor that has all numbers, if there is one.
+    """
     if study.floor_sentence:
-        for names, other in found:
-            if all(other.summary.get(key) is not None for key in study.floor_values):
-                which = _replaced(result.saes, names, by_name)
-                numbers = study.floor_sentence.format(**other.summary) + _settings(result, other)
-                yield f"{which[0].upper()}{which[1:]}: {numbers}."
-        return
+        complete = [
+            (names, other)
+            for names, other in found
+            if all(other.summary.get(key) is not None for key in study.floor_values)
+        ]
+        for names, other in complete:
+            which = _replaced(result.saes, names, by_name)
+            numbers = study.floor_sentence.format(**other.summary) + _settings(result, other)
+            yield f"{which[0].upper()}{which[1:]}: {numbers}."
+        if complete:
+            return
     for key, words in study.floor_values.items():
         own = result.summary.get(key)
         values = [

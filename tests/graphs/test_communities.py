@@ -838,8 +838,8 @@ def test_a_verdict_begins_with_whether_communities_recur():
     ]
     first, second, nulls, third = verdict_of(row)
     assert first == (
-        "s: 2 communities, which recur: in each of 3 random splits, two halves of the documents agree more "
-        "(mean AMI 0.800) than halves of null graphs (0.100; 0.300 within documents)."
+        "s: 2 communities, which recur: in each of 3 splits, halves of the documents agree more (AMI 0.800) "
+        "than halves of null graphs (0.100; 0.300 within documents), and so do 2 of 3 single communities."
     )
     assert nulls.startswith("The bipartite null preserves the number of tokens of each feature")
     partners = verdict_of(row | {"partners_conclusion": "Frequent features have more."})
@@ -847,10 +847,12 @@ def test_a_verdict_begins_with_whether_communities_recur():
         partners[2] == "Frequent features have more."
     )  # an answer among the sentences of a screen
     one = verdict_of(row | {"ami_halves_counted": 1})
-    assert "which recur: in the only split, two halves" in one[0]
+    assert "which recur: in the only split, halves" in one[0]
+    none = verdict_of(row | {"listed": []})
+    assert none[0].endswith("(0.100; 0.300 within documents).")
     assert second == (
-        "2 of 3 communities overlap more with those of the halves than one of similar size in a bipartite "
-        "null graph: mean Jaccard 0.75 (null 0.25); the closest, number 1, has 0.50 (0.50)."
+        "Single communities have a mean Jaccard index of 0.75 with those of the halves, and of 0.25 with one "
+        "of similar size in a bipartite null graph; the closest to the null, number 1, has 0.50 (0.50)."
     )
     assert third == (
         "Modularity is 0.500 with edges weighted by tokens times mean cosine, which counts frequent pairs "
@@ -862,9 +864,9 @@ def test_a_verdict_begins_with_whether_communities_recur():
     assert "It is within the range of 5 random graphs" in within
     never = verdict_of(row | {"ami_documents_high": 0.75})[0]
     assert (
-        "do not recur: in at least one of 3 random splits, two halves of the documents agree no more"
-        in never
+        "do not recur: in at least one of 3 splits, halves of the documents agree no more" in never
     )
+    assert never.endswith("(0.100; 0.300 within documents); 2 of 3 single communities agree more.")
     alone = row | {"ami_halves": None, "ami_null": None, "listed": [], "weight": "none"}
     first, second = verdict_of(alone)
     assert first == (

@@ -241,6 +241,10 @@ def test_one_sentence_has_all_numbers_of_a_floor():
     assert sentences(OneSentence, found)[0] == [
         "For the floor a-frozen (frozen-decoder): 1,000 and 0.125, with other settings."
     ]
+    # Without a floor that has all numbers, each number is compared.
+    assert sentences(OneSentence, [measured("a", score=0.5, count=2000), found[2]])[0] == [
+        "The score is 0.5; it is 0.25 for the floor a-untrained (untrained)."
+    ]
 
 
 def test_both_orders_of_a_pair_are_two_results_unless_names_are_sorted():
