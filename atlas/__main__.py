@@ -1,6 +1,6 @@
 """``python -m atlas``, which is the command ``atlas``."""
 
-from atlas.cli.main import main
+from atlas.cli.entry import main
 
 if __name__ == "__main__":
     main()

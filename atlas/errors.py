@@ -10,6 +10,7 @@
     ├── BadActivations         a model or an SAE returned NaN or Inf
     ├── BrokenPart             a file of the atlas is damaged or missing
     ├── NewerFormat            the atlas was written by a newer version
+    ├── Interrupted            Ctrl-C                                 exit 130
     ├── Locked                 another process is writing this atlas
     ├── OutOfSpace              disk or memory is full
     ├── Missing                a model, SAE or data set is not on this machine
@@ -33,6 +34,7 @@ __all__ = [
     "BadActivations",
     "BadInput",
     "BrokenPart",
+    "Interrupted",
     "Locked",
     "Mismatch",
     "Missing",
@@ -115,6 +117,17 @@ class BrokenPart(AtlasError):
 
 class NewerFormat(AtlasError):
     """The atlas was written by a newer version of this program."""
+
+
+class Interrupted(AtlasError):
+    """The user pressed Ctrl-C. Python code gets ``KeyboardInterrupt``; the command prints this."""
+
+    exit_code = 130  # 128 plus the number of SIGINT, as in shells
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Interrupted. Run the same command again; it continues from the work that is stored, if any."
+        )
 
 
 class Locked(AtlasError):

@@ -17,7 +17,7 @@ from atlas.cli.number_limits import limit_numbers
 from atlas.cli.output.text import echo, print_text
 from atlas.cli.selected_atlas import without_atlas
 from atlas.cli.setting_names import name_options
-from atlas.errors import AtlasError, BadInput, OutOfSpace
+from atlas.errors import AtlasError, BadInput, Interrupted, OutOfSpace
 from atlas.plugins import SECTIONS, Failed, find_rooms
 from atlas.safe_text import json_line
 
@@ -85,7 +85,7 @@ def command() -> click.Group:
         "Start with `atlas demo`, which creates a small example atlas. `atlas ingest` creates "
         "an atlas of your own model, SAEs and text.",
         epilog="`atlas COMMAND --help` shows the options of a command and an example. Results go to "
-        "stdout, progress to stderr. Exit status: 0 success, 1 failure, 2 invalid request.",
+        "stdout, progress to stderr. Exit status: 0 success, 1 failure, 2 invalid request, 130 interrupted.",
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
     for room in find_rooms():
@@ -152,12 +152,9 @@ def _run(args: list[str]) -> int:
         _print_error(args, type(error).__name__, str(error))
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        _print_error(
-            args,
-            "Interrupted",
-            "Interrupted. Run the same command again; it continues from the work that is stored, if any.",
-        )
-        return 1
+        interrupted = Interrupted()
+        _print_error(args, Interrupted.__name__, str(interrupted))
+        return interrupted.exit_code
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             return _closed_pipe()

@@ -1,10 +1,8 @@
 """Run a study: lock the folder, check inputs, skip stored results, compute, write parts."""
 
-import multiprocessing
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,6 +24,7 @@ from atlas.studies.provenance import provenance_of
 from atlas.studies.results import Result, Results
 from atlas.studies.study import Found, Study, Task, TaskContext, check_inputs
 from atlas.studies.unnamed import unnamed_saes
+from atlas.studies.workers import worker_answers
 
 if TYPE_CHECKING:
     from atlas.api import Atlas
@@ -91,7 +90,7 @@ def run_study(
     for name in saes or ():
         if not isinstance(name, str):
             raise BadInput(f"An SAE is {name!r}; expected its name.")
-    with _workplace(study, atlas, progress) as at:
+    with _environment(study, atlas, progress) as at:
         unnamed = unnamed_saes(study, at) if saes is None and not every else None
         if unnamed is not None:
             at.progress.report(str(unnamed))
@@ -156,8 +155,12 @@ def _run(
         at.progress.report(f"{at.obstacle}, so the results are not stored.")
     with study.computing() if todo else nullcontext():
         forecast = _forecast(study, todo, at, processes=workers if ray is None else 1)
-        for task, found in computed(study, todo, at, workers=workers, ray=ray, forecast=forecast):
-            parts[task.name] = _part(study, task, found, at)
+        # Closed, so that workers end before their scratch folder is removed.
+        with closing(
+            computed(study, todo, at, workers=workers, ray=ray, forecast=forecast)
+        ) as results:
+            for task, found in results:
+                parts[task.name] = _part(study, task, found, at)
     return [part for part in parts.values() if part is not None]
 
 
@@ -201,7 +204,7 @@ def computed(
     workers: int = 0,
     ray: str | None = None,
     forecast: Forecast | None = None,
-) -> "Iterator[tuple[Task, Found]]":
+) -> Generator[tuple[Task, Found], None, None]:
     """Yield each task with its result, computed in this process or by workers."""
     forecast = forecast or Forecast(
         study.command or study.kind, None, groups=len(groups), progress=at.progress
@@ -250,18 +253,17 @@ def _computed_by_workers(
     writes parts, so they do not depend on the worker. The study must be picklable.
     """
     study.release()
-    work = [(study, list(group), at.folder.path) for group in groups]
+    scratch = at.scratch if ray is None else None  # Ray may compute on another machine
+    work = [(study, list(group), at.folder.path, scratch) for group in groups]
     with at.progress.stage(
         f"{study.command or study.kind} on workers", total=len(work), unit="groups"
     ) as stage:
         if ray is not None:
             yield from _on_ray(study, work, ray, stage)
             return
-        spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(workers, len(work)), mp_context=spawn) as pool:
-            for done in pool.map(_compute, work):
-                yield done
-                stage.advance()
+        for done in worker_answers(_compute, work, workers=workers):
+            yield done
+            stage.advance()
 
 
 def _on_ray(
@@ -283,10 +285,10 @@ def _on_ray(
             stage.advance()
 
 
-def _compute(work: tuple[Study, list[Task], Path]) -> list[tuple[Task, Found]]:
-    study, tasks, path = work
+def _compute(work: tuple[Study, list[Task], Path, Path | None]) -> list[tuple[Task, Found]]:
+    study, tasks, path, scratch = work
     folder = Folder.open(path)
-    with TemporaryDirectory(prefix=f"atlas-{study.kind}-") as room, study.computing():
+    with TemporaryDirectory(prefix=f"atlas-{study.kind}-", dir=scratch) as room, study.computing():
         at = TaskContext(folder, folder.sound(), Path(room), SILENT)
         return [
             (task, replace(found, tables=list(found.tables)))
@@ -303,7 +305,7 @@ def _group_computed(
 
 
 @contextmanager
-def _workplace(
+def _environment(
     study: Study, atlas: "str | Path | Atlas", progress: Progress
 ) -> Iterator[TaskContext]:
     """Yield the environment of a study.

@@ -16,6 +16,7 @@ from tcp_proxy import proxy
 from atlas.cli.main import main
 from atlas.progress import Silent
 from atlas.stores import StoredSae
+from atlas.stores.neo4j.connection import Bolt
 from atlas.stores.opening import open_server
 
 pytestmark = [pytest.mark.neo4j, pytest.mark.slow]
@@ -113,6 +114,60 @@ class KillServer(Silent):
         self.remaining -= 1
         if self.remaining == 0:
             self.own.kill()
+
+
+class InterruptAt(Silent):
+    """Progress that is interrupted at a number of its reports, as by Ctrl-C."""
+
+    def __init__(self, reports):
+        self.remaining = reports
+
+    @contextmanager
+    def stage(self, title, **known):
+        yield self
+
+    def advance(self, by=1):
+        self.remaining -= 1
+        if self.remaining == 0:
+            raise KeyboardInterrupt
+
+
+def interrupt_in_swap(self, work, *, timeout=0):
+    """Interrupt `Bolt.transact` after its statements and before their commit."""
+    with self._session("WRITE") as session, session.begin_transaction() as transaction:
+        work(transaction)
+        raise KeyboardInterrupt
+
+
+def interrupt_after_swap(self, work, *, timeout=0):
+    """Interrupt `Bolt.transact` after the commit, before its caller knows of it."""
+    TRANSACT(self, work, timeout=timeout)
+    raise KeyboardInterrupt
+
+
+TRANSACT = Bolt.transact
+
+
+@pytest.mark.parametrize("moment", [1, 9, interrupt_in_swap, interrupt_after_swap])
+def test_after_ctrl_c_readers_see_one_version_at_once_and_the_next_push_completes(
+    empty_neo4j, push, monkeypatch, moment
+):
+    server = empty_neo4j
+    with direct_access(server) as (store, ask):
+        put(store, OLD)
+        with monkeypatch.context() as patch:
+            if callable(moment):
+                patch.setattr(Bolt, "transact", moment)
+            else:
+                patch.setattr("atlas.cli.commands.make_progress", lambda quiet: InterruptAt(moment))
+            code, output, _ = push(NEW, server.url, server)
+        assert code == 130
+        assert output["error"]["type"] == "Interrupted"
+        assert ask("MATCH (l:AtlasLock) WHERE l.until IS NOT NULL RETURN l.until") == []
+        assert_no_mixture(store, [OLD, NEW])  # waits for a swap, if there is one
+        assert push(NEW, server.url, server)[0] == 0
+        assert_shows(store, NEW)
+        assert leftovers(ask) == []
 
 
 def test_a_killed_server_shows_complete_saes_and_the_next_push_completes(

@@ -119,7 +119,7 @@ def test_the_command_continues_after_ctrl_c(tmp_path):
             time.sleep(0.01)
         running.send_signal(signal.SIGINT)
         _, errors = running.communicate()
-    assert running.returncode == 1
+    assert running.returncode == 130
     assert errors.rstrip().endswith(
         "Interrupted. Run the same command again; it continues from the work that is stored, if any."
     )

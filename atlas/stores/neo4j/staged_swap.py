@@ -180,15 +180,15 @@ class Generations:
             "MATCH (f:Feature) WHERE f.sae = $name RETURN count(f)", {"name": name}
         ).rows[0][0]
         limit = SWAP_SECONDS + SWAP_SECONDS_A_ROW * (current + sum(count.values()))
-        self._bolt.write(
-            f"MERGE (l:{SWAP}) SET l.until = timestamp() + $limit",
-            {"limit": int(1000 * (limit + COMMIT_SECONDS))},
-        )
         try:
+            self._bolt.write(
+                f"MERGE (l:{SWAP}) SET l.until = timestamp() + $limit",
+                {"limit": int(1000 * (limit + COMMIT_SECONDS))},
+            )
             self._bolt.transact(
                 lambda transaction: self._flip(transaction, name, new, count), timeout=limit
             )
-        except AtlasError:
+        except (AtlasError, KeyboardInterrupt):
             with suppress(AtlasError):  # of a lost connection; the node then counts until its limit
                 self.end_swap()
             raise
