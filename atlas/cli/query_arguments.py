@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import queries
 from atlas.amounts import counted
 from atlas.cli.output.screen import on_terminal
-from atlas.cli.output.text import echo, emit, print_heading, print_text, wrap
+from atlas.cli.output.text import echo, emit, print_heading, print_paragraph, print_text
 from atlas.cli.query_command import example_of
 from atlas.cli.shared_options import requested
 from atlas.errors import BadInput, UnknownName
@@ -168,7 +168,7 @@ def _show_questions(found: Sequence[queries.Query], words: str) -> None:
         "`atlas query WORD` lists the questions with a word, and --rows all questions. "
         "`atlas query NAME --help` shows the parameters and columns of one, and an example."
     )
-    echo(f"\n{wrap(remark)}", err=True)
+    print_paragraph(remark, err=True)
 
 
 def _read(value: str) -> Any:

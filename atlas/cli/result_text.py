@@ -7,7 +7,7 @@ from atlas.amounts import cell_text
 from atlas.cli.output.drawn_text import drawn_text
 from atlas.cli.output.screen import split_verdict
 from atlas.cli.output.tables import print_table
-from atlas.cli.output.text import echo, print_text, print_verdict, wrap
+from atlas.cli.output.text import echo, print_paragraph, print_text, print_verdict
 from atlas.cli.study_command import plain_columns
 from atlas.features.sections import SECTIONS
 from atlas.studies.results import Result, Results
@@ -66,7 +66,7 @@ def _print_results(results: Results) -> None:
         print_verdict(split_verdict([one.verdict for one in results])[0])
         echo()
         print_table(results.rows, columns=plain_columns(results.rows), turned=True)
-        echo("\n" + wrap("Complete: `.verdict`, `.to_pandas()`. One result: `print(results[0])`."))
+        print_paragraph("Complete: `.verdict`, `.to_pandas()`. One result: `print(results[0])`.")
     else:
         echo("No results.")
     for sentence in results.about_others():
@@ -80,7 +80,7 @@ def _print_result(result: Result) -> None:
     _print_first_table(result)
     if result.tables:
         names = ", ".join(f"`.to_pandas({name!r})`" for name in result.tables)
-        echo("\n" + wrap(f"Complete tables: {names}."))
+        print_paragraph(f"Complete tables: {names}.")
 
 
 def _print_first_table(result: Result) -> None:

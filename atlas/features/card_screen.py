@@ -11,7 +11,7 @@ from atlas.amounts import cell_text
 from atlas.cli.output.drawn_text import is_drawing, screen_width
 from atlas.cli.output.screen import on_terminal
 from atlas.cli.output.tables import print_table
-from atlas.cli.output.text import echo, print_verdict, wrap
+from atlas.cli.output.text import echo, print_paragraph, print_verdict, wrap
 from atlas.features.card import CardTable, Example, FeatureCard
 from atlas.features.numbers import FeatureNumber
 from atlas.safe_text import shown
@@ -77,10 +77,10 @@ def print_card(card: FeatureCard, *, rows: int | None = None) -> None:
         for line in lines:
             echo(line)
     if card.none:
-        echo("\n" + wrap(f"Stored, without a row of this feature: {'; '.join(card.none)}."))
+        print_paragraph(f"Stored, without a row of this feature: {'; '.join(card.none)}.")
     _print_missing(card, complete=rows is not None)
     if rows is not None and card.origin:
-        echo("\n" + wrap(card.origin_line))
+        print_paragraph(card.origin_line)
 
 
 def _few_columns(table: CardTable, row: Mapping[str, Any]) -> list[str]:
@@ -97,7 +97,7 @@ def _print_missing(card: FeatureCard, *, complete: bool) -> None:
             echo(f"  {title} ({command})")
     elif card.empty:
         where = "`card.empty` has" if is_drawing() else "--rows lists"
-        echo("\n" + wrap(f"Not stored ({where} the commands): {'; '.join(card.empty)}."))
+        print_paragraph(f"Not stored ({where} the commands): {'; '.join(card.empty)}.")
 
 
 def _print_numbers(numbers: Sequence[FeatureNumber], *, complete: bool) -> None:
@@ -112,9 +112,7 @@ def _print_numbers(numbers: Sequence[FeatureNumber], *, complete: bool) -> None:
         notes = f" ({'; '.join(controls)})" if controls else ""
         parts.append(f"{one.name.replace('_', ' ')} {cell_text(one.value, one.name)}{notes}")
     if parts:
-        echo(
-            f"\n{wrap('Numbers (above N%: of the live features of the SAE): ' + ', '.join(parts))}"
-        )
+        print_paragraph(f"Numbers (above N%: of the live features of the SAE): {', '.join(parts)}")
 
 
 def _line(table: CardTable) -> str:
@@ -189,7 +187,7 @@ def _print_examples(examples: Sequence[Example], *, top: int, of_a_kind: int) ->
     for one, passage in passages:
         different.setdefault("".join(text for text, _ in passage), (one, passage))
     once = "; equal passages once" if len(different) < len(passages) else ""
-    echo("\n" + wrap(f"Examples (in brackets: sampled token, with its activation{active}{once}):"))
+    print_paragraph(f"Examples (in brackets: sampled token, with its activation{active}{once}):")
     numbers: dict[str, int] = {}
     for one, passage in different.values():
         numbers[one.kind] = numbers.get(one.kind, 0) + 1

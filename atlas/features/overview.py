@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from atlas.amounts import cell_text, counted, listed
 from atlas.cli.output.tables import print_table
-from atlas.cli.output.text import echo, print_text, wrap
+from atlas.cli.output.text import echo, print_paragraph, print_text
 from atlas.features.remarks import about_few_tokens, about_flips, about_fvu, stored_flips
 from atlas.plugins import study_commands
 from atlas.studies.floors import floors_of, role_shown
@@ -63,7 +63,7 @@ def print_overview(atlas: "OpenAtlas") -> None:
         print_text(f"{atlas.url} has no SAE; add one with `atlas ingest`.")
     print_saes(atlas)
     if studies := _studies(atlas):
-        echo("\n" + wrap(f"Stored results: {', '.join(studies)}."))
+        print_paragraph(f"Stored results: {', '.join(studies)}.")
 
 
 def print_sae(atlas: "OpenAtlas", name: str) -> None:

@@ -28,7 +28,7 @@ from probe_edges import (
 
 from analysis.plot_style import finished, save
 from analysis.probe import tables
-from analysis.probe.floor_scores import floor_marks, floor_sentences, marked
+from analysis.probe.floor_scores import FloorMark, floor_marks, floor_sentences, marked
 from analysis.probe.plots import KINDS, SCORES, draw_probes
 from analysis.probe.strongest_group import strongest_group
 from atlas.api import Atlas
@@ -495,7 +495,10 @@ def test_floors_are_marked_and_compared_with_their_sae():
         {"name": "c", "role": "frozen-decoder", "k": 3},  # no SAE has its k
     ]
     marks = floor_marks(saes)
-    assert marks == {"b": "a", "c": "frozen-decoder"}
+    assert marks == {
+        "b": FloorMark(("a",), role="untrained"),
+        "c": FloorMark((), role="frozen-decoder"),
+    }
 
     def rows(**means):
         return [
@@ -505,7 +508,8 @@ def test_floors_are_marked_and_compared_with_their_sae():
 
     assert [row["floor_of"] for row in marked(rows(a=1, b=2, c=3), marks)] == [
         None,
-        *marks.values(),
+        "a",
+        "frozen-decoder",
     ]
     assert all("floor_of" not in row for row in marked(rows(a=1), marks))
     (sentence,) = floor_sentences(rows(a=0.8191, b=0.906, c=0.99), marks)

@@ -22,6 +22,7 @@ __all__ = [
     "fold",
     "make_progress",
     "print_heading",
+    "print_paragraph",
     "print_text",
     "print_verdict",
     "study_screen",
@@ -157,6 +158,11 @@ def fold(text: str, *, indent: str = "") -> str:
 def print_text(text: str, *, indent: str = "", err: bool = False) -> None:
     """Print text in lines of the width of the terminal; see ``wrap``."""
     echo(wrap(text, indent=indent), err=err)
+
+
+def print_paragraph(text: str, *, err: bool = False) -> None:
+    """Print a blank line and text in lines of the width of the terminal; see ``wrap``."""
+    echo("\n" + wrap(text), err=err)
 
 
 def echo(text: str = "", *, err: bool = False) -> None:

@@ -6,6 +6,7 @@ have ``_name`` too. No query of this program reads it.
 """
 
 from atlas.stores.neo4j.connection import Bolt
+from atlas.stores.neo4j.derived_properties import derive_properties, set_in_batches
 
 __all__ = ["CAPTIONS", "write_captions"]
 
@@ -28,21 +29,19 @@ def write_captions(bolt: Bolt, atlas: str) -> None:
     atlas
         Uuid of the atlas.
     """
-    mine = {"atlas": atlas}
     for label in ("Token", "Site"):
         missing = f"MATCH (n:{label}) WHERE n._name IS NULL AND $atlas IN n._atlases"
-        _write(bolt, label, missing, mine)
-    new = "MATCH (s:SAE) WHERE s._atlas = $atlas AND s._named IS NULL RETURN s.name, s._generation"
-    for sae, generation in bolt.ask(new, mine).rows:
-        own = {"sae": sae, "generation": generation}
-        _write(bolt, "Feature", "MATCH (n:Feature {sae: $sae})", own)
-        _write(bolt, "Community", "MATCH (n:Community {_generation: $generation})", own)
-        # The flag is last, so that the next push continues after an interruption.
-        bolt.write("MATCH (s:SAE {name: $sae}) SET s._named = true", own)
-
-
-def _write(bolt: Bolt, label: str, match: str, params: dict[str, str]) -> None:
-    bolt.write(
-        f"{match} CALL (n) {{ SET n._name = {CAPTIONS[label]} }} IN TRANSACTIONS OF 10000 ROWS",
-        params,
+        set_in_batches(bolt, missing, _caption(label), {"atlas": atlas})
+    derive_properties(
+        bolt,
+        atlas,
+        flag="_named",
+        assignments=(
+            ("MATCH (n:Feature {sae: $sae})", _caption("Feature")),
+            ("MATCH (n:Community {_generation: $generation})", _caption("Community")),
+        ),
     )
+
+
+def _caption(label: str) -> str:
+    return f"n._name = {CAPTIONS[label]}"

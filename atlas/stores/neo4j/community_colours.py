@@ -7,6 +7,7 @@ communities of an SAE differ in colour. No query of this program reads these lab
 """
 
 from atlas.stores.neo4j.connection import Bolt
+from atlas.stores.neo4j.derived_properties import set_in_batches
 
 __all__ = ["COLOURS", "colour_communities", "colour_label"]
 
@@ -51,8 +52,9 @@ def colour_communities(bolt: Bolt, atlas: str) -> None:
         # The communities are last, so that the next push continues after an interruption.
         for table, number in (("Feature", "community"), ("Community", "number")):
             for colour in range(COLOURS):
-                bolt.write(
-                    f"MATCH (n:{table} {{sae: $sae}}) WHERE n.{number} % {COLOURS} = $colour "
-                    f"CALL (n) {{ SET n:{colour_label(colour)} }} IN TRANSACTIONS OF 10000 ROWS",
+                set_in_batches(
+                    bolt,
+                    f"MATCH (n:{table} {{sae: $sae}}) WHERE n.{number} % {COLOURS} = $colour",
+                    f"n:{colour_label(colour)}",
                     {"sae": sae, "colour": colour},
                 )

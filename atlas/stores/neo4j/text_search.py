@@ -9,6 +9,7 @@ SAE is searchable, ``by_index`` replaces it. Decision 0017 has the measurements.
 
 import queries
 from atlas.stores.neo4j.connection import Bolt
+from atlas.stores.neo4j.derived_properties import derive_properties
 
 __all__ = ["INDEXED_LENGTH", "LOWER_CASE", "by_index", "index_examples", "make_searchable"]
 
@@ -46,22 +47,19 @@ def make_searchable(bolt: Bolt, atlas: str) -> None:
     atlas
         Uuid of the atlas.
     """
-    for (generation,) in bolt.ask(
-        "MATCH (s:SAE) WHERE s._atlas = $atlas AND s._searchable IS NULL RETURN s._generation",
-        {"atlas": atlas},
-    ).rows:
-        bolt.write(
-            "MATCH (e:Example {_generation: $generation}) CALL (e) { SET e._lower = "
-            f"{LOWER_CASE.format('e')} }} IN TRANSACTIONS OF 10000 ROWS",
-            {"generation": generation},
-        )
-        # The flag is last, so that the next push continues after an interruption.
-        bolt.write(
-            "MATCH (s:SAE {_generation: $generation}) SET s._searchable = NOT EXISTS { "
-            "MATCH (e:Example {_generation: $generation}) "
-            "WHERE e.text IS NOT NULL AND e._lower IS NULL }",
-            {"generation": generation},
-        )
+    derive_properties(
+        bolt,
+        atlas,
+        flag="_searchable",
+        assignments=(
+            (
+                "MATCH (n:Example {_generation: $generation})",
+                f"n._lower = {LOWER_CASE.format('n')}",
+            ),
+        ),
+        done="NOT EXISTS { MATCH (e:Example {_generation: $generation}) "
+        "WHERE e.text IS NOT NULL AND e._lower IS NULL }",
+    )
 
 
 def by_index(bolt: Bolt, cypher: str) -> str:
