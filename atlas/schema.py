@@ -127,7 +127,11 @@ P = Property
 
 def _similarities() -> Iterator[Property]:
     """Yield the properties of COMPARED_WITH that the study of similarity fills."""
-    spaces = {"decoder": "decoder rows", "activation": "activations on the same tokens"}
+    decoder = "decoder rows of one-to-one matches"
+    features = "activations of one-to-one matches on the same tokens, with features as points"
+    tokens = "activations of one-to-one matches, with tokens as points"
+    shuffled, shifted = "pairings are shuffled", "each document of the target is shifted"
+    of_tokens = ("svcca", "cca", "cka", "procrustes")
     measures = {
         "svcca": "SVCCA (components of 99% of the variance by default)",
         "cca": "mean canonical correlation; null for too few points",
@@ -148,28 +152,35 @@ def _similarities() -> Iterator[Property]:
     yield P(
         "similarity_draws",
         "int64",
-        "shuffled pairings of each null of similarity",
+        "draws of each null of similarity: shuffled pairings or, where tokens are points, shifted documents",
         "draws",
         owner=owner,
     )
     yield P(
         "unique_ab",
         "double",
-        "different best partners of the features of the source / features with a partner",
+        "different best partners of the features of the source / features with a partner; null in results of version 1, which used the second best",
         owner=owner,
+        since=2,
     )
-    yield P("unique_ba", "double", "the same from the target", owner=owner)
-    for space, what in spaces.items():
+    yield P("unique_ba", "double", "the same from the target", owner=owner, since=2)
+    for space in ("decoder", "activation"):
         for name, meaning in measures.items():
             full = f"{space}_{name}"
-            yield P(full, "double", f"{meaning}; of the {what} of one-to-one matches", owner=owner)
+            moved = space == "activation" and name in of_tokens
+            what = tokens if moved else features if space == "activation" else decoder
+            null = shifted if moved else shuffled
+            yield P(full, "double", f"{meaning}; of the {what}", owner=owner)
             yield P(
-                f"{full}_null", "double", f"mean of `{full}` over shuffled pairings", owner=owner
+                f"{full}_null",
+                "double",
+                f"mean of `{full}` over draws in which {null}",
+                owner=owner,
             )
             yield P(
                 f"{full}_p",
                 "double",
-                f"(1 + shuffled pairings with `{full}` at least as high) / (1 + draws)",
+                f"(1 + draws in which {null} and `{full}` is at least as high) / (1 + draws)",
                 owner=owner,
             )
 
@@ -254,10 +265,10 @@ NODES: tuple[Node, ...] = (
         P("decoder_stable_rank", "double", "Σλ / largest λ", "dimensions", "spectra"),
         P("decoder_slope", "double", "slope of log λ against log rank, in the range of ranks of the study", "", "spectra"),
         P("decoder_mean_share", "double", "share of the sum of squares of these directions that is due to their mean", "", "spectra"),
-        P("homology_h0", "double", "longest death / median death of H0 of these directions in angular distance: above the null if there are clusters; null for fewer than ten", "", "topology"),
-        P("homology_h1", "double", "longest death / birth of H1, mean over repeats: above the null if there is a loop", "", "topology"),
+        P("homology_h0", "double", "longest death / median death of H0 of these directions in angular distance, geometric mean over repeats: above the null if there are clusters; null for fewer than ten", "", "topology"),
+        P("homology_h1", "double", "longest death / birth of H1, geometric mean over repeats: above the null if there is a loop", "", "topology"),
         P("homology_h2", "double", "as `homology_h1`, of H2: above the null if there is a void", "", "topology"),
-        P("homology_p", "double", "p of the largest of the three, under the null that they exceed least", "", "topology"),
+        P("homology_p", "double", "p of the largest of the three, in standard deviations of the null, under the null that they exceed least", "", "topology"),
         P("mapper_p", "double", "p of the longest loop and the number of components of Mapper graphs, over a grid of settings, under the null that they exceed least", "", "topology"),
     )),
     Node("Feature", "id", "One feature (latent) of an SAE.", "sae", (
@@ -369,7 +380,7 @@ EDGES: tuple[Edge, ...] = (
     Edge("NEAR_DIRECTION", "Feature", "Feature", "The decoder row of the target is among the nearest to that of the source, of the live features of one SAE in the same space; found by comparing all pairs.", "near_direction", (
         P("cosine", "double", "cosine of both decoder rows"),
         P("rank", "int64", "0 is the nearest of the target's SAE"),
-        P("p", "double", "share of random draws in which the nearest of as many random rows has at least this cosine; the rows have the mean and covariance of features of similar frequency; null without draws"),
+        P("p", "double", "share of random draws, pooled over sources of similar null, in which the nearest of as many random rows has at least this cosine; the rows have the mean and covariance of targets of similar frequency; null without draws"),
         P("q", "double", "Benjamini-Hochberg value of `p` over the edges of this rank between both SAEs in this direction; null without draws"),
     )),
     Edge("CO_ACTIVATES", "Feature", "Feature", "Both features are among the k most active of the same tokens; stored once, from the lower index; query it undirected.", "coactivation", (
@@ -401,10 +412,10 @@ EDGES: tuple[Edge, ...] = (
         P("shared_tokens", "int64", "tokens among the five most frequent of both, compared without surrounding spaces", "tokens"),
         P("decoder_cosine", "double", "cosine of the decoder vectors; null if the spaces differ or the weights were not available"),
         P("encoder_cosine", "double", "cosine of the encoder vectors; null if the sites differ or the weights were not available"),
-        P("p", "double", "share of draws of the shifted-documents null in which the best match of either end is at least as good; at least 1 / (1 + draws)"),
+        P("p", "double", "share of draws of the shifted-documents null in which the best match of an end is at least as good; the larger of both ends, and at least 1 / (1 + draws)"),
         P("p_pooled", "double", "as `p`, pooled over features of similar frequency: share of all draws that exceed the other draws of their feature by at least as many standard deviations; the larger of both ends. A pool spans one octave of activation counts, or several octaves, so that 10 matches can be significant"),
         P("p_floor", "double", "lowest possible `p_pooled` of this pair: 1 / (1 + draws × features of the pool); the larger of both ends"),
-        P("q", "double", "Benjamini-Hochberg q-value of `p_pooled` over all correlated pairs, before filters"),
+        P("q", "double", "Benjamini-Hochberg q-value of `p_pooled` over all pairs among the best matches of either end, before filters; a feature without a pair counts as one with p = 1"),
         P("null_pearson", "double", "best correlation of a feature with any feature of the other SAE, as mean over the draws of the shifted-documents null; the higher of both ends. It belongs to the two features and not to the pair, so it may exceed `pearson`"),
         P("token_p", "double", "as `p`, for the null that shuffles activations among occurrences of the same token; tests whether the match exceeds a shared token"),
         P("token_p_pooled", "double", "as `p_pooled`, for that null"),
@@ -501,13 +512,13 @@ EDGES: tuple[Edge, ...] = (
         P("here", "double", "the same at the token alone", "activation"),
         P("low", "double", "lower limit of the 95% interval of `mean`, by a bootstrap over documents", "activation"),
         P("high", "double", "upper limit", "activation"),
-        P("share", "double", "share of the tokens at which the change has the sign of `mean` and is larger than that of a random direction"),
+        P("share", "double", "share of the tokens at which the change has the sign of `mean` and is larger in size than that of a random direction"),
         P("positions", "int64", "tokens at which the source was ablated", "tokens"),
         P("documents", "int64", "documents of these tokens", "documents"),
         P("attributed", "double", "first-order estimate of `mean`, by gradient attribution", "activation"),
         P("random", "double", "mean size of the effect of random directions of equal norm on the target, at the same tokens", "activation"),
         P("other", "double", "mean effect of other features that are active at the same tokens", "activation"),
-        P("p", "double", "share of random directions whose largest scaled effect on any target is at least as large"),
+        P("p", "double", "share of the random directions of all sources whose largest effect on any target is at least as large; effects are divided by the usual size for the target and for the source"),
         P("p_other", "double", "one-sided p that its size exceeds that of the other features, at tokens where one is active, under random signs of documents"),
         P("q", "double", "Benjamini-Hochberg value of `p` over the sources"),
         P("rank", "int64", "0 is the strongest target of the source"),
@@ -545,7 +556,7 @@ EDGES: tuple[Edge, ...] = (
         P("token_ceiling", "double", "balanced accuracy of the best function of the token id, fitted to the validation counts: an upper bound for probes at the embedding"),
         P("token_ceiling_low", "double", "lower limit of its 95% interval, with that function fixed"),
         P("token_ceiling_high", "double", "upper limit of its 95% interval"),
-        P("train_token_ceiling", "double", "the same on the training counts"),
+        P("train_token_ceiling", "double", "as `token_ceiling`, fitted to the training counts and scored on them"),
         P("seen_share", "double", "share of validation tokens whose id occurs in training"),
         P("position_table", "double", "as `token_table`, by position in the context"),
         P("position_ceiling", "double", "as `token_ceiling`, by position in the context"),

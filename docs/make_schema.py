@@ -26,7 +26,7 @@ def section(of: Node | Edge) -> str:
         f"| `{p.name}`{' (key)' if p.name in of.keys else ''} | {p.type} | {p.unit or '–'} "
         f"| {p.meaning} | {p.owner or of.owner} |"
         for p in columns(of)
-        if not (isinstance(of, Edge) and p.name in of.keys)
+        if not (isinstance(of, Edge) and p.name in ("source", "target"))
     ]
     table = ["| property | type | unit | meaning | filled by |", "|---|---|---|---|---|", *rows]
     return "\n".join([title, "", of.meaning, "", *(table if rows else ["No properties."]), ""])

@@ -1,5 +1,5 @@
 // title: Similarity of the spaces of SAEs
-// question: Which matched SAEs have similar spaces, and how similar are shuffled pairs?
+// question: Which matched SAEs have similar spaces, and how similar are they under a null?
 // topic: Counterparts in other SAEs
 // column sae_a (string): the one SAE
 // column sae_b (string): the other SAE
@@ -17,11 +17,11 @@
 // column decoder_knn_jaccard_null (double): mean for shuffled pairs
 // column decoder_knn_jaccard_p (double): p under shuffled pairs
 // column activation_svcca (double): SVCCA of activations; null: not defined
-// column activation_svcca_null (double): mean for shuffled pairs
-// column activation_svcca_p (double): p under shuffled pairs
+// column activation_svcca_null (double): mean with documents shifted: its points are tokens
+// column activation_svcca_p (double): p with documents shifted
 // column activation_cka (double): linear CKA of activations; null: not defined
-// column activation_cka_null (double): mean for shuffled pairs
-// column activation_cka_p (double): p under shuffled pairs
+// column activation_cka_null (double): mean with documents shifted: its points are tokens
+// column activation_cka_p (double): p with documents shifted
 // column activation_rsa (double): RSA of activations; null: not defined
 // column activation_rsa_null (double): mean for shuffled pairs
 // column activation_rsa_p (double): p under shuffled pairs

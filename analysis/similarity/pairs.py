@@ -91,7 +91,7 @@ def read_pairs(matches: "pa.Table") -> Directions:
     finite = np.isfinite(r)
     exclusive = matches["one_to_one"].to_numpy().astype(bool)
     best_ab, best_ba = (
-        np.nan_to_num(matches[name].to_numpy().astype(np.float64)) == 1
+        matches[name].to_numpy().astype(np.float64) == 0  # NaN if it is not among the best
         for name in ("rank_ab", "rank_ba")
     )
     ab, ba = every[finite & best_ab], every[finite & best_ba]

@@ -73,7 +73,7 @@ class SimilarityStudy(TorchStudy):
     """
 
     kind: ClassVar[str] = "similarity"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     part_names: ClassVar[str] = "`a+b`"
     tables: ClassVar[Mapping[str, str]] = {
         "rows": "each measure with its nulls",

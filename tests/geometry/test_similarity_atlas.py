@@ -54,8 +54,8 @@ def matches(rows):
 def test_fault_many_features_with_one_partner():
     # The published pipeline paired 16,384 features with 8,097 different ones, so that decoder rows
     # occurred several times and raised RSA, CKA and the overlap of neighbours.
-    rows = [(a, 7, 0.2 + 0.1 * a, a == 3, 1, 1 if a == 3 else 2) for a in range(4)]
-    found = read_pairs(matches([*rows, (4, 8, 0.9, True, 1, 1)]))
+    rows = [(a, 7, 0.2 + 0.1 * a, a == 3, 0, 3 - a) for a in range(4)]
+    found = read_pairs(matches([*rows, (4, 8, 0.9, True, 0, 0)]))
     assert found.one_to_one.a.tolist() == [3, 4]
     assert found.a_to_b.a.tolist() == [3, 4]  # feature 7 is in one pair, its best
     assert found.a_to_b.b.tolist() == [7, 8]
@@ -66,9 +66,9 @@ def test_fault_many_features_with_one_partner():
 def test_fault_nan_correlations():
     # The published code replaced NaN by -inf and still returned the pairs.
     rows = [
-        (0, 0, float("nan"), True, 1, 1),
-        (1, 1, 0.5, True, 1, 1),
-        (2, 2, float("inf"), True, 1, 1),
+        (0, 0, float("nan"), True, 0, 0),
+        (1, 1, 0.5, True, 0, 0),
+        (2, 2, float("inf"), True, 0, 0),
     ]
     found = read_pairs(matches(rows))
     for pairs in (found.one_to_one, found.a_to_b, found.b_to_a):
@@ -91,7 +91,7 @@ def test_zero_and_duplicate_rows_are_excluded(form):
 
 def test_subsets_by_hand():
     pairs = read_pairs(
-        matches([(i, i, r, True, 1, 1) for i, r in enumerate((0.1, 0.9, 0.5))])
+        matches([(i, i, r, True, 0, 0) for i, r in enumerate((0.1, 0.9, 0.5))])
     ).one_to_one
     found = dict(subsets(pairs, wordless=np.array([True, False, True])))
     assert {name: which.tolist() for name, which in found.items()} == {
@@ -241,6 +241,22 @@ def test_values_equal_the_measures_on_the_stored_codes(path, results):
     assert full["n"] == len(matched)
     assert full["value"] == pytest.approx(rsa(*found), abs=1e-8)
     assert result["activation_rsa"] == full["value"]
+
+
+def test_best_partners_have_the_highest_correlation(path, results):
+    # Ranks of MATCHES start at 0; the first version of the study used the second best.
+    (result,) = results
+    matched = Folder.open(path).sound().parts[f"match/{result.name}"].table("MATCHES").to_pandas()
+    for end, other, unique in (
+        ("source", "target", "unique_ab"),
+        ("target", "source", "unique_ba"),
+    ):
+        best = matched.loc[matched.groupby(end)["pearson"].idxmax()]
+        assert result[unique] == best[other].nunique() / len(best)
+    found = read_pairs(pa.Table.from_pandas(matched))
+    highest = matched.groupby("source")["pearson"].max()
+    assert len(found.a_to_b)
+    assert set(found.a_to_b.r) <= set(highest)
 
 
 def test_planted_pairs_exceed_both_nulls(results):
