@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -28,6 +28,9 @@ from atlas.errors import BadInput
 from atlas.plugins import StudyCommand
 from atlas.studies.results import Result, Results
 from atlas.studies.settings import read_settings
+
+if TYPE_CHECKING:
+    from analysis.concepts.plots import Kind
 
 __all__ = ["concepts"]
 
@@ -172,6 +175,12 @@ _ABLATED = (
     help="Plot one SAE, its ablations with --ablate, or the front of several: .html (works "
     "offline), .png or .svg; repeat for several files.",
 )
+@click.option(
+    "--kind",
+    type=click.Choice(["retained", "selectivity", "p-values"]),
+    help="Picture of one SAE: R over the number of units, AUROC of each split minus that of permuted "
+    "labels, or p of single units. [default: retained; selectivity if the layer separates no concept]",
+)
 @atlas_option
 @shared_options
 def concepts(
@@ -186,6 +195,7 @@ def concepts(
     page: Path | None,
     replace: bool,
     outs: tuple[Path, ...],
+    kind: "Kind | None",
     where: str | None,
     as_json: bool,
     quiet: bool,
@@ -203,6 +213,7 @@ def concepts(
     \b
     Examples:
       atlas concepts gender tiny-a-l1-s0
+      atlas concepts gender tiny-a-l1-s0 --kind p-values --out p.html
       atlas concepts kinds --rank --out front.html
       atlas concepts words.csv --carrier "I saw the {}" --probe mlp
       atlas concepts gender tiny-a-l0-s0 --ablate
@@ -211,6 +222,11 @@ def concepts(
     from analysis.concepts.worth.rank import rank_saes
 
     _check_paths(outs, page)
+    if kind and (ablate or not outs):
+        raise BadInput(
+            f"`kind={kind}` selects the picture of one SAE; "
+            + ("omit `ablate`." if ablate else "name its file with `out`.")
+        )
     settings, ablation = _chosen(options, rank=rank, ablate=ablate)
     path = which_atlas(where)
     how: dict[str, Any] = {
@@ -237,7 +253,7 @@ def concepts(
         basis += _not_scored(results)
     found = _found(results, ablated, ranked, basis=basis, rank=rank)
     if outs:
-        found["written"] = _drawn(results, ablated, outs)
+        found["written"] = _drawn(results, ablated, outs, kind=kind)
     if page:
         line = [
             *_command(words, saes, every=every, settings=used, ablation=ablation, found=found),
@@ -306,7 +322,9 @@ def _found(
     }
 
 
-def _drawn(results: Results, ablated: Results, outs: Sequence[Path]) -> list[str]:
+def _drawn(
+    results: Results, ablated: Results, outs: Sequence[Path], *, kind: "Kind | None"
+) -> list[str]:
     """Draw one SAE or its ablations, or the front of several; return the names of the files."""
     from analysis.concepts.plots import draw, draw_front
     from analysis.plot_style import save
@@ -315,7 +333,12 @@ def _drawn(results: Results, ablated: Results, outs: Sequence[Path]) -> list[str
     if alone and ablated:
         picture = ablated[0].plot()
     else:
-        picture = draw(results[0]) if alone else draw_front(results)
+        if kind and not alone:
+            raise BadInput(
+                f"`kind={kind}` selects the picture of one SAE, and {len(results)} are named; omit it to draw "
+                "their front."
+            )
+        picture = draw(results[0], kind=kind) if alone else draw_front(results)
     return [str(save(picture, out)) for out in outs]
 
 

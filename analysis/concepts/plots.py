@@ -1,8 +1,8 @@
-"""Plots of concepts: p-values of units, retained information over k, splits, and the front of SAEs."""
+"""Plots of concepts: retained information over k, selectivity of splits, p of units, and the front of SAEs."""
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import altair as alt
 import pandas as pd
@@ -12,9 +12,12 @@ from analysis.plot_style import Chart, finished, heading
 from atlas.errors import BadInput
 from atlas.studies.results import Result
 
-__all__ = ["draw", "draw_front"]
+__all__ = ["Kind", "draw", "draw_front"]
 
-_WIDTH, _HEIGHT = 290, 200
+Kind: TypeAlias = Literal["retained", "selectivity", "p-values"]
+
+_WIDTH, _HEIGHT = 420, 240
+_FRONT_WIDTH, _FRONT_HEIGHT = 290, 200
 _SHOWN = 4
 _COLOURS = {
     "features": "#4c78a8",
@@ -42,35 +45,76 @@ _NAMED = 8
 """With more SAEs, the front shows their roles by colour, instead of their names."""
 
 
-def draw(result: Result) -> Chart:
-    """Plot the result of one SAE: a row of panels for each of the first four concepts.
+_TITLES: dict[Kind, tuple[str, str]] = {
+    "retained": (
+        "Retained information of",
+        "R on held-out words; band: 95% interval of the features",
+    ),
+    "selectivity": (
+        "Selectivity of probes of",
+        "tick: a split; point: mean over splits; probe of all units",
+    ),
+    "p-values": (
+        "p of the single units of",
+        "features that are active on few words have few values of p",
+    ),
+}
+"""By kind of plot, the beginning of its title, and what its marks are."""
 
-    A concept that the layer does not separate has no panel of retained information.
+
+def draw(result: Result, *, kind: Kind | None = None) -> Chart:
+    """Plot the result of one SAE: a panel for each of the first four concepts.
+
+    Parameters
+    ----------
+    result
+        The result.
+    kind
+        ``"retained"``: R over the number of units. ``"selectivity"``: AUROC of each split minus that
+        of permuted labels. ``"p-values"``: histogram of the p of single units. Default: retained
+        information, or selectivity if the layer separates no concept.
 
     Raises
     ------
     BadInput
-        If no concept could be tested.
+        If no concept could be tested, or the layer separates none and ``kind`` is ``"retained"``.
     """
-    concepts = list(dict.fromkeys(result["concepts"]))[:_SHOWN]
+    concepts = list(dict.fromkeys(result["concepts"]))
     if not concepts:
         raise BadInput(
             f"No concept of {result['words']} could be tested for {result['sae']}; there is nothing to plot."
         )
-    frames = {name: result.to_pandas(name) for name in ("p_values", "curve", "splits")}
-    colour = _colour(frames["curve"]["arm"].unique().tolist())
-    rows = []
-    for concept in concepts:
-        own = {name: frame[frame["concept"] == concept] for name, frame in frames.items()}
-        panels = [_p_values(own["p_values"], concept, colour), _splits(own["splits"])]
-        # Nothing is retained of a layer that does not separate the classes.
-        if own["curve"]["retained"].notna().any():
-            panels.append(_curve(own["curve"], colour))
-        rows.append(alt.hconcat(*panels))
-    rest = len(set(result["concepts"])) - len(concepts)
-    more = [f"The first {len(concepts)} concepts; {rest} more are in the tables"] if rest else []
-    title = heading(f"Concepts in {result['sae']}: {result['words']}", *_counted([result]), *more)
-    return finished(alt.vconcat(*rows).properties(title=title))
+    curve = result.to_pandas("curve")
+    # Nothing is retained of a layer that does not separate the classes.
+    separated = [
+        one for one in concepts if curve[curve["concept"] == one]["retained"].notna().any()
+    ]
+    kind = kind or ("retained" if separated else "selectivity")
+    if kind == "retained" and not separated:
+        raise BadInput(
+            f"The layer of {result['sae']} separates no concept of {result['words']}, so nothing is retained; "
+            "use `kind=selectivity`."
+        )
+    possible = separated if kind == "retained" else concepts
+    shown = possible[:_SHOWN]
+    colour = _colour(curve["arm"].unique().tolist())
+    table = {"retained": "curve", "selectivity": "splits", "p-values": "p_values"}[kind]
+    frame = result.to_pandas(table)
+    panels = []
+    for concept in shown:
+        own = frame[frame["concept"] == concept]
+        if kind == "selectivity":
+            panel = _splits(own)
+        else:
+            panel = _curve(own, colour) if kind == "retained" else _p_values(own, colour)
+        panels.append(panel.properties(title=concept) if len(concepts) > 1 else panel)
+    begin, marks = _TITLES[kind]
+    of = result["words"] if len(concepts) > 1 else concepts[0]
+    rest = len(concepts) - len(shown)
+    more = [f"{len(shown)} of {len(concepts)} concepts; the tables have all"] if rest else []
+    title = heading(f"{begin} {result['sae']}: {of}", *_counted([result]), marks, *more)
+    chart = panels[0] if len(panels) == 1 else alt.concat(*panels, columns=2)
+    return finished(chart.properties(title=title))
 
 
 def draw_front(results: Sequence[Result]) -> Chart:
@@ -108,7 +152,7 @@ def draw_front(results: Sequence[Result]) -> Chart:
     # Two of many panels in a row: the sites of a block are often two.
     panels = sorted(frame["panel"].unique(), key=_natural)
     small = len(panels) > _PANELS
-    base = alt.Chart(frame, width=_WIDTH, height=_HEIGHT * (2 / 3 if small else 1))
+    base = alt.Chart(frame, width=_FRONT_WIDTH, height=_FRONT_HEIGHT * (2 / 3 if small else 1))
     rules = base.mark_rule(opacity=0.15 if many else 0.35)
     low = alt.Y("retained_low:Q", title=title_y)
     layers = alt.layer(
@@ -213,7 +257,7 @@ def _colour(arms: Sequence[str]) -> alt.Color:
     )
 
 
-def _p_values(frame: pd.DataFrame, concept: str, colour: alt.Color) -> alt.Chart:
+def _p_values(frame: pd.DataFrame, colour: alt.Color) -> alt.Chart:
     """Return the histogram of uncorrected p of live units, as shares of each arm."""
     frame = frame[frame["arm"].isin(_HISTOGRAMS)]
     frame = frame.assign(share=frame["units"] / frame.groupby("arm")["units"].transform("sum"))
@@ -227,12 +271,6 @@ def _p_values(frame: pd.DataFrame, concept: str, colour: alt.Color) -> alt.Chart
             y=alt.Y("share:Q", title="share of live units"),
             color=colour,
             tooltip=["arm:N", "low:Q", "high:Q", "units:Q"],
-        )
-        .properties(
-            title=heading(
-                f"p of single units: {concept}",
-                "features that are active on few words have few values of p",
-            )
         )
     )
     return chart
@@ -264,10 +302,7 @@ def _curve(frame: pd.DataFrame, colour: alt.Color) -> Chart:
         color=colour,
         tooltip=["arm:N", "k:Q", *_numbers("retained", "retained_low", "retained_high", "auc")],
     )
-    title = heading(
-        "Retained information", "R on held-out words; band: 95% interval of the features"
-    )
-    return alt.layer(band, line).properties(title=title)
+    return alt.layer(band, line)
 
 
 def _splits(frame: pd.DataFrame) -> Chart:
@@ -288,5 +323,4 @@ def _splits(frame: pd.DataFrame) -> Chart:
     mean = base.mark_point(filled=True, size=60, color="#d62728").encode(
         x=alt.X("mean(selectivity):Q"), y=y, tooltip=["arm:N", *_numbers("mean(selectivity)")]
     )
-    title = heading("Selectivity over splits", "tick: a split; point: mean; probe of all units")
-    return alt.layer(points, mean).properties(title=title)
+    return alt.layer(points, mean)

@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from analysis import report_page
 from analysis.concepts.causal.plots import draw as draw_ablation
-from analysis.concepts.plots import draw, draw_front
+from analysis.concepts.plots import Kind, draw, draw_front
 from analysis.concepts.settings import RawArm
 from analysis.concepts.worth.rank import rank_sentences
 from analysis.plot_style import Chart
@@ -19,6 +19,12 @@ __all__ = ["concept_page"]
 
 _MOST = 6
 """SAEs that are drawn one by one."""
+_KINDS: Mapping[Kind, str] = {
+    "p-values": "p-values of live units",
+    "retained": "R over the number of units",
+    "selectivity": "AUROC of the splits minus that of permuted labels",
+}
+"""Plots of each SAE."""
 
 _OF_MODEL = ("layer", *get_args(RawArm))
 """Arms that have no part of an SAE."""
@@ -218,8 +224,12 @@ def _causal(ablated: Sequence[Result]) -> Iterator[Markup]:
 
 def _pictures(results: Sequence[Result]) -> Iterator[Markup]:
     for number, one in enumerate(results[:_MOST]):
-        caption = f"{one['sae']}: p-values of live units, R over the number of units, and splits."
-        yield from _figure(lambda one=one: draw(one), f"sae-{number}", caption)
+        for kind, what in _KINDS.items():
+            yield from _figure(
+                lambda one=one, kind=kind: draw(one, kind=kind),
+                f"sae-{number}-{kind}",
+                f"{one['sae']}: {what}.",
+            )
     rest = len(results) - _MOST
     if rest > 0:
         yield report_page.paragraphs(f"{rest} more SAEs are in the tables.")

@@ -53,7 +53,7 @@ def draw_chains(results: Results) -> Chart:
     lines = _lines(shown, points, three)
     several = int((number > 1).sum())
     title = heading(
-        "Families of features over three widths",
+        "Families of features over three SAEs",
         *names,
         f"{len(table):,} chains from {len(number):,} features, of which {several:,} have two or more "
         "grandchildren;",

@@ -2,25 +2,43 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
 
 from analysis.splitting.settings import SplittingSettings
 from atlas.amounts import cell_text
 from atlas.cli.output.tables import print_table
 from atlas.cli.output.text import print_text
 from atlas.cli.study_command import Writer, study_command
+from atlas.errors import BadInput
 from atlas.studies.results import Results
+
+if TYPE_CHECKING:
+    from analysis.plot_style import Chart
 
 __all__ = ["splitting"]
 
 
-def prepare(outs: Sequence[Path], saes: Sequence[str]) -> Callable[[Results], list[str]]:
-    """Check the paths, and return a function that draws the first pair, or three SAEs in one map."""
+def prepare(
+    outs: Sequence[Path], saes: Sequence[str], *, kind: Literal["classes", "map", "families"] | None
+) -> Callable[[Results], list[str]]:
+    """Check the paths, and return a function that draws the first pair, or the families of three SAEs."""
     from analysis.plot_style import plot_writer
     from analysis.splitting.chain_plots import draw_chains
     from analysis.splitting.plots import draw_pair
 
-    return plot_writer(outs, draw=draw_chains if len(saes) > 2 else draw_pair)
+    if kind is not None and not outs:
+        raise BadInput(f"`kind={kind}` selects a picture; name its file with `out`.")
+    if kind == "families" and len(saes) < 3:
+        raise BadInput(f"`kind=families` draws three SAEs, and {len(saes)} are named; name three.")
+
+    def draw(results: Results) -> "Chart":
+        if kind == "families" or (kind is None and len(saes) > 2):
+            return draw_chains(results)
+        return draw_pair(results, kind="map" if kind == "map" else "classes")
+
+    return plot_writer(outs, draw=draw)
 
 
 def report(results: Results, saes: Sequence[str]) -> dict[str, Any]:
@@ -95,13 +113,22 @@ splitting = study_command(
     "SAEs must be stored. Results are stored in the atlas."
     "\n\n\b\nExamples:\n  atlas splitting tiny-a-l1-s0 tiny-a-l1-wide"
     "\n  atlas splitting tiny-a-l1-s0 tiny-a-l1-wide --baseline tiny-a-l1-s1 --out splitting.html"
+    "\n  atlas splitting tiny-a-l1-s0 tiny-a-l1-wide --kind map --out map.html"
     "\n  atlas splitting narrow wide wider --json",
     metavar="NARROW WIDE [WIDER]",
     every=False,
     writer=Writer(
-        "Plot the map of both SAEs and the classes, or the families over three SAEs: .html (works "
+        "Plot the classes of the features, or the families over three SAEs (see --kind): .html (works "
         "offline), .png or .svg; repeat for several files.",
         "analysis.splitting.commands:prepare",
+        (
+            click.option(
+                "--kind",
+                type=click.Choice(["classes", "map", "families"]),
+                help="Picture to draw: the share of each class, the directions of both SAEs, or the "
+                "families of three SAEs. [default: classes; families of three SAEs]",
+            ),
+        ),
     ),
     report="analysis.splitting.commands:report",
     show="analysis.splitting.commands:show",

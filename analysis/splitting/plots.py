@@ -1,7 +1,7 @@
-"""The plot of splitting: a joint map of both SAEs with lines for edges, and the classes."""
+"""The plots of splitting: the share of each class, or a joint map of both SAEs with lines for edges."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import altair as alt
 import pandas as pd
@@ -12,9 +12,11 @@ from analysis.splitting.study import edges_of
 from atlas.errors import BadInput
 from atlas.studies.results import Result
 
-__all__ = ["COLOURS", "draw", "draw_pair"]
+__all__ = ["COLOURS", "Kind", "draw", "draw_pair"]
 
-_SIZE = 400
+Kind: TypeAlias = Literal["classes", "map"]
+
+_MAP, _BARS = 560, 420
 COLOURS = {
     "same": "#4c78a8",
     "split": "#e08a3c",
@@ -33,28 +35,35 @@ _ALONE = ("lost", "new")
 _MOST_LINES = 2000
 
 
-def draw_pair(results: Sequence[Result]) -> Chart:
+def draw_pair(results: Sequence[Result], *, kind: Kind = "classes") -> Chart:
     """Plot the first pair, with the shares of its baseline if it was computed.
 
     Parameters
     ----------
     results
         The results of ``analysis.splitting.study.find_splits``.
+    kind
+        See ``draw``.
     """
     first = next((one for one in results if not one["equal_width"]), results[0])
     same = (one for one in results if one is not first and one["narrow"] == first["narrow"])
-    return draw(first, baseline=next((one for one in same if one["equal_width"]), None))
+    return draw(first, kind=kind, baseline=next((one for one in same if one["equal_width"]), None))
 
 
-def draw(result: Result, *, baseline: Result | None = None) -> Chart:
+def draw(result: Result, *, kind: Kind = "classes", baseline: Result | None = None) -> Chart:
     """Plot a result of ``analysis.splitting.study.find_splits``.
 
     Parameters
     ----------
     result
         The result.
+    kind
+        ``"classes"``: the share of each class among the features of either SAE. ``"map"``: the
+        decoder directions of both on two principal components, with lines from parents to
+        children.
     baseline
-        The result of the narrow SAE and an SAE of equal width, whose shares are drawn as lines.
+        The result of the narrow SAE and an SAE of equal width, whose shares are drawn as ticks next
+        to the bars of the classes.
 
     Raises
     ------
@@ -70,17 +79,19 @@ def draw(result: Result, *, baseline: Result | None = None) -> Chart:
             f"No feature of {result['narrow']} and {result['wide']} is active on enough tokens, so there is "
             "nothing to plot. Ingest more text, or lower `min_joint`."
         )
-    kind = "equal width" if result["equal_width"] else "narrow and wide"
-    title = heading(
-        f"Splitting of {result['narrow']} into {result['wide']}",
-        f"n = {len(points):,} tested features of two SAEs ({kind}) on {result['tokens']:,} tokens",
+    what = "equal width" if result["equal_width"] else "narrow and wide"
+    counted = (
+        f"n = {len(points):,} tested features of two SAEs ({what}) on {result['tokens']:,} tokens"
     )
-    classes = _classes(result, baseline)
-    page: alt.HConcatChart = alt.hconcat(classes, _joint_map(result, points), title=title)
-    return finished(page.resolve_scale(color="independent", shape="independent"))
+    chart = (
+        _joint_map(result, points, counted)
+        if kind == "map"
+        else _classes(result, baseline, counted)
+    )
+    return finished(chart)
 
 
-def _joint_map(result: Result, points: pd.DataFrame) -> Any:
+def _joint_map(result: Result, points: pd.DataFrame, counted: str) -> Any:
     edges = edges_of(result).to_pandas()
     shown = edges[edges["parent_class"] != "same"].nsmallest(_MOST_LINES, "q")
     place = points.set_index("feature")[["x", "y"]]
@@ -139,27 +150,30 @@ def _joint_map(result: Result, points: pd.DataFrame) -> Any:
     # Vega warns of a layer without rows.
     layers = [rules, marks] if len(lines) else [marks]
     return alt.layer(*layers).properties(
-        width=_SIZE,
-        height=_SIZE,
+        width=_MAP,
+        height=_MAP,
         title=heading(
-            "Map of decoder directions",
+            f"Decoder directions of {result['narrow']} and {result['wide']}",
+            counted,
             f"line: a parent and its child; {len(lines):,} of {total:,} edges of parents that are not the same",
             f"the two components have {result['map_variance']:.1%} of the variance: distances are rough",
         ),
     )
 
 
-def _classes(result: Result, baseline: Result | None) -> Any:
+def _classes(result: Result, baseline: Result | None, counted: str) -> Any:
     table = _shares(result)
     order = list(dict.fromkeys([*PARENT_CLASSES, *CHILD_CLASSES]))
-    title = heading("Classes of features")
+    name = f"Classes of the features of {result['narrow']} and {result['wide']}"
+    title = heading(name, counted)
     if baseline is not None:
         own = _shares(baseline).set_index(["side", "class"])["share"]
         keys = pd.MultiIndex.from_frame(table[["side", "class"]])
         table = table.assign(baseline=own.reindex(keys).to_numpy())
         title = heading(
-            "Classes of features",
-            f"line: {baseline['narrow']} and {baseline['wide']}, of equal width",
+            name,
+            counted,
+            f"tick: the share for {baseline['narrow']} and {baseline['wide']}, two SAEs of equal width",
         )
     table["sae"] = table["side"].map({s: result[s] for s in ("narrow", "wide")})
     base = alt.Chart(table)
@@ -182,7 +196,7 @@ def _classes(result: Result, baseline: Result | None) -> Any:
                 tooltip=["class:N", alt.Tooltip("baseline:Q", format=".1%")],
             )
         )
-    panels = alt.layer(*layers).properties(width=240, height=alt.Step(20))
+    panels = alt.layer(*layers).properties(width=_BARS, height=alt.Step(20))
     row = alt.Row("sae:N", title=None, sort=[result["narrow"], result["wide"]])
     return panels.facet(row=row, title=title).resolve_scale(y="independent")
 

@@ -15,6 +15,7 @@ from scipy import stats
 from small_ingest import texts, topk
 
 from analysis import ConceptSettings, rank_saes, read_words, study_concepts
+from analysis.concepts.plots import draw
 from analysis.concepts.report import concept_page
 from atlas.api import Atlas
 from atlas.cli.main import command
@@ -233,6 +234,19 @@ def test_plot_has_the_values_of_the_tables(results):
     assert all(curve[key] == pytest.approx(value) for key, value in shown.items())
 
 
+def test_each_kind_of_plot_has_the_values_of_one_table(results):
+    one = next(r for r in results if r["sae"] == "one")
+    splits = {(r["arm"], r["split"]): r for r in one.table("splits").to_pylist() if r["k"] == 0}
+    ticks = next(m for m in marks(check_chart(draw(one, kind="selectivity"))) if m.type == "tick")
+    for row in ticks.rows:
+        of = splits[row["arm"], row["split"]]
+        assert row["selectivity"] == pytest.approx(of["auc"] - (of["permuted_auc"] or 0.5))
+    (steps,) = marks(check_chart(draw(one, kind="p-values")))
+    for arm in {row["arm"] for row in steps.rows}:
+        bins = {row["bin"]: row["share"] for row in steps.rows if row["arm"] == arm}
+        assert sum(bins.values()) == pytest.approx(1)
+
+
 def test_the_page_lists_arms_of_the_model_once_and_escapes_names(results):
     hostile = "<script>alert(1)</script>"
     shown = [copy(one) for one in results]
@@ -240,7 +254,7 @@ def test_the_page_lists_arms_of_the_model_once_and_escapes_names(results):
     text = concept_page(shown, rank=rank_saes(shown), command=f"atlas concepts {hostile}")
     assert hostile not in text
     assert "&lt;script&gt;alert(1)" in text
-    assert text.count("<figure>") == 1 + len(results)
+    assert text.count("<figure>") == 1 + 3 * len(results)
     units = text[text.index("1. Are features") : text.index("2. What is lost")]
     assert units.count(">layer<") == 1  # all read one site
     assert units.count(">features<") == len(results)

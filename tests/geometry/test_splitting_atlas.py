@@ -194,18 +194,27 @@ def test_verdict_states_counts_of_the_tables(results):
         assert ("baseline" in result.verdict[0]) == result["equal_width"]
 
 
-def test_plot_shows_tested_features_and_edges(results):
+def test_map_shows_tested_features_and_edges(results):
     for result in results:
         edges = edges_of(result).to_pandas()
         shown = (edges["parent_class"] != "same").sum()
-        drawn = marks(check_chart(result.plot()))
+        drawn = marks(check_chart(draw_pair([result], kind="map")))
         points = drawn.pop()
         lines = drawn.pop().rows if shown else []  # without lines, there is no layer of them
-        bars = drawn
         tested = sum(result[f"{s}_features"] - result[f"{s}_untested"] for s in ("narrow", "wide"))
         assert len(points.rows) == tested
         assert len(lines) == shown
-        assert {row["class"] for row in bars[0].rows} <= set(PARENT_CLASSES) | set(CHILD_CLASSES)
+        assert not drawn
+
+
+def test_plot_shows_the_share_of_each_class(results):
+    for result in results:
+        (bars,) = marks(check_chart(result.plot()))
+        assert bars.type == "bar"
+        assert {row["class"] for row in bars.rows} <= set(PARENT_CLASSES) | set(CHILD_CLASSES)
+        for side in ("narrow", "wide"):
+            shares = [row["share"] for row in bars.rows if row["side"] == side]
+            assert sum(shares) == pytest.approx(1)
 
 
 def test_plot_of_a_pair_has_the_shares_of_its_baseline(results):
