@@ -10,7 +10,7 @@
 // column feature (string): the feature of the one SAE
 // column counterpart (string): its one-to-one match in the other SAE
 // column pearson (double): correlation of both activations over the text
-// column pearson_null (double): best of either, tokens shuffled in documents; null: no draws
+// column token_document_null_pearson (double): best of either, shuffled in document; null: no draws
 // column token_document_q (double): small, where `q` is: more than that null; null: not tested
 // column q (double): q of the match: small is a match; null: not tested
 // column auroc (double): held-out AUROC of the feature
@@ -24,8 +24,9 @@ WHERE m.one_to_one = true
 WITH f, e, c, m, g
 OPTIONAL MATCH (g)-[d:SEPARATES]->(c)
 RETURN c.name AS concept, f.id AS feature, g.id AS counterpart, m.pearson AS pearson,
-       m.token_document_null_pearson AS pearson_null, m.token_document_q AS token_document_q,
-       m.q AS q, e.auroc_held_out AS auroc, d.auroc_held_out AS counterpart_auroc,
-       d.direction = e.direction AS same_direction, c.id AS words
+       m.token_document_null_pearson AS token_document_null_pearson,
+       m.token_document_q AS token_document_q, m.q AS q, e.auroc_held_out AS auroc,
+       d.auroc_held_out AS counterpart_auroc, d.direction = e.direction AS same_direction,
+       c.id AS words
 ORDER BY concept, auroc DESC, f.idx, g.idx, words
 LIMIT 20 /* $limit */

@@ -12,7 +12,7 @@
 // column claimant (string): one of these
 // column claimant_token (string): the token the claimant is active on most often
 // column pearson (double): correlation of both activations
-// column pearson_null (double): best of either, tokens shuffled in documents; null: no draws
+// column token_document_null_pearson (double): best of either, shuffled in document; null: no draws
 // column token_document_q (double): small, where `q` is: more than that null; null: not tested
 // column rank_back (int64): 0: the claimant is its best in return; null if not stored
 // column one_to_one (bool): whether the assignment gave it to this claimant
@@ -25,7 +25,7 @@ WITH a, b, m, CASE WHEN forward = true THEN m.rank_ab ELSE m.rank_ba END AS rank
 WHERE rank = 0 AND claims >= 2 /* $min_claims */
 RETURN b.id AS claimed, b.top_token AS claimed_token, claims, a.id AS claimant,
        a.top_token AS claimant_token, m.pearson AS pearson,
-       m.token_document_null_pearson AS pearson_null, m.token_document_q AS token_document_q,
-       rank_back, m.one_to_one AS one_to_one
+       m.token_document_null_pearson AS token_document_null_pearson,
+       m.token_document_q AS token_document_q, rank_back, m.one_to_one AS one_to_one
 ORDER BY claims DESC, b.idx, pearson DESC, a.idx
 LIMIT 100 /* $limit */

@@ -7,7 +7,7 @@
 // matched: feature, sae
 // column counterpart (string): its feature
 // column pearson (double): correlation of both activations
-// column by_token_in_document (double): best of either, shuffled in documents; null: no draws
+// column token_document_null_pearson (double): best of either, shuffled in document; null: no draws
 // column token_document_q (double): small, where `q` is: more than that null; null: not tested
 // column q (double): false discovery rate under shifted documents; null: not tested
 // column token_q (double): small, where `q` is: more than a shared token; null: not tested
@@ -20,7 +20,8 @@
 // column joint_count (int64): tokens (or words) on which both are active
 // column shared_tokens (int64): texts among the five commonest tokens of both
 // column decoder_cosine (double): cosine of the decoder vectors; null where spaces differ
-// column p (double): share of shifted-documents draws that match as well; null: not tested
+// column p_pooled (double): the p of `q`, from all draws of similar frequency; null: not tested
+// column token_document_p_pooled (double): the p of `token_document_q`; null: not tested
 // column alignment (string): 'tokens', or 'words' where the tokenizers differ
 // column sae (string): the other SAE
 // column model (string): the model it reads
@@ -29,14 +30,15 @@ MATCH (f:Feature {id: 'tiny-a-l1-s0/7' /* $feature */})-[m:MATCHES]-(g:Feature)-
 WHERE '' /* $sae */ IN ['', s.name]
 WITH m, g, s, EXISTS { MATCH (f)-[:MATCHES]->(g) } AS forward
 RETURN g.id AS counterpart, m.pearson AS pearson,
-       m.token_document_null_pearson AS by_token_in_document,
+       m.token_document_null_pearson AS token_document_null_pearson,
        m.token_document_q AS token_document_q, m.q AS q, m.token_q AS token_q,
        m.one_to_one AS one_to_one, g.top_token AS top_token,
        CASE WHEN forward = true THEN m.rank_ab ELSE m.rank_ba END AS rank,
        CASE WHEN forward = true THEN m.rank_ba ELSE m.rank_ab END AS rank_back, m.mutual AS mutual,
        CASE WHEN forward = true THEN m.claims_on_target ELSE m.claims_on_source END AS claims,
        m.joint_count AS joint_count, m.shared_tokens AS shared_tokens,
-       m.decoder_cosine AS decoder_cosine, m.p AS p, m.alignment AS alignment, s.name AS sae,
-       s.model AS model, s.hook AS hook
+       m.decoder_cosine AS decoder_cosine, m.p_pooled AS p_pooled,
+       m.token_document_p_pooled AS token_document_p_pooled, m.alignment AS alignment,
+       s.name AS sae, s.model AS model, s.hook AS hook
 ORDER BY pearson DESC, sae, g.idx
 LIMIT 20 /* $limit */

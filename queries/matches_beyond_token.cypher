@@ -11,11 +11,11 @@
 // column feature_b (string): its partner in the other SAE
 // column token_b (string): the token the partner is active on most often
 // column pearson (double): correlation of both activations
-// column pearson_null (double): best of either, tokens shuffled in documents; null: no draws
+// column token_document_null_pearson (double): best of either, shuffled in document; null: no draws
 // column token_document_q (double): false discovery rate under that null
 // column q (double): the same when documents are shifted
 // column token_q (double): the same when activations are shuffled among occurrences of a token
-// column by_token (double): best of either feature, with any, when tokens are shuffled; a mean
+// column token_null_pearson (double): best of either, tokens shuffled; mean over draws
 // column shared_tokens (int64): texts among the five commonest tokens of both
 // column fixed_share (double): share of activations that the strictest null cannot move
 MATCH (one:SAE {name: 'tiny-a-l1-s0' /* $sae_a */})<-[:IN_SAE]-(a:Feature)
@@ -24,9 +24,9 @@ WITH a, b, m, 0.05 /* $max_q */ AS max_q
 WHERE m.one_to_one = true AND m.q <= max_q AND m.token_q <= max_q
   AND m.token_document_q <= max_q
 RETURN a.id AS feature_a, a.top_token AS token_a, b.id AS feature_b, b.top_token AS token_b,
-       m.pearson AS pearson, m.token_document_null_pearson AS pearson_null,
+       m.pearson AS pearson, m.token_document_null_pearson AS token_document_null_pearson,
        m.token_document_q AS token_document_q, m.q AS q, m.token_q AS token_q,
-       m.token_null_pearson AS by_token, m.shared_tokens AS shared_tokens,
+       m.token_null_pearson AS token_null_pearson, m.shared_tokens AS shared_tokens,
        m.fixed_share AS fixed_share
 ORDER BY pearson DESC, a.idx, b.idx
 LIMIT 100 /* $limit */

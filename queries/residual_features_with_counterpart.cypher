@@ -12,7 +12,7 @@
 // column counterpart (string): its one-to-one counterpart in the baseline
 // column counterpart_token (string): the token that one is active on most often
 // column pearson (double): correlation of both activations
-// column pearson_null (double): best of either, tokens shuffled in documents; null: no draws
+// column token_document_null_pearson (double): best of either, shuffled in document; null: no draws
 // column token_document_q (double): small, where `q` is: more than that null; null: not tested
 // column q (double): false discovery rate under shifted documents; null: not tested
 // column token_q (double): small, where `q` is: more than a shared token; null: not tested
@@ -21,7 +21,7 @@ MATCH (f)-[m:MATCHES]-(g:Feature)-[:IN_SAE]->(b:SAE {name: 'tiny-a-l1-s0' /* $sa
 WHERE m.one_to_one = true AND coalesce(m.q, 1.0) <= 0.05 /* $max_q */
 RETURN f.id AS feature, f.top_token AS top_token, r.less AS less, g.id AS counterpart,
        g.top_token AS counterpart_token, m.pearson AS pearson,
-       m.token_document_null_pearson AS pearson_null, m.token_document_q AS token_document_q,
-       m.q AS q, m.token_q AS token_q
+       m.token_document_null_pearson AS token_document_null_pearson,
+       m.token_document_q AS token_document_q, m.q AS q, m.token_q AS token_q
 ORDER BY pearson DESC, f.idx, g.idx
 LIMIT 100 /* $limit */

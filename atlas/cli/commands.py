@@ -21,8 +21,16 @@ from atlas.plugins import Check, Room
 __all__ = ["ROOM"]
 
 
-# Columns of answers that name a feature next to its id, and the SAE of a floor.
-_NAMING = ("top_token", "token_a", "token_b", "floor_of")
+# Columns of answers that name a feature next to its id, the other of a pair, and the SAE of a floor.
+_NAMING = ("top_token", "token_a", "feature_b", "token_b", "floor_of")
+
+# Answers about matches: a correlation is never printed without its strictest null and q, and tokens
+# are omitted before these are.
+_MATCH_CONTROLS = {
+    "pearson": ("token_document_null_pearson", "token_document_q"),
+    "token_null_pearson": (),  # of a weaker null: a column of its own
+}
+_MATCH_NAMING = ("top_token", "feature_b")
 
 
 @click.command("list")
@@ -149,7 +157,13 @@ def query(
     rows = answer.to_pylist()
 
     def show() -> None:
-        print_table([marked(row) for row in rows], keys=_NAMING)
+        of_matches = bool(rows) and rows[0].keys() >= {*_MATCH_CONTROLS["pearson"]}
+        print_table(
+            [marked(row) for row in rows],
+            keys=_MATCH_NAMING if of_matches else _NAMING,
+            controls=_MATCH_CONTROLS if of_matches else None,
+            folded=True,
+        )
         for note in notes:
             print_text(note, err=True)
 

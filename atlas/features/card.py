@@ -519,7 +519,7 @@ def _about_match(match: Mapping[str, Any]) -> str:
     token = [match[name] for name in ("token_q", "token_document_q") if match[name] is not None]
     if len(token) < 2:
         return f"{sentence}, better than under the null of shifted documents."
-    by_token = match["by_token_in_document"]
+    by_token = match["token_document_null_pearson"]
     size = "" if by_token is None else f" (best under the null within documents: {by_token:.2f})"
     if max(token) > 0.05:
         return f"{sentence}, which shared tokens explain{size}."

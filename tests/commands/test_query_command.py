@@ -5,6 +5,7 @@ import os
 import re
 
 import click
+import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 from small_graph import small_graph
@@ -324,6 +325,12 @@ def test_a_space_of_a_token_may_be_written_as_its_mark(demo):
     assert json.loads(marked.stdout)["result"] == json.loads(plain.stdout)["result"] != []
 
 
+def omitted_columns(done):
+    """Return the names of the columns that a table on a terminal omits."""
+    remark = " ".join(done.stderr.split()).partition("at this width: ")[2].partition(". --wide")[0]
+    return remark.split(", ")
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -332,8 +339,47 @@ def test_a_space_of_a_token_may_be_written_as_its_mark(demo):
     ],
 )
 def test_the_top_token_of_a_feature_is_never_omitted(words, demo, monkeypatch):
-    for name, value in (("COLUMNS", "80"), ("FORCE_COLOR", "1"), ("NO_COLOR", "1")):
+    for name, value in (("COLUMNS", "50"), ("FORCE_COLOR", "1"), ("NO_COLOR", "1")):
         monkeypatch.setenv(name, value)
     done = run("query", *words, "-a", demo)
     assert "Columns omitted" in done.stderr
-    assert "top_token" in click.unstyle(done.stdout).splitlines()[0].split()
+    assert "top_token" not in omitted_columns(done)
+    cells = [line.split() for line in click.unstyle(done.stdout).splitlines()]
+    assert any("top_token" in line or "top_" in line for line in cells)  # broken after underscores
+
+
+@pytest.mark.parametrize(
+    "name", ["matches_beyond_token", "matches_of_shared_token", "counterparts_of_sae"]
+)
+def test_a_correlation_of_matches_is_printed_with_its_null_and_q_at_80_columns(
+    name, demo, monkeypatch
+):
+    typical = {"string": "tiny-a-l1-s0/265", "double": 0.00104, "int64": 4, "bool": True}
+    values = {c.name: typical[c.type] for c in queries.get(name).columns}
+    values |= {"token_a": " little", "token_b": " careful", "pearson": 0.961}
+    values |= {"token_document_null_pearson": 0.932, "token_document_q": 0.0123}
+    monkeypatch.setattr(Atlas, "answer", lambda *_, **__: pa.Table.from_pylist([values] * 2))
+    for variable, value in (("COLUMNS", "80"), ("FORCE_COLOR", "1"), ("NO_COLOR", "1")):
+        monkeypatch.setenv(variable, value)
+    done = run("query", name, "--sae-a", "tiny-a-l1-s0", "--sae-b", "other", "-q", "-a", demo)
+    assert {"token_b", "q", "token_q"} <= {*omitted_columns(done)}
+    row = click.unstyle(done.stdout).splitlines()[-1].split()
+    assert row == "tiny-a-l1-s0/265 little tiny-a-l1-s0/265 0.961 0.932 0.0123".split()
+
+
+def test_the_p_of_a_counterpart_is_the_one_that_its_q_corrects():
+    columns = {c.name: c.meaning for c in queries.get("counterparts_of_feature").columns}
+    assert "p" not in columns
+    assert "`q`" in columns["p_pooled"]
+    assert "`token_document_q`" in columns["token_document_p_pooled"]
+
+
+def test_columns_of_matches_have_the_names_of_the_schema():
+    stored = {p.name for p in schema.edge("MATCHES").properties}
+    renamed = [
+        (query.name, name)
+        for query in queries.every()
+        for value, name in re.findall(r"\bm\.(\w+) AS (\w+)", query.cypher)
+        if value in stored and ("null" in value or value.endswith("q")) and name != value
+    ]
+    assert renamed == []

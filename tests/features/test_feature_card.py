@@ -395,7 +395,7 @@ def test_shown_runs_stay_distinct(runs, shown):
 )
 def test_the_verdict_on_a_match_has_the_best_under_the_null_within_documents(q, by_token, expected):
     match = {"counterpart": "b/1", "pearson": 0.96, "q": 0.001, "token_q": 0.001}
-    match |= {"token_document_q": q, "by_token_in_document": by_token}
+    match |= {"token_document_q": q, "token_document_null_pearson": by_token}
     assert (
         card_module._about_match(match) == f"Its best counterpart is b/1 (Pearson 0.96){expected}"
     )

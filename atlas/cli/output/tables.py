@@ -49,6 +49,7 @@ def print_table(
     controls: Mapping[str, Sequence[str]] | None = None,
     turned: bool = False,
     spaced: bool = False,
+    folded: bool = False,
 ) -> None:
     """Print rows as a table on stdout; print nothing without rows.
 
@@ -59,6 +60,7 @@ def print_table(
     the columns ``unbroken`` are not broken, so that ids can be copied. With ``turned``, up to three
     rows whose columns do not fit are printed side by side instead, as lines of a name and the value of
     each row. With ``spaced``, headers on a terminal have spaces for underscores, at which they are broken.
+    With ``folded``, headers keep their underscores and are broken after them if the columns do not fit.
     Output to a pipe has all columns and rows, and no colour.
     """
     if not rows:
@@ -86,6 +88,9 @@ def print_table(
     }
     unbroken = (names[0], *unbroken)
     words = _least_widths(listed, texts, width=console.width, unbroken=unbroken, read=keys)
+    if folded and not _fits(words, console.width):
+        folds = {name: ["\n".join(_BREAKS.split(own[0])), *own[1:]] for name, own in texts.items()}
+        words = _least_widths(listed, folds, width=console.width, unbroken=unbroken, read=keys)
     keys = [name for name in names if name in {*keys, *distinguishing(listed, names)}]
     broken = [n for n in keys if n not in unbroken and not _is_numeric(listed, n)]
     headers = {name: _longest_word(texts[name][:1]) for name in broken}
@@ -176,7 +181,8 @@ def _table(
     sizes = _widths(texts, least=least, width=width)
     for name, size in sizes.items():
         justify: Literal["right", "left"] = "right" if _is_numeric(rows, name) else "left"
-        table.add_column(Text(texts[name][0]), justify=justify, width=size, overflow="fold")
+        header = Text(_folded(texts[name][0], size))
+        table.add_column(header, justify=justify, width=size, overflow="fold")
     for cells in list(zip(*texts.values(), strict=True))[1:]:
         table.add_row(*(Text(_folded(t, n)) for t, n in zip(cells, sizes.values(), strict=True)))
     return table
@@ -222,7 +228,7 @@ def _least_widths(
     most = max(_MIN_TEXT, width // 3)
     for name in (one for one in read if one in least and not _is_numeric(rows, one)):
         least[name] = max(least[name], min(most, max(map(len, texts[name]))))
-    if sum(least.values()) + 2 * (len(least) - 1) <= width:
+    if _fits(least, width):
         return least
     return {
         name: size
@@ -230,6 +236,10 @@ def _least_widths(
         else min(size, max(_MAX_ID if name in unbroken else most, _longest_word(texts[name][:1])))
         for name, size in least.items()
     }
+
+
+def _fits(sizes: Mapping[str, int], width: int) -> bool:
+    return sum(sizes.values()) + 2 * (len(sizes) - 1) <= width
 
 
 def _widths(
