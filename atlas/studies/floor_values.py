@@ -5,14 +5,14 @@ from typing import Any
 
 from atlas.studies.floors import is_floor, of_replaced, replaced_by_floors, role_shown
 from atlas.studies.results import Result, sentences_of
-from atlas.studies.study import Study
+from atlas.studies.study import Study, other_settings
 
 __all__ = ["add_floor_values"]
 
 
 def add_floor_values(
     study: Study, results: Sequence[Result], rows: Sequence[Mapping[str, Any]]
-) -> None:
+) -> list[tuple[tuple[str, ...], Result, Result]]:
     """Add the values of floors to the verdicts of trained SAEs.
 
     Parameters
@@ -23,7 +23,13 @@ def add_floor_values(
         Results of the study, those of floors included.
     rows
         Rows of the table SAE; none if the atlas has no floor.
+
+    Returns
+    -------
+    The names of each floor, or of its pair, whose result has other settings, with the result of the
+    trained SAE and that of the floor.
     """
+    others: list[tuple[tuple[str, ...], Result, Result]] = []
     by_name = {str(row["name"]): row for row in rows}
     floors = {name for name, row in by_name.items() if is_floor(row)}
     for result in results if study.floor_values else ():
@@ -33,12 +39,14 @@ def add_floor_values(
             by_saes = {tuple(one.saes): one for one in results}
             found = list(of_replaced(wanted, by_saes, any_order=study.sorted_pairs))
             sentences = list(_sentences(study, result, found, by_name))
+            others += [(names, result, x) for names, x in found if x.settings != result.settings]
             if not sentences and study.needs_floors and _known(result, study):
                 sentences = [_missing(result, wanted)]
             if study.floor_sentence:  # it repeats the numbers of the first text in their order
                 result.verdict = (*result.verdict[:1], *sentences, *result.verdict[1:])
             else:
                 result.verdict = _with_control(result.verdict, sentences)
+    return others
 
 
 def _with_control(verdict: Sequence[str], controls: Sequence[str]) -> tuple[str, ...]:
@@ -88,7 +96,8 @@ def _sentences(
 
 
 def _settings(result: Result, other: Result) -> str:
-    return "" if other.settings == result.settings else ", with other settings"
+    changed = other_settings(other.settings, result.settings, "not")
+    return f", with {changed}" if changed else ""
 
 
 def _replaced(

@@ -22,6 +22,7 @@ from atlas.studies.floors import floor_parts, floors_of, is_floor, role_shown, s
 from atlas.studies.forecast import Forecast
 from atlas.studies.provenance import provenance_of
 from atlas.studies.results import Result, Results
+from atlas.studies.settings import declared_settings
 from atlas.studies.study import Found, Study, Task, TaskContext, check_inputs
 from atlas.studies.unnamed import unnamed_saes
 from atlas.studies.workers import worker_answers
@@ -99,7 +100,9 @@ def run_study(
         found = _results(study, parts, at)
         rows = stored_floors(at.sound) if parts and study.floors != "none" else []
         found.extend(_floors(study, parts, at, rows))
-        add_floor_values(study, found, rows)
+        others = add_floor_values(study, found, rows)
+        if others:
+            report_remark(at.progress, _how_to_equal_settings(study, others))
         found.others = unnamed.others if unnamed is not None else ()
         collect(result.provenance for result in found)
         return found
@@ -443,6 +446,26 @@ def _how_to_compare(
     name = study.command or study.kind
     shown = [f"`atlas {name} {shlex.join(pair)}`" for pair in dict.fromkeys(pairs)]
     return f"To compare, run with the same settings: {listed(shown, _MOST_PAIRS)}."
+
+
+def _how_to_equal_settings(
+    study: Study, others: Sequence[tuple[Sequence[str], Result, Result]]
+) -> str:
+    """Return how to compute results of floors that have other settings again, with equal settings."""
+    commands = []
+    for names, result, floor in others:
+        wanted, stored = result.settings, floor.settings
+        passed = [
+            f"`{one.name}={wanted[one.name]!r}`"
+            for one in declared_settings(type(getattr(study, "settings", None)))
+            if one.flag
+            and one.name in wanted
+            and not wanted[one.name] == one.default == stored.get(one.name)
+        ]
+        command = f"`atlas {study.command or study.kind} {shlex.join(names)}`"
+        commands.append(f"{command} with {' '.join(passed)}" if passed else command)
+    shown = listed(list(dict.fromkeys(commands)), _MOST_PAIRS)
+    return f"To compare with the floor at equal settings, run {shown}."
 
 
 def _command_of(study: Study, saes: Sequence[str]) -> str:

@@ -35,6 +35,7 @@ __all__ = [
     "TaskContext",
     "check_inputs",
     "check_saes",
+    "other_settings",
     "selected_saes",
     "usable_saes",
 ]
@@ -399,14 +400,30 @@ class Study(ABC):
     def difference(self, part: Part, task: Task) -> str:
         """Describe how a sound part differs from what the task would compute, for a message."""
         stored, now = dict(part.manifest.settings), _as_json(task.stored_settings)
-        changed = [
-            f"{name} {_short(stored.get(name))}, now {_short(now.get(name))}"
-            for name in sorted(stored.keys() | now.keys())
-            if stored.get(name) != now.get(name)
-        ]
-        if not changed:
-            return "other inputs"
-        return f"other settings ({listed(changed, _NAMED, separator='; ')})"
+        return other_settings(stored, now, "now") or "other inputs"
+
+
+def other_settings(stored: Mapping[str, Any], other: Mapping[str, Any], word: str) -> str:
+    """Describe how stored settings differ from others, for a message; empty if they are equal.
+
+    Parameters
+    ----------
+    stored, other
+        Settings by name, as manifests store them.
+    word
+        What precedes the values of the others.
+
+    Examples
+    --------
+    >>> other_settings({"draws": 10, "seed": 0}, {"draws": 20, "seed": 0}, "now")
+    'other settings (draws 10, now 20)'
+    """
+    changed = [
+        f"{name} {_short(stored.get(name))}, {word} {_short(other.get(name))}"
+        for name in sorted(stored.keys() | other.keys())
+        if stored.get(name) != other.get(name)
+    ]
+    return f"other settings ({listed(changed, _NAMED, separator='; ')})" if changed else ""
 
 
 def _short(value: Any) -> str:

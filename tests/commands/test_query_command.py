@@ -364,7 +364,7 @@ def test_a_correlation_of_matches_is_printed_with_its_null_and_q_at_80_columns(
     done = run("query", name, "--sae-a", "tiny-a-l1-s0", "--sae-b", "other", "-q", "-a", demo)
     assert {"token_b", "q", "token_q"} <= {*omitted_columns(done)}
     row = click.unstyle(done.stdout).splitlines()[-1].split()
-    assert row == "tiny-a-l1-s0/265 little tiny-a-l1-s0/265 0.961 0.932 0.0123".split()
+    assert row == ["tiny-a-l1-s0/265", "little", "tiny-a-l1-s0/265", "0.961", "0.932", "0.0123"]
 
 
 def test_the_p_of_a_counterpart_is_the_one_that_its_q_corrects():

@@ -127,6 +127,23 @@ def test_studies_of_pairs_and_graphs_have_the_results_of_floors(path):
         assert names(study(path, ["one"], **chosen)) == [("one", False), ("floor", True)]
 
 
+def test_a_floor_with_other_settings_is_named_with_the_settings_and_a_command(path):
+    match_saes(path, ["one", "two"], settings=MATCH)
+    match_saes(path, ["floor", "two"], settings=replace(MATCH, draws=2))
+    recorded = RecordingProgress()
+    found = match_saes(path, ["one", "two"], settings=MATCH, progress=recorded)
+    assert "with other settings (draws 2, not 3)." in " ".join(found[0].verdict)
+    expected = "run `atlas match floor two` with `min_joint=2` `draws=3`."
+    assert any(message.endswith(expected) for message in recorded.messages)
+    words = ["match", "one", "two", "--draws", "3", "--min-joint", "2", "-a", str(path)]
+    shown = CliRunner().invoke(command(), words)
+    assert "`atlas match floor two` with --min-joint 2 --draws 3." in " ".join(shown.stderr.split())
+    match_saes(path, ["floor", "two"], settings=MATCH)
+    recorded = RecordingProgress()
+    (pair, _) = match_saes(path, ["one", "two"], settings=MATCH, progress=recorded)
+    assert "other settings" not in " ".join([*pair.verdict, *recorded.messages])
+
+
 def test_the_typed_command_for_other_saes_can_be_pasted():
     @click.command("steer", cls=StudyCommand)
     @click.argument("file")
@@ -191,15 +208,15 @@ def sentences(study, results, rows=ROWS):
 
 def test_a_verdict_has_the_values_of_all_floors():
     found = [
-        measured("a", score=0.5, count=2000),
+        measured("a", score=0.5, count=2000, settings={"draws": 3}),
         measured("c", score=0.25),
         measured("a-frozen", score=0.125, count=1000, settings={"draws": 5}),
         measured("a-untrained", score=None, count=None),
     ]
     assert sentences(Measured, found) == [
         [
-            "The score is 0.5; it is 0.125 for the floor a-frozen (frozen-decoder), with other settings.",
-            "The count is 2,000; it is 1,000 for the floor a-frozen (frozen-decoder), with other settings.",
+            "The score is 0.5; it is 0.125 for the floor a-frozen (frozen-decoder), with other settings (draws 5, not 3).",
+            "The count is 2,000; it is 1,000 for the floor a-frozen (frozen-decoder), with other settings (draws 5, not 3).",
         ],
         [],
         [],
@@ -234,12 +251,12 @@ class OneSentence(Measured):
 
 def test_one_sentence_has_all_numbers_of_a_floor():
     found = [
-        measured("a", score=0.5, count=2000),
+        measured("a", score=0.5, count=2000, settings={"draws": 3}),
         measured("a-frozen", score=0.125, count=1000, settings={"draws": 5}),
         measured("a-untrained", score=0.25, count=None),
     ]
     assert sentences(OneSentence, found)[0] == [
-        "For the floor a-frozen (frozen-decoder): 1,000 and 0.125, with other settings."
+        "For the floor a-frozen (frozen-decoder): 1,000 and 0.125, with other settings (draws 5, not 3)."
     ]
     # Without a floor that has all numbers, each number is compared.
     assert sentences(OneSentence, [measured("a", score=0.5, count=2000), found[2]])[0] == [
