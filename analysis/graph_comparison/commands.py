@@ -1,5 +1,6 @@
 """The command `atlas compare-graphs`, which compares co-activation graphs of SAEs."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from analysis.graph_comparison.settings import ComparisonSettings
-from atlas.amounts import Share, cell_text
+from atlas.amounts import Share, cell_text, counted
 from atlas.cli.options import (
     all_option,
     chosen_settings,
@@ -33,7 +34,7 @@ _COLUMNS = (
     "value",
     "same SAE",
     "null",
-    "p",
+    "p null",
     "swapped",
     "p swapped",
     "over",
@@ -44,12 +45,22 @@ _COLUMNS = (
     "same SAE limits",
     "null limits",
 )
-_CONTROLS = {"value": ("same SAE", "null", "p", "swapped", "p swapped")}
+_CONTROLS = {"value": ("same SAE", "null", "p null", "swapped", "p swapped")}
+# Kinds of rows, in the plural.
+_KINDS = {
+    "distance": "distances",
+    "coverage": "of coverage",
+    "conserved": "of conserved edges",
+    "conserved by r": "of conserved edges by r, which include low r",
+    "communities": "of communities",
+}
 _LEGEND = (
     "\nsame SAE: the value between the halves of one SAE, with limits of the same kind.",
     "null: for distances, the bipartite null and its range; for edges and communities, matches permuted "
     "within frequency and degree, with the 95% range of draws.",
     "swapped: B's edges swapped, degrees unchanged.",
+    "p null, p swapped: share of the draws of null and of swapped with at least the value. –: no draws of "
+    "this control, as for distances and for communities with swapped edges, or not measured.",
     "over: 'all', both graphs from all tokens; 'halves', A's graph from half of the documents and "
     "B's from the other.",
     "limits: '± standard error' and 'range of halvings' are not confidence intervals. Small distances "
@@ -132,12 +143,10 @@ def _show(results: Results, written: Sequence[str]) -> None:
     print_verdict(results)
     echo()
     shown = [row for one in comparisons for row in _printed(one)]
-    every = len(shown)
     if on_terminal() and not requested("rows"):
         shown = [row for one in comparisons for row in verdict_rows(one.rows)] or shown
     print_table(list(map(_line, shown)), columns=_columns(len(comparisons)), controls=_CONTROLS)
-    if every > len(shown):
-        echo(f"Only the rows of the verdict; --rows prints all {every}.", err=True)
+    print_text(_omitted(comparisons, shown))
     for line in _LEGEND:
         print_text(line)
     for one in comparisons:
@@ -145,6 +154,22 @@ def _show(results: Results, written: Sequence[str]) -> None:
             print_text(note, indent="  ")
     for path in written:
         echo(path)
+
+
+def _omitted(comparisons: Sequence["Comparison"], shown: Sequence["Row"]) -> str:
+    """State how many rows of each kind are not in the table, and how to read them."""
+    listed = [row for one in comparisons for row in _printed(one)]
+    rest = len([row for one in comparisons for row in one.rows]) - len(listed)
+    kinds = Counter(_KINDS[row.kind] for row in listed) - Counter(_KINDS[row.kind] for row in shown)
+    further = (
+        f"--json has {counted(rest, 'further row')}: distances over all tokens, shares by r over halves."
+        if rest
+        else ""
+    )
+    if not kinds:
+        return further
+    names = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
+    return f"Omitted: {counted(kinds.total(), 'row')} ({names}). --rows prints them. {further}"
 
 
 def _printed(one: "Comparison") -> list["Row"]:
@@ -186,7 +211,7 @@ def _line(row: "Row") -> dict[str, Any]:
         "same SAE limits": limits(row.itself_low, row.itself_high),
         "null": number(row.null_mean),
         "null limits": limits(row.null_low, row.null_high),
-        "p": row.p,
+        "p null": row.p,
         "swapped": number(row.rewired_mean),
         "p swapped": row.rewired_p,
     }

@@ -1,6 +1,6 @@
 """Comparisons of co-activation graphs: numbers with controls, and a conclusion in sentences."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 
@@ -16,7 +16,7 @@ from analysis.graph_comparison.metrics import (
     coverage_rows,
     distance_rows,
 )
-from analysis.graph_comparison.settings import ComparisonSettings
+from analysis.graph_comparison.settings import Chosen, ComparisonSettings
 from analysis.graph_comparison.subjects import ComparedGraph, read_subjects
 from analysis.statistics.nulls import strata
 from analysis.statistics.permutation import exceedance_p
@@ -44,6 +44,14 @@ _IN_VERDICT = (
     ("conserved", "share of B's edges"),
     ("communities", "adjusted mutual information"),
 )
+
+# Which nulls the matches exceed.
+_EXCEEDED: Mapping[Chosen, str] = {
+    "both-nulls": "The matches exceed two of three nulls (shifted documents, shuffle of each token); the third "
+    "(shuffle within documents) is not required, so tokens and documents alone may explain some.",
+    "one-to-one": "The matches are one to one, and need not exceed any null.",
+    "mutual": "The matches are mutual, and need not exceed any null.",
+}
 
 _LEVEL = 0.05
 _FEWEST = 3  # fewest halvings for a comparison of ranges
@@ -169,7 +177,7 @@ def _compare(
         min_count=a.of.min_count,
         rows=rows,
         notes=notes,
-        conclusion=conclude(a.of.sae, b.of.sae, rows, draws=s.draws),
+        conclusion=conclude(a.of.sae, b.of.sae, rows, draws=s.draws, matches=s.matches),
         matches=0 if partners is None else len(partners),
         live=[int(side.live.sum()) for side in (a, b)],
         communities=[_number_of(side.communities[0]) for side in sides],
@@ -230,11 +238,14 @@ def _strata_notes(stratum: NDArray[np.int64], s: ComparisonSettings) -> list[str
     ]
 
 
-def conclude(a: str, b: str, rows: Sequence[Row], *, draws: int) -> str:
+def conclude(
+    a: str, b: str, rows: Sequence[Row], *, draws: int, matches: Chosen = "both-nulls"
+) -> str:
     """Summarize a comparison in sentences.
 
     The row over halves is preferred. It has the value between halves of one SAE as a control, and
-    the two graphs do not share text.
+    the two graphs do not share text. What the matches cover, and which nulls they exceed, follows the
+    result about edges.
 
     Parameters
     ----------
@@ -244,15 +255,18 @@ def conclude(a: str, b: str, rows: Sequence[Row], *, draws: int) -> str:
         The rows.
     draws
         Number of draws of each null; p = 0.05 needs at least 19.
+    matches
+        Which matches are used; see ``ComparisonSettings``.
     """
     degree, clustering, of_a, of_b, communities = (_pick(rows, *one) for one in _IN_VERDICT)
     sentences = [
         one
         for one in (
+            _edges(of_a, of_b, draws),
+            _coverage(rows, matches),
+            _communities(communities, draws),
             _distance(degree, "Degrees"),
             _distance(clustering, "Clustering"),
-            _edges(of_a, of_b, draws),
-            _communities(communities, draws),
         )
         if one
     ]
@@ -313,6 +327,22 @@ def _edges(one: Row | None, two: Row | None, draws: int) -> str:
             text += f"; swapped edges: {one.rewired_mean:.1%} and {two.rewired_mean:.1%}"
         text += f"; p = {_p(ps)})"
     return text + _both_short_of(one, two) + "."
+
+
+def _coverage(rows: Sequence[Row], matches: Chosen) -> str:
+    """State which features and edges are compared, and which nulls the matches exceed."""
+    of = {(row.of, row.measure[9]): row.value for row in rows if row.kind == "coverage"}
+    shares = [of.get((of_, side)) for of_ in ("features", "edges") for side in "AB"]
+    if not of or None in shares:
+        return ""
+    features, edges = (
+        f"{100 * float(x or 0):.0f}% and {100 * float(y or 0):.0f}%"
+        for x, y in (shares[:2], shares[2:])
+    )
+    return (
+        f"The matches cover {features} of the active features of A and B, and {edges} of their edges; "
+        f"no others are compared. {_EXCEEDED[matches]}"
+    )
 
 
 def _communities(row: Row | None, draws: int) -> str:

@@ -1,7 +1,7 @@
 """The study of graph comparisons, which stores one part per pair of SAEs."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -14,6 +14,7 @@ from analysis.graph_comparison.report import (
     check_names,
     check_some_matched,
     compare_pairs,
+    conclude,
     unmatched,
 )
 from analysis.graph_comparison.settings import ComparisonSettings
@@ -118,7 +119,10 @@ class GraphComparisonStudy(Study):
         """Return the numbers of tokens, the notes and the conclusion; the rows are a table."""
         tables = {name: part.table(name) for name in part.manifest.tables}
         a, b = part.manifest.saes
-        return _result(Comparison.read(a, b, tables.__getitem__))
+        read = Comparison.read(a, b, tables.__getitem__)
+        own = part.manifest.settings
+        conclusion = conclude(a, b, read.rows, draws=own["draws"], matches=own["matches"])
+        return _result(replace(read, conclusion=conclusion))
 
 
 def compare_graphs(
@@ -176,7 +180,8 @@ def compare_graphs(
 
 def comparison_of(result: Result) -> Comparison:
     """Return the comparison that a result contains."""
-    return Comparison.read(result["a"], result["b"], result.table)
+    read = Comparison.read(result["a"], result["b"], result.table)
+    return replace(read, conclusion=result["conclusion"])
 
 
 def _result(one: Comparison) -> Result:

@@ -714,6 +714,23 @@ def test_the_conclusion_follows_from_the_numbers():
     few = conclusion(replace(far, halvings=2))
     assert "0.020 between halves of one SAE; fewer than 3 halvings" in few
     assert "than between halves" not in few
+    # What the matches cover, and which nulls they exceed, follows the edges.
+    cover = [
+        Row("coverage", f"share of {side}'s {what} matched", of=of, value=value)
+        for side, what, of, value in (
+            ("A", "live features", "features", 0.593),
+            ("B", "live features", "features", 0.5),
+            ("A", "edges with both ends", "edges", 0.426),
+            ("B", "edges with both ends", "edges", 0.3),
+        )
+    ]
+    covered = "cover 59% and 50% of the active features of A and B, and 43% and 30% of their edges"
+    both = conclusion(far, share, other, *cover)
+    assert both.index("are conserved") < both.index(covered) < both.index("Communities")
+    assert "exceed two of three nulls" in both
+    mutual = conclude("x", "y", [far, share, other, *cover], draws=200, matches="mutual")
+    assert "need not exceed any null" in mutual
+    assert "cover" not in conclusion(far, share, other, *cover[1:])
 
 
 # A complete atlas
@@ -865,6 +882,10 @@ def test_a_narrow_terminal_shows_the_values_of_the_verdict(path, monkeypatch):
     header = next(line.split() for line in shown if re.match("measure ", line))
     assert header[:4] == ["measure", "value", "SAE", "null"]  # "same SAE" takes two lines
     assert "Wasserstein" not in out
+    assert "p null, p swapped: share of the draws" in out
+    omitted = " ".join(out.split()).partition("Omitted: ")[2]
+    assert "by r, which include low r" in omitted.partition(". --rows prints them.")[0]
+    assert "need not exceed any null" in " ".join(re.sub(styles, "", out).split())
     _, full = run_command(path, "one", "two", *QUICK, "-q", "--rows")
     assert "Wasserstein" in full
     _, three = run_command(path, "one", "copy", "two", *QUICK, "-q", "--wide")
