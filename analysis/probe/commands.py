@@ -26,6 +26,12 @@ _CONTROLS = {
     "r2_active": ("r2_active_token_table",),
 }
 
+# Why a control is missing.
+_WITHOUT_CONTROL = (
+    "control –: no control task was run, or the split is by type: no token id is then both in training "
+    "and in validation. There, shuffled is the control, and token_table is at chance."
+)
+
 # Groups with a sentence above the tables.
 _SENTENCES = 8
 
@@ -270,6 +276,8 @@ def _show_summary(rows: list[dict[str, Any]], higher: list[str], *, quiet: bool)
             keys=("floor_of",),
             controls=_CONTROLS,
         )
+    if any("ladder" in row and row["scores"]["control"]["mean"] is None for row in rows):
+        print_text(_WITHOUT_CONTROL)
     if len(rows) <= _AT_MOST:
         for row in rows:
             _show_in_full(row)
@@ -293,6 +301,8 @@ def _show_breakdown(rows: list[dict[str, Any]], *, by: str) -> None:
             for row in rows
         ]
     print_table(rows, keys=(by,), controls=_CONTROLS)
+    if any(row.get("control", 0.0) is None for row in rows):
+        print_text(_WITHOUT_CONTROL)
 
 
 def _sentence(row: dict[str, Any]) -> str:
@@ -305,16 +315,27 @@ def _sentence(row: dict[str, Any]) -> str:
         else ("r2", "r2_token_table", "R²")
     )
     mean, token = (row["scores"][each]["mean"] for each in (score, table))
-    control = row["scores"]["control"]["mean"] if is_scored else None
     if mean is None:
         return f"{name}: no probe has a score."
     text = f"{name}: mean {word} {mean:.3f}"
-    if control is not None:
-        near = ", nearly as high" if mean - control < _NEAR else ""
-        text += f" (control task {control:.3f}{near})"
-    return (
-        f"{text}; a table of token counts reaches {token:.3f}." if token is not None else f"{text}."
-    )
+    for each, control in (("control", "control task"), ("shuffled", "shuffled labels")):
+        value = row["scores"][each]["mean"] if is_scored else None
+        if value is not None:
+            near = ", nearly as high" if mean - value < _NEAR else ""
+            text += f" ({control} {value:.3f}{near})"
+            break
+    if token is None:
+        return f"{text}."
+    if is_scored and row["scores"]["seen_share"]["mean"] == 0:
+        return f"{text}; a table of token counts is at chance, since no id of validation occurs in training."
+    return f"{text}; a table of token counts reaches {token:.3f}, {_compared(token, mean)}."
+
+
+def _compared(baseline: float, score: float) -> str:
+    """Return how a baseline compares with the score of a probe."""
+    if baseline >= score:
+        return "as much as the probe" if baseline == score else "more than the probe"
+    return "nearly as high" if score - baseline < _NEAR else "less than the probe"
 
 
 def _named(row: dict[str, Any]) -> str:

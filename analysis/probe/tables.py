@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
+from atlas.amounts import listed
 from atlas.errors import BadInput, UnknownName
+from atlas.studies.floors import is_floor
 from ingest.probe.settings import CLASSIFIERS
 
 if TYPE_CHECKING:
@@ -92,6 +94,9 @@ _WITHIN = (
     "hook_resid_post",
 )
 
+# Names of SAEs in a row about several.
+_MOST_NAMES = 3
+
 # Scores whose means are in a breakdown.
 _BROKEN_DOWN = ("accuracy", "balanced_accuracy", "token_table", "token_ceiling", "control")
 
@@ -121,7 +126,8 @@ def load(
     -------
     table
         The columns of PREDICTED_FROM except ``source`` and ``target``, and ``feature``,
-        ``sae``, ``idx``, ``layer`` (block that the SAE reads; null at the embedding),
+        ``sae``, ``idx``, ``layer`` (block that the SAE reads; null at the embedding), ``floor``
+        (whether the SAE is a floor),
         ``frequency`` (share of tokens), ``max_activation``, ``top_token``, ``site`` (hook
         name), ``site_layer``, ``site_rank`` (rank of the site in model order, from 0),
         ``accuracy_gap`` (training - validation, balanced accuracy) and ``inactive_share``
@@ -236,7 +242,8 @@ def breakdown(
         The result of ``load``; only classifiers are counted: probes of kind 'activation' are not.
     by
         ``"frequency"`` or ``"max_activation"``: by its quantiles over the features of each SAE,
-        site and run. ``"layer"``: by the block that the SAE reads.
+        site and run. ``"layer"``: by the block that the SAE reads; trained SAEs of a layer share a
+        row, and each floor has its own.
     bins
         Number of quantile bins; fewer if values repeat.
 
@@ -245,7 +252,8 @@ def breakdown(
     rows
         For quantiles, ``sae``, ``site``, ``run``, ``low`` and ``high``. Bins include ``low`` but
         not ``high``, except for the last bin, which includes both. Features without the number
-        have null ends. For layers, ``site``, ``run`` and ``layer`` (null: the embedding). Then
+        have null ends. For layers, ``sae`` (the first three names of the row), ``saes`` (their
+        number), ``site``, ``run`` and ``layer`` (null: the embedding). Then
         ``probes``, means of scores, and the count of each verdict.
 
     Raises
@@ -257,12 +265,22 @@ def breakdown(
         raise BadInput(f"bins={bins} was requested; expected 1 or more.")
     active = _active(table)
     if by == "layer":
-        groups = active.sort_values(["site_rank", "run", "layer"], na_position="first").groupby(
-            ["site", "run", "layer"], sort=False, dropna=False
+        alone = active["sae"].where(active["floor"], "").rename("alone")
+        order = ["site_rank", "run", "layer", "alone"]
+        groups = (
+            active.assign(alone=alone)
+            .sort_values(order, na_position="first", kind="stable")
+            .groupby(["site", "run", "layer", "alone"], sort=False, dropna=False)
         )
         return [
-            {"site": site, "run": run, "layer": _whole(layer), **_averaged(of)}
-            for (site, run, layer), of in groups
+            {
+                **_named(of["sae"].unique()),
+                "site": site,
+                "run": run,
+                "layer": _whole(layer),
+                **_averaged(of),
+            }
+            for (site, run, layer, _), of in groups
         ]
     rows = []
     for (sae, site, run), of in active.groupby(GROUP, sort=False):
@@ -431,6 +449,8 @@ def _features(atlas: "Atlas") -> pd.DataFrame:
     site_of = dict(zip(read["source"].to_pylist(), read["target"].to_pylist(), strict=True))
     of_sae = {sae: layers.get(site) for sae, site in site_of.items()}
     features["layer"] = features["sae"].map(of_sae).astype("float64")
+    floors = [row["name"] for row in atlas.table("SAE").to_pylist() if is_floor(row)]
+    features["floor"] = features["sae"].isin(floors)
     return features
 
 
@@ -494,6 +514,10 @@ def _described(values: "pd.Series[Any]") -> dict[str, Any]:
 def _verdicts(of: pd.DataFrame) -> dict[str, int]:
     counts = of["verdict"].value_counts()
     return {name: int(counts.get(name, 0)) for name in VERDICTS}
+
+
+def _named(saes: Sequence[str]) -> dict[str, Any]:
+    return {"sae": listed([str(sae) for sae in saes], _MOST_NAMES), "saes": len(saes)}
 
 
 def _averaged(of: pd.DataFrame) -> dict[str, Any]:

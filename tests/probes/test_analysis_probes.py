@@ -28,6 +28,7 @@ from probe_edges import (
 
 from analysis.plot_style import finished, save
 from analysis.probe import tables
+from analysis.probe.commands import _sentence
 from analysis.probe.floor_scores import FloorMark, floor_marks, floor_sentences, marked
 from analysis.probe.plots import KINDS, SCORES, draw_probes
 from analysis.probe.strongest_group import strongest_group
@@ -261,6 +262,21 @@ def test_breakdown_by_layer(loaded):
         assert row["token_ceiling"] == pytest.approx(of["token_ceiling"].mean())
 
 
+def test_breakdown_by_layer_never_pools_a_floor_with_a_trained_sae(loaded):
+    table = loaded.assign(layer=1.0)
+    pooled = tables.breakdown(table, by="layer")
+    assert {(r["sae"], r["saes"]) for r in pooled} == {("one, two", 2)}
+    apart = tables.breakdown(table.assign(floor=table["sae"] == "two"), by="layer")
+    assert {(r["sae"], r["saes"]) for r in apart} == {("one", 1), ("two", 1)}
+    for rows, group in ((pooled, ["one", "two"]), (apart, ["one"]), (apart, ["two"])):
+        for row in (r for r in rows if r["sae"] == ", ".join(group)):
+            of = table[table["sae"].isin(group)]
+            of = of[(of["site"] == row["site"]) & (of["run"] == row["run"])]
+            assert row["probes"] == len(of)
+            assert row["balanced_accuracy"] == pytest.approx(of["balanced_accuracy"].mean())
+    assert not loaded["floor"].any()
+
+
 # --- sites compared --------------------------------------------------------------------------
 
 
@@ -486,6 +502,42 @@ def test_probes_as_json_and_as_tables(run):
     assert (code, err) == (0, "")
     for label in ("token_ceiling", "≥95%", "<75%", "undecided", "inactive_share"):
         assert label in out
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        (
+            {"token_table": 0.9},
+            "0.800 (control task 0.600); a table of token counts reaches 0.900, more",
+        ),
+        ({"token_table": 0.8}, "reaches 0.800, as much as the probe."),
+        (
+            {"token_table": 0.78, "control": 0.79},
+            "0.790, nearly as high); a table of token counts ",
+        ),
+        ({"token_table": 0.78}, "reaches 0.780, nearly as high."),
+        ({"token_table": 0.6}, "reaches 0.600, less than the probe."),
+        ({"token_table": None, "control": None, "shuffled": None}, "balanced accuracy 0.800."),
+        (
+            {"token_table": 0.5, "control": None, "seen_share": 0.0},
+            "0.800 (shuffled labels 0.510); a table of token counts is at chance, since no id of validation",
+        ),
+    ],
+)
+def test_the_sentence_on_a_group_compares_with_the_control_and_the_token_table(scores, expected):
+    means = {"balanced_accuracy": 0.8, "control": 0.6, "shuffled": 0.51, "seen_share": 0.9} | scores
+    row = {"sae": "a", "site": "s", "run": "r", "ladder": {}}
+    assert expected in _sentence(row | {"scores": {n: {"mean": m} for n, m in means.items()}})
+
+
+def test_a_table_without_a_control_states_why(run, monkeypatch):
+    assert "control –" not in run("probe-scores")[1]
+    stored = tables.load
+    without = {"control": np.nan, "selectivity": np.nan}
+    monkeypatch.setattr(tables, "load", lambda *args, **kw: stored(*args, **kw).assign(**without))
+    for words in ((), ("--by", "layer"), ("--by", "frequency")):
+        assert "control –: no control task was run, or the split" in run("probe-scores", *words)[1]
 
 
 def test_floors_are_marked_and_compared_with_their_sae():
