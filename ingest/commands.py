@@ -315,7 +315,7 @@ def _show_matches(results: "Results", *, quiet: bool) -> None:
     if any(row["draws"] for row in rows):
         print_text(_NULLS)
     for row in rows if not quiet else ():
-        reasons = [f"{reason}: {number:,}" for reason, number in row["left_out"].items() if number]
+        reasons = [f"{reason}: {number:,}" for reason, number in row["excluded"].items() if number]
         if reasons:
             echo(f"Pairs excluded from {row['a']} and {row['b']}: {'; '.join(reasons)}.", err=True)
 

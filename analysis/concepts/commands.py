@@ -308,7 +308,11 @@ def _found(
     return {
         "rank_verdict": [*rank_sentences(ranked), *basis] if rank else [],
         "results": [
-            {**one.summary, **{name: one.table(name).to_pylist() for name in tables}}
+            {
+                **one.summary,
+                **{name: one.table(name).to_pylist() for name in tables},
+                "separating_features": _separating(one),
+            }
             for one in results
         ],
         "rank": ranked,
@@ -442,10 +446,15 @@ def _show(found: Mapping[str, Any], results: Results) -> None:
         echo(path)
 
 
+def _separating(result: Result) -> list[dict[str, Any]]:
+    """Return the features of a result that separate the classes, with the best held-out score first."""
+    rows = result.table("SEPARATES").to_pylist() if "SEPARATES" in result.tables else []
+    return sorted(rows, key=lambda row: (-(row["auroc_held_out"] or 0.0), row["source"]))
+
+
 def _show_features(result: Result) -> None:
-    """Print the features of a result that separate the classes, with the best held-out score first."""
-    rows = result.table("SEPARATES").to_pylist()
-    rows.sort(key=lambda row: (-(row["auroc_held_out"] or 0.0), row["source"]))
+    """Print the features of a result that separate the classes."""
+    rows = _separating(result)
     sae = shlex.quote(result["sae"])
     if not rows:
         print_text(f"\n{_NO_FEATURE.format(sae=result['sae'])}")

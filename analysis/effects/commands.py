@@ -83,6 +83,7 @@ def effects(saes: tuple[str, ...], on: tuple[str, ...], **options: Any) -> None:
       atlas effects tiny-a-l0-s0 --on tiny-a-l1-s0 --on tiny-a-l1-s1
       atlas effects tiny-a-l0-s0 --features 100 --json
     """
+    from analysis.effects.edges import strongest_edges
     from analysis.effects.study import measure_effects
 
     results = measure_effects(
@@ -101,7 +102,10 @@ def effects(saes: tuple[str, ...], on: tuple[str, ...], **options: Any) -> None:
         floor = ["role"] if any("role" in row for row in results.rows) else []
         print_table(results.rows, columns=[_SHOWN[0], *floor, *_SHOWN[1:]])
 
-    emit(results.rows, as_json=options["as_json"], show=show)
+    rows = [
+        {**one.summary, "strongest_edges": strongest_edges(one.table("AFFECTS"))} for one in results
+    ]
+    emit(rows, as_json=options["as_json"], show=show)
 
 
 def _print_edges(result: Result, *, all_rows: bool) -> None:

@@ -125,12 +125,12 @@ map_command = study_command(
                 default="umap",
                 show_default=True,
                 type=click.Choice(["umap", "pca"]),
-                help="Coordinates to draw.",
+                help="With --out: coordinates to draw.",
             ),
             click.option(
                 "--colour",
                 type=click.Choice(["frequency", "community", "sae", "match"]),
-                help="Property that the colours show. [default: the match of two matched SAEs, the SAE "
+                help="With --out: property that the colours show. [default: the match of two matched SAEs, the SAE "
                 "on a joint map, otherwise the frequency]",
             ),
         ),

@@ -33,7 +33,9 @@ class MapSettings:
         2, "Number of maps of other seeds, for the agreement over seeds.", least=0, paper=9
     )
     tokens: int = setting(
-        100_000, "Tokens of the activations, at most; a random sample of more.", least=1
+        100_000,
+        "With --space activation: tokens of the activations, at most; a random sample of more.",
+        least=1,
     )
     seed: int = setting(0, "Seed of the map and of all samples.", least=0, most=2**31 - 1)
 

@@ -16,6 +16,7 @@ from analysis.steering.subject import feature_of
 from atlas.disk.folder import Folder
 from atlas.errors import BadInput
 from atlas.progress import SILENT, Progress
+from atlas.studies.provenance import with_provenance
 from atlas.studies.results import Result
 from atlas.studies.study import TaskContext
 from ingest.sae.autoencoder import Autoencoder
@@ -100,13 +101,14 @@ def measure_feature_logits(
         _check_live(subject, index)
         summary, tables = _measured(subject, index, settings=settings, progress=progress)
     promoted = tables["promoted"]["token"].to_pylist()
-    return Result(
+    result = Result(
         "feature_logits",
         f"{sae}-{index}",
         {"feature": feature} | summary,
         verdict=_verdict(feature, summary, promoted[:_NAMED]),
         tables=(tuple(tables), tables.__getitem__),
     )
+    return with_provenance(result, at, saes=[sae], settings=settings, feature=feature)
 
 
 def _check_live(subject: Subject, index: int) -> None:

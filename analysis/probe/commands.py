@@ -106,8 +106,13 @@ def probes(
     table, marks = _loaded(where, saes, sites, run, quiet=quiet)
     if by is None:
         rows = marked(numbers.summary(table), marks)
-        higher = floor_sentences(rows, marks)
-        emit(rows, as_json=as_json, show=lambda: _show_summary(rows, higher, quiet=quiet))
+        verdict = _verdict(rows, floor_sentences(rows, marks))
+        emit(
+            rows,
+            as_json=as_json,
+            show=lambda: _show_summary(rows, verdict, quiet=quiet),
+            verdict=verdict,
+        )
         return
     if by == "first-layer":
         rows = numbers.first_layer_histogram(numbers.first_layers(table, delta=delta))
@@ -261,12 +266,17 @@ def _show_kinds(
         print_verdict(kind_verdict(rows))
         print_table(rows, keys=("floor_of",))
 
-    emit(rows, as_json=as_json, show=show)
+    emit(rows, as_json=as_json, show=show, verdict=kind_verdict(rows))
 
 
-def _show_summary(rows: list[dict[str, Any]], higher: list[str], *, quiet: bool) -> None:
+def _verdict(rows: list[dict[str, Any]], higher: list[str]) -> list[str]:
+    """Return the sentences of the first groups, with those on floors after the first."""
     first, *more = [_sentence(row) for row in rows[:_SENTENCES]]
-    print_verdict([first, *higher, *more])
+    return [first, *higher, *more]
+
+
+def _show_summary(rows: list[dict[str, Any]], verdict: list[str], *, quiet: bool) -> None:
+    print_verdict(verdict)
     for scored in (True, False):
         group = [_overview(row) for row in rows if ("ladder" in row) == scored]
         # A site that all rows have is in the sentences above.

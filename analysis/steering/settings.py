@@ -15,7 +15,7 @@ class SteeringSettings:
 
     strengths: tuple[float, ...] = setting(
         (0.25, 0.5, 1.0, 2.0, 4.0),
-        "Strength of the edit, in multiples of the maximum activation of the first feature.",
+        "With --task: strength of the edit, in multiples of the maximum activation of the first feature.",
         flag="strength",
         above=0,
     )
@@ -25,19 +25,19 @@ class SteeringSettings:
     )
     find: int = setting(
         5,
-        "Without --feature: number of features with the largest difference between the contrasting "
-        "prompts.",
+        "With --task and without --feature: number of features with the largest difference between the "
+        "contrasting prompts.",
         least=1,
     )
     random: int = setting(
         19,
-        "Random features of similar frequency that are steered at equal norm.",
+        "With --task: random features of similar frequency that are steered at equal norm.",
         least=1,
         paper=99,
     )
     most_kl: float = setting(
         1.0,
-        "Largest KL on neutral text of a strength that can be chosen, in nats per token.",
+        "With --task: largest KL on neutral text of a strength that can be chosen, in nats per token.",
         above=0,
     )
     neutral_tokens: int = setting(

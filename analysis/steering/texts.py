@@ -15,6 +15,7 @@ from analysis.steering.subject import Subject, open_subject
 from atlas.disk.folder import Folder
 from atlas.errors import BadInput
 from atlas.progress import SILENT, Progress
+from atlas.studies.provenance import with_provenance
 from atlas.studies.results import Result
 from atlas.studies.study import TaskContext
 from ingest.model.edits import AddVector
@@ -113,12 +114,22 @@ def steer_text(
     table = pa.Table.from_pylist(rows)
     summary = {"sae": sae, "features": list(features), "strength": times, "prompt": prompt}
     summary |= {f"loss_{row['arm'].replace(' ', '_')}": row["loss"] for row in rows[1:]}
-    return Result(
+    result = Result(
         "steered_text",
         "-".join([sae, *map(str, indices)]),
         summary,
         verdict=_verdict(rows),
         tables=(("texts",), lambda _: table),
+    )
+    return with_provenance(
+        result,
+        at,
+        saes=[sae],
+        settings=settings,
+        steered=list(features),
+        prompt=prompt,
+        times=times,
+        new_tokens=new_tokens,
     )
 
 

@@ -28,8 +28,8 @@ class TranscoderSettings:
     folds: int = setting(5, "Number of folds of documents.", least=2, metavar="N")
     penalties: tuple[float, ...] = setting(
         (0.0, *(10.0**i for i in range(-8, 2))),
-        "Added to the diagonal of the source's covariance, in units of the mean variance of its "
-        "dimensions (closed form). Of several, the one with the least error on documents that are "
+        "With --method closed-form: added to the diagonal of the source's covariance, in units of the "
+        "mean variance of its dimensions. Of several, the one with the least error on documents that are "
         "neither fitted nor scored.",
         flag="penalty",
         least=0,
@@ -45,16 +45,17 @@ class TranscoderSettings:
     )
     rates: tuple[float, ...] = setting(
         (1e-4, 3e-4, 1e-3, 3e-3),
-        "Learning rate of Adam. Of several, the one with the least error on the second fold.",
+        "With --method adam: learning rate. Of several, the one with the least error on the second fold.",
         flag="rate",
         above=0,
         metavar="R",
     )
-    batch: int = setting(256, "Tokens of a step of Adam.", least=1, metavar="N")
-    epochs: int = setting(20, "Largest number of epochs of Adam.", least=1, metavar="N")
+    batch: int = setting(256, "With --method adam: tokens of a step.", least=1, metavar="N")
+    epochs: int = setting(20, "With --method adam: largest number of epochs.", least=1, metavar="N")
     patience: int = setting(
         3,
-        "Adam stops after this number of epochs without a lower error on the second fold.",
+        "With --method adam: training stops after this number of epochs without a lower error on the "
+        "second fold.",
         least=1,
         metavar="N",
     )

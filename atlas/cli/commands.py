@@ -325,7 +325,7 @@ def push(
     "saes",
     multiple=True,
     metavar="SAE",
-    help="With graphml and gexf: only the graph of this SAE; repeat for several SAEs.",
+    help="With --format graphml or gexf: only the graph of this SAE; repeat for several SAEs.",
 )
 @click.option(
     "--min-count",
@@ -333,7 +333,7 @@ def push(
     show_default=True,
     type=click.IntRange(1),
     metavar="N",
-    help="With graphml and gexf: only edges with a count of at least N tokens.",
+    help="With --format graphml or gexf: only edges with a count of at least N tokens.",
 )
 @click.option(
     "--for",

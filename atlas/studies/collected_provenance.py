@@ -1,23 +1,36 @@
-"""The provenance of all results of a command, as one object for ``--json``."""
+"""The verdict and the provenance of all results of a command, for ``--json``."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Protocol
 
 from atlas.disk.parts import installed
 
-__all__ = ["collect", "collecting", "shared_provenance"]
+__all__ = ["collect", "collected_verdict", "collecting", "shared_provenance"]
 
 _SHARED = ("atlas", "text")
 """Entries that all results of a command have in common."""
 
-_collected: ContextVar[list[Mapping[str, Any]] | None] = ContextVar("collected", default=None)
+
+class Collected(Protocol):
+    """What is collected of a result; see ``atlas.studies.results.Result``."""
+
+    @property
+    def verdict(self) -> tuple[str, ...]:
+        """Its sentences."""
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """How it was computed."""
+
+
+_collected: ContextVar[list[Collected] | None] = ContextVar("collected", default=None)
 
 
 @contextmanager
 def collecting() -> Iterator[None]:
-    """Collect the provenance of the results that studies return."""
+    """Collect the results that studies return."""
     token = _collected.set([])
     try:
         yield
@@ -25,11 +38,16 @@ def collecting() -> Iterator[None]:
         _collected.reset(token)
 
 
-def collect(provenance: Iterable[Mapping[str, Any]]) -> None:
-    """Collect the provenance of results, inside ``collecting``; nothing of a result without."""
+def collect(results: Iterable[Collected]) -> None:
+    """Collect results, inside ``collecting``; none without provenance."""
     found = _collected.get()
     if found is not None:
-        found.extend(each for each in provenance if each)
+        found.extend(each for each in results if each.provenance)
+
+
+def collected_verdict() -> list[str]:
+    """Return the verdict sentences of what is collected, in the order in which it was computed."""
+    return [sentence for each in _collected.get() or () for sentence in each.verdict]
 
 
 def shared_provenance(command: str) -> dict[str, Any] | None:
@@ -43,10 +61,11 @@ def shared_provenance(command: str) -> dict[str, Any] | None:
     found = _collected.get()
     if not found:
         return None
-    rest = [{k: v for k, v in each.items() if k not in _SHARED} for each in found]
+    every = [each.provenance for each in found]
+    rest = [{k: v for k, v in each.items() if k not in _SHARED} for each in every]
     return {
         "command": command,
         "version": installed().get("feature-atlas"),
-        **{name: found[0][name] for name in _SHARED},
+        **{name: every[0][name] for name in _SHARED},
         "results": rest,
     }

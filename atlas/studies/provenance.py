@@ -1,14 +1,52 @@
 """Provenance: how a result was computed, and on which atlas, text and SAEs."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from atlas.disk.parts import Part
+from atlas.disk.parts import Manifest, Part, installed
+from atlas.studies.collected_provenance import collect
 
 if TYPE_CHECKING:
+    from atlas.studies.results import Result
     from atlas.studies.study import TaskContext
 
-__all__ = ["provenance_of"]
+__all__ = ["provenance_of", "with_provenance"]
+
+
+def with_provenance(
+    result: "Result", at: "TaskContext", *, saes: Sequence[str], settings: Any, **more: Any
+) -> "Result":
+    """Return a result that no part stores, with its provenance; ``--json`` of its command has it too.
+
+    Parameters
+    ----------
+    result
+        The result of a function that does not call ``atlas.studies.runner.run_study``.
+    at
+        Its atlas.
+    saes
+        The SAEs that it is about.
+    settings
+        The settings of its computation, a dataclass.
+    **more
+        Further values that the result depends on, such as a strength; they are recorded as settings.
+    """
+    manifest = Manifest(
+        kind=result.kind,
+        name=result.name,
+        version=1,
+        saes=tuple(saes),
+        settings={**asdict(settings), **more},
+        seed=getattr(settings, "seed", None),
+        versions=installed(),
+    )
+    result.atlas, result.saes, result.settings = at.url, manifest.saes, manifest.settings
+    result.provenance = provenance_of(Part(Path(), manifest), at)
+    collect([result])
+    return result
 
 
 def provenance_of(part: Part, at: "TaskContext") -> dict[str, Any]:

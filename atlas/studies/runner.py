@@ -104,7 +104,7 @@ def run_study(
         if others:
             report_remark(at.progress, _how_to_equal_settings(study, others))
         found.others = unnamed.others if unnamed is not None else ()
-        collect(result.provenance for result in found)
+        collect(found)
         return found
 
 

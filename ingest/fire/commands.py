@@ -101,6 +101,6 @@ def fire_command(
         if remark := about_few_active_tokens(printed):
             print_text(remark, err=True)
 
-    emit(list(found.rows), as_json=as_json, show=show)
+    emit(list(found.rows), as_json=as_json, show=show, verdict=[found.verdict])
     if html is not None and not as_json:
         echo(str(html))

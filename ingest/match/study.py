@@ -153,7 +153,7 @@ class MatchStudy(TorchStudy):
         """Return the properties of the edge COMPARED_WITH, and the exclusions by reason."""
         (row,) = part.table("COMPARED_WITH").to_pylist()
         summary = {"a": row.pop("source"), "b": row.pop("target"), **row}
-        summary["left_out"] = dict(part.manifest.sources["left_out"])
+        summary["excluded"] = dict(part.manifest.sources["left_out"])
         return Result(
             self.kind,
             part.manifest.name,
@@ -219,7 +219,7 @@ def match_saes(
     Returns
     -------
     A result for each pair: the properties of its edge COMPARED_WITH, with ``a``, ``b`` and
-    ``left_out``.
+    ``excluded``, the number of pairs, features or documents that were excluded, by reason.
 
     Raises
     ------

@@ -127,7 +127,7 @@ def _show(rows: Sequence[Mapping[str, Any]]) -> None:
             print_text(f"{name}: {counts}")
     print_table(plain, columns=[k for k in plain[0] if k not in empty])
     for name, row in zip(about, rows, strict=True):
-        for reason, number in row["left_out"].items():
+        for reason, number in row["excluded"].items():
             if number:
                 print_text(f"{name}: {number:,} features excluded – {reason}")
 

@@ -104,11 +104,9 @@ class ProbeSettings:
     )
 
     random_features: int = setting(
-        512, "Random features of the kind 'random-features'.", least=1, metavar="N"
+        512, "With --kind random-features: number of random features.", least=1, metavar="N"
     )
-    hidden: int = setting(
-        8, "Hidden units of each network of the kind 'mlp'.", least=1, metavar="N"
-    )
+    hidden: int = setting(8, "With --kind mlp: hidden units of each network.", least=1, metavar="N")
 
     @staticmethod
     def unused(kind: Kind) -> tuple[str, ...]:

@@ -157,7 +157,7 @@ def probe_saes(
     Returns
     -------
     A result for each SAE, site and run: the number of probed features, of excluded ones by
-    reason (``left_out``), and of features with each verdict, and mean scores.
+    reason (``excluded``), and of features with each verdict, and mean scores.
 
     Raises
     ------
@@ -629,7 +629,7 @@ def _summary(part: Part) -> dict[str, Any]:
     verdicts = edges["verdict"].drop_null().value_counts().to_pylist()
     row["verdicts"] = {v["values"]: v["counts"] for v in verdicts}
     row["not_converged"] = edges["converged"].to_pylist().count(False)
-    row["left_out"] = dict(part.manifest.sources["left_out"])
+    row["excluded"] = dict(part.manifest.sources["left_out"])
     return row
 
 

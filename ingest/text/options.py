@@ -38,16 +38,21 @@ def text_options(without: str, *, what: str = "", tokens: bool = True) -> Callab
             f"{what}. [default: {without}]",
         ),
         click.option(
-            "--field", default="text", show_default=True, help="The field that holds the text."
+            "--field",
+            default="text",
+            show_default=True,
+            help="With --text: the field that holds the text.",
         ),
-        click.option("--split", default="train", show_default=True, help="Split of a data set."),
-        click.option("--revision", help="Revision of a data set."),
+        click.option(
+            "--split", default="train", show_default=True, help="With --text: split of a data set."
+        ),
+        click.option("--revision", help="With --text: revision of a data set."),
         click.option(
             "--split-on",
             type=click.Choice(["paragraph", "line", "file"]),
             default="paragraph",
             show_default=True,
-            help="The unit that is one document in a plain text file.",
+            help="With --text: the unit that is one document in a plain text file.",
         ),
         click.option(
             "--tokens",

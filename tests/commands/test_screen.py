@@ -5,6 +5,7 @@ import textwrap
 
 import click
 import pytest
+from study_arguments import ARGUMENTS, MAY_NEED_INPUTS
 
 from atlas.cli.output.screen import split_verdict
 from atlas.cli.output.tables import print_table
@@ -157,24 +158,6 @@ def synthetic(tmp_path_factory):
     from tests.support.small_synthetic import make_small_synthetic_atlas
 
     return make_small_synthetic_atlas(tmp_path_factory.mktemp("synthetic"))
-
-
-#: Arguments of the studies whose command needs some, for two SAEs of the small demo.
-ARGUMENTS = {
-    "changes": ["tiny-a-l1-s0/7"],
-    "concepts": ["gender", "tiny-a-l1-s0", "--repeats", "2"],
-    "residual": [
-        *("--model", "tiny-a", "--to", "blocks.1.hook_resid_post", "--tokens", "8000"),
-        *("--d-sae", "64", "--k", "4", "--draws", "1", "--batch", "256"),
-    ],
-    "match-graphs": ["tiny-a-l1-s0", "tiny-a-l1-s1"],
-    "splitting": ["tiny-a-l1-s0", "tiny-a-l1-s1"],
-    "steer": ["--feature", "tiny-a-l1-s0/7", "--prompt", "Once"],
-}
-
-
-#: Studies that may need what is not installed or not in the small demo: an extra, a model.
-MAY_NEED_INPUTS = ("topology", "transcoder")
 
 
 @pytest.mark.deep

@@ -209,3 +209,26 @@ def test_messages_of_the_library_pass_values_that_python_can_parse():
                     except (ValueError, SyntaxError):
                         found.append(f"{file.name}:{line}: {words}")
     assert not found
+
+
+def commands(of=None):
+    of = of or command()
+    if not isinstance(of, click.Group):
+        return [of]
+    return [one for each in of.commands.values() for one in commands(each)]
+
+
+def test_an_option_that_needs_another_begins_with_it_and_names_one_of_its_command():
+    found = {}
+    for each in commands():
+        own = {name for p in each.params for name in (*p.opts, *p.secondary_opts)}
+        for one in each.params:
+            text = getattr(one, "help", None) or ""
+            conditions = re.match(r"With(?:out)? --[^:.]*:", text)
+            for name in re.findall(r"--[a-z][a-z-]*", conditions[0]) if conditions else ():
+                assert name in own, (each.name, text)
+                found.setdefault(name, set()).add(one.name)
+            assert not re.search(r"\b(?:requires|needs) --", text), text
+    assert {"strengths", "find", "random", "most_kl"} <= found["--task"]
+    assert {"field", "split", "revision", "split_on"} == found["--text"]
+    assert {"times", "new_tokens"} == found["--prompt"]

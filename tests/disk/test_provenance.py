@@ -14,6 +14,7 @@ from atlas.cli.main import command
 from atlas.disk.folder import Folder
 from atlas.plugins import StudyCommand
 from atlas.studies.collected_provenance import collect, collecting, shared_provenance
+from atlas.studies.results import Result
 from atlas.studies.runner import run_study
 from ingest import ingest
 from ingest.sae.autoencoder import open_sae
@@ -54,6 +55,7 @@ def test_the_json_of_a_study_has_one_provenance_with_the_command(path):
     first, second = (CliRunner().invoke(command(), words).stdout for _ in range(2))
     assert first == second  # it is stored, so another run does not change it
     found = json.loads(first)
+    assert list(found) == ["ok", "verdict", "result", "provenance"]
     assert isinstance(found["result"], list)
     provenance = found["provenance"]
     assert provenance["command"] == f"atlas positions one --draws 3 --atlas {path} --json"
@@ -87,6 +89,6 @@ def test_results_outside_a_command_are_not_collected(path):
     run_study(CountStudy(CountSettings(2)), path, ["one"])
     assert shared_provenance("atlas x") is None
     with collecting():
-        collect([{}])  # without provenance
+        collect([Result("count", "one", {})])  # without provenance
         assert shared_provenance("atlas x") is None
     assert shared_provenance("atlas x") is None

@@ -278,7 +278,7 @@ def test_wordless_features_are_excluded_on_request(copied):
     found = matches(copied, "one", "two")
     assert not {i for i, _ in found} & wordless["one"]
     assert not {j for _, j in found} & wordless["two"]
-    assert row["left_out"]["wordless features of a"] == len(wordless["one"])
+    assert row["excluded"]["wordless features of a"] == len(wordless["one"])
 
 
 def test_all_reports_skipped_saes(copied):
@@ -305,7 +305,7 @@ def test_filters_report_excluded_pairs(copied):
     assert manifest["sources"]["left_out"]["pairs below min_pearson"] == len(candidates) - len(
         retained
     )
-    assert row["left_out"]["pairs in all"] == len(candidates) - len(retained)
+    assert row["excluded"]["pairs in all"] == len(candidates) - len(retained)
 
 
 def test_shared_tokens_and_wordless_are_filters(copied):

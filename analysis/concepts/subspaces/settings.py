@@ -30,7 +30,9 @@ class SubspaceSettings:
         False, "Also compare activations on the same tokens, which is slower."
     )
     tokens: int = setting(
-        20_000, "Largest number of tokens of which activations are compared.", least=2
+        20_000,
+        "With --activations: largest number of tokens of which activations are compared.",
+        least=2,
     )
     neighbours: int = setting(10, "Number of nearest neighbours for kNN-Jaccard.", least=1)
     variance: float = setting(

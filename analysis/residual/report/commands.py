@@ -58,7 +58,7 @@ def report(ctx: click.Context, as_json: bool, quiet: bool) -> None:
     default=("png", "svg"),
     show_default=True,
     type=click.Choice(["png", "svg", "html"]),
-    help="Format of these figures; can be repeated.",
+    help="With --figures: format of the figures; can be repeated.",
 )
 @click.option("--study", metavar="STUDY", help="Residual study. [default: the first]")
 @click.option(

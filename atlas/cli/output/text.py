@@ -46,10 +46,37 @@ def make_progress(*, quiet: bool) -> Progress:
     return bars
 
 
-def emit(result: Any, *, as_json: bool, show: Callable[[], None], ok: bool = True) -> None:
-    """Print a result as JSON, with the provenance of the results of studies, or call ``show``."""
+def emit(
+    result: Any,
+    *,
+    as_json: bool,
+    show: Callable[[], None],
+    ok: bool = True,
+    verdict: Sequence[str] = (),
+) -> None:
+    """Print a result as JSON, or call ``show``.
+
+    Parameters
+    ----------
+    result
+        Values for JSON: the rows, and the tables that ``show`` prints.
+    as_json
+        Whether JSON is printed.
+    show
+        Prints the result as text.
+    ok
+        Whether the command succeeded.
+    verdict
+        Sentences of the verdict. Those of the results of studies, and their provenance, are added
+        if the command ran a study.
+    """
     if as_json:
-        content = {"ok": ok, "result": _plain(result)}
+        from atlas.studies.collected_provenance import collected_verdict
+
+        content: dict[str, Any] = {"ok": ok}
+        if sentences := list(verdict) or collected_verdict():
+            content["verdict"] = [as_options(sentence) for sentence in sentences]
+        content["result"] = _plain(result)
         provenance = _provenance()
         if provenance is not None:
             content["provenance"] = _plain(provenance)
