@@ -5,11 +5,12 @@ from typing import Any
 
 import click
 
+from analysis.floors.names import statistic_name
 from analysis.floors.settings import FloorSettings
 from atlas.amounts import Share, is_share
 from atlas.cli.options import chosen_settings, settings_options
 from atlas.cli.output.tables import print_table
-from atlas.cli.output.text import echo, emit, make_progress, print_verdict
+from atlas.cli.output.text import echo, emit, make_progress, print_text, print_verdict
 from atlas.cli.selected_atlas import folder_of, which_atlas
 from atlas.cli.shared_options import atlas_option, shared_options
 from atlas.plugins import StudyCommand
@@ -53,7 +54,16 @@ def floors(
         replace=replace,
         progress=make_progress(quiet=quiet),
     )
-    rows = [dict(one) | {"rows": one.table("statistics").to_pylist()} for one in results]
+    rows = [
+        dict(one)
+        | {
+            "rows": [
+                {"name": statistic_name(row["statistic"]), **row}
+                for row in one.table("statistics").to_pylist()
+            ]
+        }
+        for one in results
+    ]
     compared = [_compared(one.table("areas").to_pylist()) for one in results]
 
     def show() -> None:
@@ -68,6 +78,8 @@ def floors(
                     controls={"trained": (role, "AUC")},
                     title=f"{row['family']}: {number} trained{of}, {len(names)} {role}",
                 )
+        for line in _legend([row for one in rows for row in one["rows"]]):
+            print_text(line)
 
     emit(rows, as_json=as_json, show=show)
 
@@ -82,13 +94,28 @@ def _compared(areas: Sequence[Mapping[str, Any]]) -> dict[str, set[str]]:
 
 def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row of the table: means over seeds, and the AUC with its interval."""
-    name = row["statistic"].replace("/", " / ")  # a run of probes has a long name, which wraps
     return {
-        "statistic": name + (" (SAE)" if row["of"] == "SAE" else ""),
+        "statistic": statistic_name(row["statistic"]) + (" (SAE)" if row["of"] == "SAE" else ""),
         "trained": _rounded(row["trained"], row["statistic"]),
         row["role"]: _rounded(row["floor"], row["statistic"]),
         "AUC": _area(row),
     }
+
+
+def _legend(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the reasons of the cells without a number."""
+    lines = []
+    if any(None in (row["trained"], row["floor"]) for row in rows):
+        lines.append(
+            "– in a mean: no such SAE has the number. Its study did not run there, or, for matches, two SAEs of "
+            "this role were not matched."
+        )
+    if any(row["auc"] is None for row in rows):
+        lines.append(
+            "– as AUC: a number of the SAE, marked (SAE), needs two trained SAEs and two floors; one of features "
+            "needs values for both."
+        )
+    return lines
 
 
 def _rounded(value: float | None, statistic: str) -> float | None:

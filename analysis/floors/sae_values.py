@@ -43,11 +43,19 @@ _NO_STATISTICS = frozenset(
     )
 )
 
-#: Ends of names of limits of intervals and nulls, of values under a null, and of sizes of samples.
+#: Ends of names of limits of intervals, of sizes of samples, of values under a null or for a
+#: control, and of p-values, which depend on the number of draws.
 _NO_STATISTIC_ENDS = (
     *("_low", "_high", "_counted", "_of", "_n", "_draws", "_tokens"),
     *("_chance", "_null", "_permuted", "_documents", "_features", "_sources", "_left_out"),
+    *("_random", "_control", "_other", "_expected", "_p", "_q"),
 )
+
+#: Beginnings of names of values under a null or for a control.
+_NO_STATISTIC_BEGINNINGS = ("chance_", "null_", "random_", "sham")
+
+#: Counts of what exceeds a control, whose names end like that of the control.
+_COUNTS = frozenset(("features_above_random",))
 
 
 @dataclass(frozen=True)
@@ -133,9 +141,9 @@ def _numeric(label: str) -> list[str]:
 
 
 def _is_statistic(name: str) -> bool:
-    return (
+    return name in _COUNTS or (
         name not in _NO_STATISTICS
-        and not name.startswith("chance_")
+        and not name.startswith(_NO_STATISTIC_BEGINNINGS)
         and not name.endswith(_NO_STATISTIC_ENDS)
     )
 

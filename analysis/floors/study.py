@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import pyarrow as pa
 
+from analysis.floors.names import statistic_name
 from analysis.floors.sae_values import SaeValues, input_keys, sae_values
 from analysis.floors.separation import Mean, mean_over_seeds
 from analysis.floors.settings import FloorSettings
@@ -74,7 +75,7 @@ class FloorStudy(Study):
     """Compare the statistics of trained SAEs with those of their floors, for each family."""
 
     kind: ClassVar[str] = "floors"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     part_names: ClassVar[str] = "by site, architecture and width"
     tables: ClassVar[Mapping[str, str]] = {
         "statistics": "each statistic of trained SAEs and floors",
@@ -410,7 +411,7 @@ def _verdict(
             farthest = max(of, key=lambda row: (not _is_scale(row), abs(row["auc"] - 0.5)))
             sentences.append(
                 f"{title}: the AUC farthest from 0.5 is that of {_named(farthest)}, the "
-                f"nearest that of {nearest['statistic']} ({nearest['auc']:.2f}). No interval: "
+                f"nearest that of {statistic_name(nearest['statistic'])} ({nearest['auc']:.2f}). No interval: "
                 f"{_one_seed(summary['trained'], by_sae)}"
             )
             continue
@@ -418,8 +419,8 @@ def _verdict(
         named = ", ".join(map(_named, clear[:_SHOWN]))
         sentences.append(
             f"{title}: {len(clear)} of {len(of)} statistics of features have an AUC whose interval excludes "
-            f"0.5{': ' + named if named else ''}. The AUC nearest 0.5 is that of {nearest['statistic']} "
-            f"({nearest['auc']:.2f})."
+            f"0.5{': ' + named if named else ''}. The AUC nearest 0.5 is that of "
+            f"{statistic_name(nearest['statistic'])} ({nearest['auc']:.2f})."
         )
     return sentences
 
@@ -429,7 +430,8 @@ def _is_scale(row: Mapping[str, Any]) -> bool:
 
 
 def _named(row: Mapping[str, Any]) -> str:
-    return f"{row['statistic']} ({row['auc']:.2f}{', scale' if _is_scale(row) else ''})"
+    name = statistic_name(row["statistic"])
+    return f"{name} ({row['auc']:.2f}{', scale' if _is_scale(row) else ''})"
 
 
 def _one_seed(trained: Sequence[str], by_sae: Mapping[str, Sequence[str]]) -> str:

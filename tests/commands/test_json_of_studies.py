@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from study_arguments import ARGUMENTS, MAY_NEED_INPUTS
 
-from atlas.cli.main import main
+from atlas.cli.main import command, main
 from atlas.cli.output.tables import print_table
 from atlas.cli.output.text import emit
 from atlas.plugins import study_commands
@@ -73,9 +73,9 @@ def printed(monkeypatch):
         rows.extend({n: r.get(n) for n in columns} if columns else dict(r) for r in listed)
         print_table(listed, **options)
 
-    main_modules = [one for one in list(sys.modules.values()) if hasattr(one, "print_table")]
-    for module in main_modules:
-        if vars(module).get("print_table") is print_table:
+    command()  # imports the modules of all commands
+    for name, module in list(sys.modules.items()):
+        if name != __name__ and vars(module).get("print_table") is print_table:
             monkeypatch.setattr(module, "print_table", record)
     return rows
 

@@ -12,12 +12,17 @@ from sklearn.metrics import roc_auc_score
 from small_ingest import model, texts, topk
 
 from analysis import FloorSettings, compare_with_floors, graph_features, graph_statistics
+from analysis.floors.commands import _legend
+from analysis.floors.names import _NAMES, statistic_name
+from analysis.floors.sae_values import _is_statistic
 from analysis.floors.separation import mean_over_seeds
 from analysis.floors.study import _families, _verdict, separated
 from analysis.statistics.ranks import auc
+from atlas import schema
 from atlas.api import Atlas
 from atlas.cli.main import command
 from atlas.errors import BadInput, UnknownName
+from atlas.features.numbers import _CONTROLS
 from ingest import MatchSettings, ProbeSettings, Settings, ingest, match_saes, probe_saes
 from ingest.sae.autoencoder import open_sae
 
@@ -166,9 +171,9 @@ def test_the_verdict_names_statistics_of_scale_last():
         _verdict(summary, [row(n, area, half) for n, area in areas.items()], floors)[0]
         for half in (0.05, None)
     )
-    wanted = "context_dependence (0.80), frequency (0.40), max_activation (0.99, scale)"
+    wanted = "context dependence (0.80), frequency (0.40), max activation (0.99, scale)"
     assert f"excludes 0.5: {wanted}." in three
-    assert "the AUC farthest from 0.5 is that of context_dependence (0.80)" in one
+    assert "the AUC farthest from 0.5 is that of context dependence (0.80)" in one
 
 
 def test_later_studies_add_statistics(path):
@@ -202,6 +207,9 @@ def test_later_studies_add_statistics(path):
         "partners_features",
         "partners_left_out",
     }
+    # Nulls and p-values are no statistics either.
+    assert not [n for n in of_saes if n.endswith(("_null", "_random", "_control", "_p", "_q"))]
+    assert not {"partners_expected", "graph.modularity_null"} & {*rows, *of_saes}
     assert not {f"graph.{name}" for name in settings} & set(of_saes)
     assert {"l0", "fvu", "dead_share"} < set(of_saes)
     assert not {"tokens", "dead", "d_sae", "k"} & set(of_saes)
@@ -289,6 +297,40 @@ def test_the_command_prints_every_statistic(path):
     done = CliRunner().invoke(command(), ["floors", "t0", "-a", str(path), "--json"])
     (row,) = json.loads(done.stdout)["result"]
     assert {r["statistic"] for r in row["rows"]} >= {"frequency", "fvu"}
+    assert {r["name"] for r in row["rows"]} >= {"max activation", "FVU"}
+
+
+def test_each_missing_number_has_a_reason():
+    full = {"trained": 0.5, "floor": 0.25, "auc": 0.75}
+    assert _legend([full]) == []
+    (mean,) = _legend([full, full | {"floor": None}])
+    assert mean.startswith("– in a mean: no such SAE has the number.")
+    (area,) = _legend([full, full | {"auc": None}])
+    assert area.startswith("– as AUC: a number of the SAE, marked (SAE), needs two trained SAEs")
+
+
+def test_statistics_have_readable_names():
+    names = {p.name for label in ("Feature", "SAE") for p in schema.node(label).properties}
+    assert {name for name in _NAMES if "_" in name} & names  # the table follows the schema
+    shown = [statistic_name(name) for name in names] + [
+        statistic_name(f"effects.{name}") for name in ("kl", "features_above_random")
+    ]
+    assert not [name for name in shown if "_" in name or "." in name]
+    assert len(set(shown)) == len(shown)
+    assert statistic_name("effects.kl") == "effects: KL"
+    assert statistic_name("graph_statistics.clustering_over_density") == (
+        "graph-stats: clustering over density"
+    )
+    assert statistic_name("probe from hook_embed, a/b") == "probe from hook_embed, a / b"
+
+
+def test_values_of_nulls_and_controls_are_no_statistics():
+    controls = {name for of in _CONTROLS.values() for name in of}
+    assert controls >= {"partners_expected", "effect_kl_random", "effect_q"}
+    assert not [name for name in controls if _is_statistic(name)]
+    none = ("null_cosine", "kl_other", "sham_kl", "modularity_null", "homology_p", "token_q")
+    assert not [name for name in none if _is_statistic(name)]
+    assert _is_statistic("features_above_random")
 
 
 def test_a_floor_cannot_be_named_as_a_trained_sae(path):
