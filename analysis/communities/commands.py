@@ -84,7 +84,7 @@ _TOP = 10
     default=None,
     type=click.IntRange(0),
     metavar="N",
-    help="Number of communities shown per SAE, the largest first. [default: 10; all with --rows]",
+    help="Number of communities shown per SAE, the largest first. [default: 10; all with --rows and --json]",
 )
 @worker_options
 @click.option("--replace", is_flag=True, help="Recompute stored results.")
@@ -132,7 +132,7 @@ def communities(
         ray=ray,
         progress=make_progress(quiet=quiet),
     )
-    if top is None and not requested("rows"):
+    if top is None and not (requested("rows") or as_json):
         top = _TOP
     rows = [{**row, "listed": row["listed"][:top]} for row in results.rows]
     emit(rows, as_json=as_json, show=lambda: _show(rows, results))

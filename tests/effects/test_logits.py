@@ -11,6 +11,7 @@ from drawn_charts import check_chart
 from random_codes import random_blocks
 from random_models import random_model, small_tokenizer
 from scipy.stats import spearmanr
+from unstored import assert_unstored_provenance
 
 from analysis.logits.ablation import ablate
 from analysis.logits.agreement import agreement, top_tokens
@@ -371,6 +372,7 @@ def test_one_feature_equals_a_loop_over_tokens(subject):
     options = {"model": causal, "tokenizer": tokenizer, "opened": saes}
     settings = LogitSettings(top=5, positions=4)
     found = measure_feature_logits(path, f"middle/{feature}", settings=settings, **options)
+    assert_unstored_provenance(found, path, sae="middle", settings={"top": 5, "positions": 4})
     tokens = sample_active_tokens(blocks, np.array([feature]), most=4, seed=0)
     changes = []
     documents = [d for d in small_ingest.texts() if d.strip()]

@@ -8,6 +8,7 @@ import steered_atlas
 import torch
 from click.testing import CliRunner
 from drawn_charts import check_chart
+from unstored import assert_unstored_provenance
 
 from analysis.steering.arms import Reconstruction, arms_of, contrast, find_features
 from analysis.steering.evaluation import choose, halves_of, success_against_damage, wilson
@@ -590,6 +591,9 @@ def test_text_before_and_after_is_that_of_transformers(atlas, options):
     assert steered["kl"] > 0
     assert random["arm"] == "random features"
     assert len(found.verdict) == 2
+    assert_unstored_provenance(
+        found, path, sae="last", settings={"times": 8.0, "new_tokens": 4, "prompt": "She was"}
+    )
 
 
 @pytest.mark.parametrize(
