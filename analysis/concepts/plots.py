@@ -47,15 +47,15 @@ _NAMED = 8
 
 _TITLES: dict[Kind, tuple[str, str]] = {
     "retained": (
-        "Retained information of",
+        "Retained information",
         "R on held-out words; band: 95% interval of the features",
     ),
     "selectivity": (
-        "Selectivity of probes of",
+        "Selectivity of probes",
         "tick: a split; point: mean over splits; probe of all units",
     ),
     "p-values": (
-        "p of the single units of",
+        "p of single units",
         "features that are active on few words have few values of p",
     ),
 }
@@ -97,7 +97,8 @@ def draw(result: Result, *, kind: Kind | None = None) -> Chart:
         )
     possible = separated if kind == "retained" else concepts
     shown = possible[:_SHOWN]
-    colour = _colour(curve["arm"].unique().tolist())
+    arms = curve["arm"].unique().tolist()
+    colour = _colour([a for a in arms if kind != "p-values" or a in _HISTOGRAMS])
     table = {"retained": "curve", "selectivity": "splits", "p-values": "p_values"}[kind]
     frame = result.to_pandas(table)
     panels = []
@@ -112,7 +113,7 @@ def draw(result: Result, *, kind: Kind | None = None) -> Chart:
     of = result["words"] if len(concepts) > 1 else concepts[0]
     rest = len(concepts) - len(shown)
     more = [f"{len(shown)} of {len(concepts)} concepts; the tables have all"] if rest else []
-    title = heading(f"{begin} {result['sae']}: {of}", *_counted([result]), marks, *more)
+    title = heading(f"{begin}, {result['sae']}", of, *_counted([result]), marks, *more)
     chart = panels[0] if len(panels) == 1 else alt.concat(*panels, columns=2)
     return finished(chart.properties(title=title))
 
@@ -169,7 +170,7 @@ def draw_front(results: Sequence[Result]) -> Chart:
     facet = alt.Facet("panel:N", title=None, sort=panels)
     facets = layers.facet(facet=facet, columns=2 if small else 3)
     title = heading(
-        "Front of SAEs: retained information and localisation",
+        "Front of SAEs: R of all features against k90",
         *_counted(results),
         "upper left is better; line: 95% interval; random: directions that are active as often",
     )

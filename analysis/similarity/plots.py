@@ -17,8 +17,8 @@ __all__ = ["draw", "draw_heatmaps"]
 
 _CELL = 24
 #: What a heatmap shows, by column of the grid.
-_PARTS = {"value": "value", "null": "shuffled pairing", "excess": "value minus shuffled pairing"}
-_COLOURS = {"value": "#4c78a8", "shuffled pairing, mean and 95% range": "#aaaaaa"}
+_PARTS = {"value": "value", "null": "null", "excess": "value minus null"}
+_COLOURS = {"value": "#4c78a8", "null, mean and 95% range": "#aaaaaa"}
 _LABELS = {
     "svcca": "SVCCA",
     "cca": "CCA",
@@ -93,15 +93,16 @@ def draw(result: Result) -> Chart:
     title = heading(
         f"Similarity of {result['a']} and {result['b']}",
         f"one-to-one matches, {result['tokens']:,} tokens",
+        "null: pairings are shuffled; of activations, SVCCA to Procrustes: documents are shifted",
     )
     return finished(alt.hconcat(*panels, title=title))
 
 
 def draw_heatmaps(results: Sequence[Result], *, measures: Sequence[str] = MEASURES) -> Chart:
-    """Plot how far each measure exceeds the shuffled pairing, SAEs by SAEs, in the order of layers.
+    """Plot how far each measure exceeds its null, SAEs by SAEs, in the order of layers.
 
     Rows are the SAEs of the model whose name sorts first. Within one model, both halves of
-    the heatmap are drawn. For one measure, its value and the shuffled pairing are drawn too.
+    the heatmap are drawn. For one measure, its value and the null are drawn too.
 
     Parameters
     ----------
@@ -145,7 +146,7 @@ def draw_heatmaps(results: Sequence[Result], *, measures: Sequence[str] = MEASUR
             for column in columns
         ]
         spaces.append(alt.concat(*panels, columns=3).properties(title=space))
-    what = "Similarity of SAEs" if len(columns) > 1 else "Similarity of SAEs above shuffled pairs"
+    what = "Similarity of SAEs" if len(columns) > 1 else "Similarity of SAEs above the null"
     pairs = frame["pairs"]
     title = heading(
         what,

@@ -54,10 +54,9 @@ def draw_chains(results: Results) -> Chart:
     several = int((number > 1).sum())
     title = heading(
         "Families of features over three SAEs",
-        *names,
-        f"{len(table):,} chains from {len(number):,} features, of which {several:,} have two or more "
-        "grandchildren;",
-        f"shown: {min(len(number), _MOST_FAMILIES)} with the most. Position in a column has no other meaning.",
+        f"n = {len(table):,} chains from {len(number):,} features, of which {several:,} have two or more "
+        "grandchildren",
+        f"shown: {min(len(number), _MOST_FAMILIES)} with the most; the position in a column has no other meaning",
     )
     return finished(_chart(points, lines, names).properties(title=title))
 
@@ -140,7 +139,7 @@ def _chart(points: pd.DataFrame, lines: pd.DataFrame, names: list[str]) -> Any:
             x=x,
             y=y,
             color=alt.Color(
-                "class:N", title="class, compared with the next width", scale=scale,
+                "class:N", title="class, compared with the next SAE", scale=scale,
                 legend=alt.Legend(orient="bottom", titleLimit=400),
             ),
             opacity=alt.condition(hover, alt.value(1), alt.value(0.1)),

@@ -81,7 +81,7 @@ def draw(result: Result, *, kind: Kind = "classes", baseline: Result | None = No
         )
     what = "equal width" if result["equal_width"] else "narrow and wide"
     counted = (
-        f"n = {len(points):,} tested features of two SAEs ({what}) on {result['tokens']:,} tokens"
+        f"{result['narrow']} and {result['wide']}, {what}; n = {len(points):,} tested features"
     )
     chart = (
         _joint_map(result, points, counted)
@@ -153,7 +153,7 @@ def _joint_map(result: Result, points: pd.DataFrame, counted: str) -> Any:
         width=_MAP,
         height=_MAP,
         title=heading(
-            f"Decoder directions of {result['narrow']} and {result['wide']}",
+            "Splitting: map of decoder directions",
             counted,
             f"line: a parent and its child; {len(lines):,} of {total:,} edges of parents that are not the same",
             f"the two components have {result['map_variance']:.1%} of the variance: distances are rough",
@@ -164,7 +164,7 @@ def _joint_map(result: Result, points: pd.DataFrame, counted: str) -> Any:
 def _classes(result: Result, baseline: Result | None, counted: str) -> Any:
     table = _shares(result)
     order = list(dict.fromkeys([*PARENT_CLASSES, *CHILD_CLASSES]))
-    name = f"Classes of the features of {result['narrow']} and {result['wide']}"
+    name = "Splitting: classes of features"
     title = heading(name, counted)
     if baseline is not None:
         own = _shares(baseline).set_index(["side", "class"])["share"]

@@ -93,7 +93,7 @@ def test_lines_join_parents_and_children(results):
     # The families follow each other in the widest SAE; parents are centred on their children.
     assert [at[f"wide/{i}"][1] for i in range(6)] == [0, 1, 2, 3, 4, 5]
     assert (at["middle/0"][1], at["middle/1"][1], at["narrow/0"][1]) == (0.5, 2, 1)
-    assert "6 chains from 3 features, of which 2 have two or more" in titles(chart)[4]
+    assert "n = 6 chains from 3 features, of which 2 have two or more" in titles(chart)[1]
 
 
 def test_a_feature_of_two_families_is_drawn_once():

@@ -66,7 +66,7 @@ def draw(result: Result) -> Chart:
     return finished(
         facets.properties(
             title=heading(
-                f"What probes lose without the best features, {result['sae']}",
+                f"Ablation of concepts in {result['sae']}",
                 f"n = {rows[0]['words_tokens']:,} tokens of labelled words; {rows[0]['sets']:,} sets of random features, "
                 f"{rows[0]['direction_sets']:,} of random directions",
                 f"probes at {result['site']}; line: 95% interval",
