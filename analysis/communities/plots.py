@@ -264,7 +264,12 @@ def _dots(points: pd.DataFrame, *, x: alt.X, y: alt.Y, colour: alt.Color) -> alt
     frequency = alt.Size(
         "frequency:Q",
         title="frequency (share of tokens)",
-        scale=alt.Scale(type="sqrt", range=[5, 150]),
+        # Discs are smaller on a narrow page, and so are the points in them.
+        scale=alt.Scale(
+            type="sqrt",
+            zero=False,
+            range=[alt.ExprRef(f"{area} * pow(width / {_SIDE}, 2)") for area in (5, 150)],
+        ),
         legend=alt.Legend(format=".2~g"),
     )
     tooltip = [
@@ -287,7 +292,7 @@ def _names(discs: alt.Chart, *, x: alt.X, y: alt.Y) -> list[alt.Chart]:
     """Return the names of communities above their discs, each on a white outline."""
     return [
         discs.mark_text(
-            fontSize=12,
+            fontSize=alt.ExprRef(f"max(8, 12 * width / {_SIDE})"),
             fontWeight="bold",
             baseline="bottom",
             dy=1,

@@ -131,7 +131,7 @@ def draw(result: Result) -> Chart:
         alt.layer(*layers).properties(
             width=_WIDTH,
             height=_HEIGHT,
-            title=heading(f"Correlation of matched features, {pair}", *subtitle),
+            title=heading("Correlation of matched features", pair, *subtitle),
         )
     )
 
