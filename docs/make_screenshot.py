@@ -1,19 +1,24 @@
-"""Write docs/images/browser.png: what Neo4j Browser draws for a picture of neo4j-browser.md.
+"""Write docs/images/browser.png: Neo4j Browser with its guide, and what it draws for the first picture.
 
     NEO4J_PASSWORD=… python docs/make_screenshot.py neo4j://localhost tiny-a-l1-s0/16 [picture]
 
 Push the atlas to the server first (``atlas push``). The picture is ``1_neighbours`` unless another is
-named. Needs Chromium and what ``make test`` installs.
+named. The guide is that of ``docker compose up``, served by this program. Needs Chromium and what
+``make test`` installs.
 """
 
 import os
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent / "tests" / "support"))
 
-from neo4j_browser import browser  # noqa: E402
+from neo4j_browser import PATIENCE, STILL, Browser, address, browser  # noqa: E402
+from neo4j_server import free_port  # noqa: E402
 
 from atlas.stores.neo4j.browser.pages import (  # noqa: E402
     REQUESTED_EDGES,
@@ -21,23 +26,54 @@ from atlas.stores.neo4j.browser.pages import (  # noqa: E402
     style_sheet,
     with_names,
 )
+from atlas.stores.neo4j.browser.served_pages import Neo4jHttp, server_of_pages  # noqa: E402
 
 PICTURE = DOCS / "images" / "browser.png"
 
+#: Pixels of the window. It is low and wide, so that the guide and the graph are both legible in a page.
+SIZE = {"width": 1500, "height": 860}
+
 
 def make(url: str, feature: str, picture: str) -> None:
-    """Draw a picture of a feature and write it as PNG."""
+    """Draw a picture of a feature next to the guide, and write the window as PNG."""
     login = {
         "username": os.environ.get("NEO4J_USERNAME", "neo4j"),
         "password": os.environ.get("NEO4J_PASSWORD", ""),
     }
     query = next(each for each in pictures() if each.name == picture)
-    with browser(url, **login) as shown:
+    http = address(url, **login).removesuffix("/browser/")
+    with served(Neo4jHttp(http, **login), http) as guide, browser(url, **login) as shown:
+        shown.page.set_viewport_size(SIZE)
         shown.run(f":style {style_sheet()}")
         shown.set(REQUESTED_EDGES)
+        open_guide(shown, guide)
         shown.run(with_names(query, {"feature": feature}), keep=True)
+        shown.page.wait_for_function(STILL, polling=500)
+        shown.page.locator("[data-testid=frame]:has(g.node)").get_by_label("zoom-to-fit").click()
+        shown.page.wait_for_function(STILL, polling=500)
         PICTURE.parent.mkdir(exist_ok=True)
-        shown.picture(PICTURE)
+        shown.page.screenshot(path=PICTURE)
+
+
+@contextmanager
+def served(neo4j: Neo4jHttp, http: str) -> Iterator[str]:
+    """Serve the guide of the atlas on a server, and yield its address."""
+    port = free_port()
+    pages = server_of_pages(neo4j, http, host="127.0.0.1", port=port)
+    thread = threading.Thread(target=pages.serve_forever)
+    thread.start()
+    try:
+        yield f"http://localhost:{port}/guide.html"
+    finally:
+        pages.shutdown()
+        thread.join()
+        pages.server_close()
+
+
+def open_guide(shown: Browser, guide: str) -> None:
+    """Open the guide, and wait until its first slide is drawn."""
+    shown._enter(f":guide {guide}")
+    shown.page.get_by_text("A feature and its neighbours", exact=True).wait_for(timeout=PATIENCE)
 
 
 if __name__ == "__main__":

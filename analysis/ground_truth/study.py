@@ -1,4 +1,4 @@
-"""Recovery of the true features of a synthetic model by its SAEs, beside chance levels.
+"""Recovery of the true features of a synthetic model by its SAEs, compared with chance levels.
 
 The true features are an SAE of the atlas (``truth``), whose codes are their activations. The
 study compares every other SAE of the same model with them: directions, co-activation edges,

@@ -247,7 +247,7 @@ def open_model(
     model_or_name
         A hub name (``"google/gemma-2-2b"``, or a short name of TransformerLens such
         as ``"gemma-2-2b"``), the name of a demo model, a folder, or a model in memory.
-        A model in memory keeps all its blocks, and is moved or cast only if ``device``
+        A model in memory retains all its blocks, and is moved or cast only if ``device``
         or ``dtype`` requests it.
     name
         Its name in the atlas; by default the hub name, or the name of the folder.
