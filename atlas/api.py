@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from atlas import schema
+from atlas.arrow_arrays import repeated_text
 from atlas.assemble import assemble, assemble_lazily, assemble_table, graph_fingerprint, rows_of
 from atlas.disk.folder import Folder, Sound
 from atlas.errors import BadInput, QueryFailed, RequestError, UnknownName
@@ -585,6 +586,6 @@ def _extra_rows(name: str, sae: str | None, sound: Sound) -> "pa.Table":
     if not found:
         known = {t for p in parts for t in p.manifest.tables}
         raise UnknownName("table", name, known=known)
-    named = [t.add_column(0, "part", pa.array([n] * t.num_rows, pa.string())) for n, t in found]
+    named = [t.add_column(0, "part", repeated_text(n, t.num_rows)) for n, t in found]
     # Parts of several kinds may have a table of this name, with other columns.
     return pa.concat_tables(named, promote_options="permissive")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from atlas import schema
+from atlas.arrow_arrays import int64_array, repeated_text
 from atlas.disk.folder import DESCRIBED, Folder, Sound
 from atlas.disk.parts import Part, stored_digests
 from atlas.errors import BrokenPart
@@ -181,30 +182,27 @@ def rows_of(name: str, sae: str | None, data: "pa.Table") -> "pa.Table":
     leave them. Tables of shared nodes are returned complete.
     """
     spec = schema.table(name)
-    if sae is not None:
-        data = data.filter(_belongs(spec, data, sae))
-    return in_order(spec, data)
+    return in_order(spec, data if sae is None else _of_sae(spec, data, sae))
 
 
-def _belongs(spec: Node | Edge, data: "pa.Table", sae: str) -> "pa.Array":
-    import pyarrow as pa
+def _of_sae(spec: Node | Edge, data: "pa.Table", sae: str) -> "pa.Table":
     import pyarrow.compute as pc
 
     source = schema.node(spec.source) if isinstance(spec, Edge) else spec
-    key = data[spec.keys[0]]  # for an edge: the key of its source
     if source.shared:
-        return pa.array(np.full(data.num_rows, isinstance(spec, Node)))
-    return pc.or_(pc.equal(key, sae), pc.starts_with(key, f"{sae}/"))
+        return data if isinstance(spec, Node) else data.slice(0, 0)
+    key = data[spec.keys[0]]  # for an edge: the key of its source
+    is_sae = pc.is_in(key, value_set=repeated_text(sae, 1))  # `equal` would import pandas
+    return data.filter(pc.or_(is_sae, pc.starts_with(key, f"{sae}/")))
 
 
 def _table(spec: Node | Edge, sound: Sound) -> "pa.Table":
     import pyarrow as pa
 
     rows = [t for kind in (spec.owner, *spec.also) for t in _tables_of(sound, spec, kind)]
-    base = (
-        pa.concat_tables(rows) if rows else schema.arrow_schema(spec.name, spec.owner).empty_table()
-    )
-    base = _unique(spec, base)
+    if not rows:  # not `empty_table`, which would import pandas
+        return pa.Table.from_batches([], schema.arrow_schema(spec.name))
+    base = _unique(spec, pa.concat_tables(rows))
     if spec.name == "Model":
         base = _with_described(base, sound)
     for kind in sorted(schema.owners(spec) - {spec.owner}):
@@ -276,20 +274,12 @@ def _unique(spec: Node | Edge, data: "pa.Table") -> "pa.Table":
     _, first, back = np.unique(codes, return_index=True, return_inverse=True)
     if len(first) == data.num_rows:
         return data
-    if not data.equals(data.take(_as_arrow(first[back]))):
+    if not data.equals(data.take(int64_array(first[back]))):
         raise BrokenPart(
             f"Two SAEs of this atlas describe a {spec.name} of the same name differently. Ingest one of them "
             "again with `replace=True`, so that both use the same model and tokenizer."
         )
-    return data.take(_as_arrow(np.sort(first)))
-
-
-def _as_arrow(numbers: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> "pa.Array":
-    """Return numbers as an Arrow array; ``pyarrow.array`` would import pandas."""
-    import pyarrow as pa
-
-    buffer = pa.py_buffer(np.ascontiguousarray(numbers, dtype=np.int64))
-    return pa.Array.from_buffers(pa.int64(), len(numbers), [None, buffer])
+    return data.take(int64_array(np.sort(first)))
 
 
 def _key_codes(spec: Node | Edge, data: "pa.Table") -> "np.ndarray[tuple[int], np.dtype[np.int64]]":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import queries
 from atlas.amounts import counted
+from atlas.arrow_arrays import int64_array
 from atlas.cli.output.drawn_text import drawn_text
 from atlas.errors import BadInput, QueryFailed, RequestError, UnknownName
 from atlas.features.numbers import FeatureNumber, feature_numbers
@@ -440,14 +441,15 @@ def _computed(timed: _Timed, sae: str, sections: Sequence[Section]) -> list[Sect
 
 
 def _histogram(atlas: "OpenAtlas", id: str) -> list[dict[str, Any]]:
-    import pyarrow.compute as pc
+    import numpy as np
 
     sae, _, idx = id.partition("/")
     try:
         found = atlas.table("histogram", sae=sae)
     except (RequestError, UnknownName):  # a server, or an SAE without statistics
         return []
-    rows = found.filter(pc.equal(found["idx"], int(idx))).sort_by("lower").to_pylist()
+    of_feature = np.flatnonzero(np.from_dlpack(found["idx"].combine_chunks()) == int(idx))
+    rows = found.take(int64_array(of_feature)).sort_by("lower").to_pylist()
     return [{name: row[name] for name in ("lower", "upper", "count")} for row in rows]
 
 

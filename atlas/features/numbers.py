@@ -127,10 +127,10 @@ def _controls(name: str, properties: Mapping[str, Any]) -> dict[str, float]:
 
 def _share_below(column: Any, dead: Any, value: float) -> float | None:
     """Return the share of live features with a smaller value, among those that have one."""
+    import numpy as np
     import pyarrow.compute as pc
 
-    values = column.filter(pc.invert(pc.fill_null(dead, False))).drop_null()
-    if not len(values):
-        return None
-    share: float = pc.sum(pc.less(values, value)).as_py() / len(values)
-    return share
+    live = pc.or_kleene(pc.invert(dead), pc.is_null(dead))
+    # Neither `fill_null` nor `less`: a scalar of Arrow imports pandas.
+    values = np.from_dlpack(column.filter(live).drop_null().combine_chunks())
+    return float((values.astype(np.float64) < value).mean()) if len(values) else None

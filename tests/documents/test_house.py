@@ -110,10 +110,11 @@ def test_help_imports_no_heavy_library(words):
     assert done.stdout.rstrip().endswith("heavy: []")
 
 
-def test_list_and_query_load_only_the_store(tmp_path):
+def test_list_query_and_show_load_only_the_store(tmp_path):
     path = small_atlas(tmp_path / "s.atlas").path
     named_query = ["query", "most_frequent_features", "--param", "sae=one"]
-    for words, allowed in ((["list"], set()), (named_query, {"kuzu"})):
+    show = ["show", "one/0"]
+    for words, allowed in ((["list"], set()), (named_query, {"kuzu"}), (show, {"kuzu"})):
         done = run(*words, "--atlas", str(path))
         assert done.returncode == 0, done.stderr
         code = (
