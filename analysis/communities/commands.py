@@ -17,7 +17,14 @@ from atlas.cli.options import (
 from atlas.cli.output.tables import print_table
 from atlas.cli.output.text import echo, emit, make_progress, print_text, print_verdict
 from atlas.cli.selected_atlas import folder_of, which_atlas
-from atlas.cli.shared_options import atlas_option, plain_options, requested, shared_options
+from atlas.cli.shared_options import (
+    PLOT_FILES,
+    atlas_option,
+    out_option,
+    plain_options,
+    requested,
+    shared_options,
+)
 from atlas.plugins import StudyCommand
 from atlas.safe_text import SPACE
 from atlas.studies.results import Results
@@ -152,17 +159,7 @@ def communities(
 @click.option(
     "--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the layout."
 )
-@click.option(
-    "--out",
-    "-o",
-    "outs",
-    multiple=True,
-    default=("communities.html",),
-    show_default=True,
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Output file: .html (works offline), .png or .svg; repeat for several files.",
-)
+@out_option(f"Output file: {PLOT_FILES}", default="communities.html")
 @atlas_option
 @plain_options
 def plot_communities(

@@ -23,7 +23,7 @@ from atlas.cli.options import (
 from atlas.cli.output.tables import print_table
 from atlas.cli.output.text import echo, emit, make_progress, print_text, print_verdict
 from atlas.cli.selected_atlas import folder_of, which_atlas
-from atlas.cli.shared_options import atlas_option, requested, shared_options
+from atlas.cli.shared_options import PLOT_FILES, atlas_option, out_option, requested, shared_options
 from atlas.errors import BadInput
 from atlas.plugins import StudyCommand
 from atlas.studies.results import Result, Results
@@ -165,16 +165,7 @@ _ABLATED = (
     help="Write an HTML page with all tables and figures; it needs no network and no other file.",
 )
 @click.option("--replace", is_flag=True, help="Recompute stored results.")
-@click.option(
-    "--out",
-    "-o",
-    "outs",
-    multiple=True,
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Plot one SAE, its ablations with --ablate, or the front of several: .html (works "
-    "offline), .png or .svg; repeat for several files.",
-)
+@out_option(f"Plot one SAE, its ablations with --ablate, or the front of several: {PLOT_FILES}")
 @click.option(
     "--kind",
     type=click.Choice(["retained", "selectivity", "p-values"]),

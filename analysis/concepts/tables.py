@@ -34,6 +34,7 @@ __all__ = [
     "retains_row",
     "separates_rows",
     "split_rows",
+    "table_schema",
     "unit_rows",
 ]
 
@@ -46,7 +47,8 @@ BARE = (1e-5, 0.01)
 """Uncorrected levels at which units are counted; the first is that of seed 004."""
 
 
-def _schema(text: Sequence[str], counts: Sequence[str], values: Sequence[str]) -> pa.Schema:
+def table_schema(text: Sequence[str], counts: Sequence[str], values: Sequence[str]) -> pa.Schema:
+    """Return the schema of a table with columns of text, then of whole numbers, then of numbers."""
     return pa.schema(
         [(n, pa.string()) for n in text]
         + [(n, pa.int64()) for n in counts]
@@ -54,7 +56,7 @@ def _schema(text: Sequence[str], counts: Sequence[str], values: Sequence[str]) -
     )
 
 
-ARMS = _schema(
+ARMS = table_schema(
     ("concept", "arm"),
     (
         "positives",
@@ -101,12 +103,12 @@ ARMS = _schema(
         "area_high",
     ),
 )
-CURVE = _schema(
+CURVE = table_schema(
     ("concept", "arm"),
     ("k",),
     ("auc", "auc_low", "auc_high", "permuted_auc", "retained", "retained_low", "retained_high"),
 )
-PROBES = _schema(
+PROBES = table_schema(
     ("concept", "arm", "probe"),
     ("splits",),
     (
@@ -120,13 +122,15 @@ PROBES = _schema(
         "difference_high",
     ),
 )
-SPLITS = _schema(("concept", "arm"), ("k", "split"), ("auc", "layer_auc", "permuted_auc", "ratio"))
-UNITS = _schema(
+SPLITS = table_schema(
+    ("concept", "arm"), ("k", "split"), ("auc", "layer_auc", "permuted_auc", "ratio")
+)
+UNITS = table_schema(
     ("concept", "arm"),
     ("unit",),
     ("t", "p", "q", "p_permutation", "p_max", "auroc", "auroc_held_out", "effect", "best_share"),
 )
-P_VALUES = _schema(("concept", "arm"), ("bin", "units"), ("low", "high"))
+P_VALUES = table_schema(("concept", "arm"), ("bin", "units"), ("low", "high"))
 WORDS = pa.schema(
     [("text", pa.string()), ("word", pa.string()), ("labels", pa.list_(pa.string()))]
     + [(n, pa.string()) for n in ("group", "family", "excluded")]

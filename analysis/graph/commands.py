@@ -19,7 +19,14 @@ from atlas.cli.output.screen import on_terminal
 from atlas.cli.output.tables import print_table
 from atlas.cli.output.text import echo, emit, make_progress, print_text, print_verdict
 from atlas.cli.selected_atlas import which_atlas
-from atlas.cli.shared_options import atlas_option, plain_options, requested, shared_options
+from atlas.cli.shared_options import (
+    PLOT_FILES,
+    atlas_option,
+    out_option,
+    plain_options,
+    requested,
+    shared_options,
+)
 from atlas.plugins import StudyCommand
 from atlas.studies.results import Results
 
@@ -115,17 +122,7 @@ def stats(
     type=click.Choice(["degree", "log-degree", "frequency", "scatter", "growth", "page"]),
     help="One plot, or a page of all plots.",
 )
-@click.option(
-    "--out",
-    "-o",
-    "outs",
-    multiple=True,
-    default=("graphs.html",),
-    show_default=True,
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Output file: .html (works offline), .png or .svg; repeat for several files.",
-)
+@out_option(f"Output file: {PLOT_FILES}", default="graphs.html")
 @click.option(
     "--min-count",
     default=1,

@@ -19,7 +19,7 @@ from atlas.cli.output.screen import on_terminal
 from atlas.cli.output.tables import print_table
 from atlas.cli.output.text import echo, emit, make_progress, print_text, print_verdict
 from atlas.cli.selected_atlas import which_atlas
-from atlas.cli.shared_options import atlas_option, requested, shared_options
+from atlas.cli.shared_options import PLOT_FILES, atlas_option, out_option, requested, shared_options
 from atlas.plugins import StudyCommand
 from atlas.studies.results import Results
 
@@ -73,15 +73,7 @@ _LEGEND = (
 @all_option
 @settings_options(ComparisonSettings)
 @click.option("--replace", is_flag=True, help="Recompute stored results.")
-@click.option(
-    "--out",
-    "-o",
-    "outs",
-    multiple=True,
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Plot the comparisons: .html (works offline), .png or .svg; repeat for several files.",
-)
+@out_option(f"Plot the comparisons: {PLOT_FILES}")
 @atlas_option
 @shared_options
 def compare(
@@ -105,7 +97,7 @@ def compare(
 
     \b
     Examples:
-      atlas compare-graphs tiny-a-l1-s0 tiny-a-l1-s1 --out alike.html --out alike.png
+      atlas compare-graphs tiny-a-l1-s0 tiny-a-l1-s1 --out comparison.html --out comparison.png
       atlas compare-graphs tiny-a-l1-s0 tiny-a-l1-s1 tiny-a-l1-wide --min-count 5
       atlas compare-graphs tiny-a-l1-s0 tiny-b-l1-s0 --matches one-to-one --json
     """

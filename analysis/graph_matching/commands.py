@@ -12,7 +12,7 @@ from atlas.cli.output.screen import on_terminal
 from atlas.cli.output.tables import print_table
 from atlas.cli.output.text import echo, emit, make_progress, print_verdict
 from atlas.cli.selected_atlas import folder_of, which_atlas
-from atlas.cli.shared_options import atlas_option, requested, shared_options
+from atlas.cli.shared_options import PLOT_FILES, atlas_option, out_option, requested, shared_options
 from atlas.plugins import StudyCommand
 from atlas.studies.results import Results
 
@@ -38,16 +38,7 @@ _CONTROLS = {score: (interval,) for score, interval in _INTERVALS.items()}
 @click.argument("b", metavar="B")
 @settings_options(GraphMatchingSettings)
 @click.option("--replace", is_flag=True, help="Recompute stored results.")
-@click.option(
-    "--out",
-    "-o",
-    "outs",
-    multiple=True,
-    metavar="FILE",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Plot the recall curve and all methods: .html (works offline), .png or .svg; repeat "
-    "for several files.",
-)
+@out_option(f"Plot the recall curve and all methods: {PLOT_FILES}")
 @atlas_option
 @shared_options
 def counterparts(

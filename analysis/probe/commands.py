@@ -9,10 +9,18 @@ from atlas.amounts import cell_text, counted
 from atlas.cli.output.tables import print_table
 from atlas.cli.output.text import echo, emit, make_progress, print_text, print_verdict
 from atlas.cli.selected_atlas import folder_of, which_atlas
-from atlas.cli.shared_options import atlas_option, plain_options, table_options
+from atlas.cli.shared_options import (
+    PLOT_FILES,
+    atlas_option,
+    out_option,
+    plain_options,
+    table_options,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from analysis.probe.floor_scores import FloorMark
 
 __all__ = ["plot_probes", "probes"]
 
@@ -153,17 +161,7 @@ def probes(
     help="One kind of plot of all groups (an SAE, a site and a run), or a page of all kinds. [default: "
     "scatter, of the group whose score exceeds its controls most; a floor only if no other SAE is selected]",
 )
-@click.option(
-    "--out",
-    "-o",
-    "outs",
-    multiple=True,
-    default=("probes.html",),
-    show_default=True,
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Output file: .html (works offline), .png or .svg; repeat for several files.",
-)
+@out_option(f"Output file: {PLOT_FILES}", default="probes.html")
 @atlas_option
 @plain_options
 def plot_probes(
@@ -220,7 +218,7 @@ def _loaded(
     run: str | None,
     *,
     quiet: bool,
-) -> "tuple[pd.DataFrame, dict[str, str]]":
+) -> "tuple[pd.DataFrame, dict[str, FloorMark]]":
     """Load the selected probes, and the marks of floors; raise BadInput if there are no probes."""
     from analysis.probe.floor_scores import floor_marks
     from analysis.probe.tables import load

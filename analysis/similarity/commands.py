@@ -8,7 +8,7 @@ from analysis.similarity.settings import SimilaritySettings
 from atlas.cli.output.screen import on_terminal
 from atlas.cli.output.tables import print_table
 from atlas.cli.output.text import echo, print_text
-from atlas.cli.shared_options import requested
+from atlas.cli.shared_options import PLOT_FILES, requested
 from atlas.cli.study_command import Writer, study_command
 from atlas.studies.results import Results
 
@@ -109,8 +109,7 @@ similarity = study_command(
     "\n  atlas similarity --all --out heatmaps.html --out heatmaps.png",
     metavar="[SAE SAE]...",
     writer=Writer(
-        "Plot one pair, or heatmaps of several: .html (works offline), .png or .svg; repeat for "
-        "several files.",
+        f"Plot one pair, or heatmaps of several: {PLOT_FILES}",
         "analysis.similarity.commands:prepare",
     ),
     report="analysis.similarity.commands:report",

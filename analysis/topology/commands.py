@@ -9,6 +9,7 @@ import click
 from analysis.topology.settings import TopologySettings
 from atlas.cli.output.tables import print_table
 from atlas.cli.output.text import echo
+from atlas.cli.shared_options import PLOT_FILES
 from atlas.cli.study_command import Writer, study_command
 from atlas.errors import BadInput
 from atlas.studies.results import Results
@@ -77,8 +78,7 @@ topology = study_command(
     "\n\n\b\nExamples:\n  atlas topology --all"
     "\n  atlas topology tiny-a-l1-s0 --out topology.html --graphml mapper.graphml",
     writer=Writer(
-        "Draw diagrams and Mapper graph of one SAE: .html (works offline), .png or .svg; repeat for "
-        "several files.",
+        f"Draw diagrams and Mapper graph of one SAE: {PLOT_FILES}",
         "analysis.topology.commands:prepare",
         (
             click.option(

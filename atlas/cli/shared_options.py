@@ -1,13 +1,16 @@
 """Options that most commands share: the atlas, JSON, and the layout of tables."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 __all__ = [
+    "PLOT_FILES",
     "atlas_option",
     "finite",
+    "out_option",
     "plain_options",
     "requested",
     "shared_options",
@@ -64,6 +67,33 @@ def atlas_option(function: F) -> F:
         help="Folder or URL (neo4j://…) of the atlas, which can also be the first argument. "
         "[default: $ATLAS, or the only *.atlas folder here]",
     )(function)
+
+
+#: Files that a plot can be written to, for the help of its option.
+PLOT_FILES = ".html (works offline), .png or .svg; repeat for several files."
+
+
+def out_option(help: str, *, default: str | None = None) -> Callable[[F], F]:
+    """Add ``--out`` to a command, whose parameter ``outs`` has the paths of several files.
+
+    Parameters
+    ----------
+    help
+        Help of the option.
+    default
+        The file that is written if none is passed; none by default.
+    """
+    return click.option(
+        "--out",
+        "-o",
+        "outs",
+        multiple=True,
+        default=() if default is None else (default,),
+        show_default=default is not None,
+        type=click.Path(dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help=help,
+    )
 
 
 def finite(ctx: click.Context, param: click.Parameter, value: float) -> float:

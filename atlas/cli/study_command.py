@@ -6,7 +6,6 @@ plots and files are functions that its module names.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import click
@@ -21,7 +20,7 @@ from atlas.cli.options import (
 from atlas.cli.output.tables import print_table
 from atlas.cli.output.text import echo, emit, make_progress, print_verdict
 from atlas.cli.selected_atlas import folder_of, which_atlas
-from atlas.cli.shared_options import atlas_option, shared_options
+from atlas.cli.shared_options import atlas_option, out_option, shared_options
 from atlas.plugins import StudyCommand, import_function
 from atlas.studies.settings import settings_of
 
@@ -158,17 +157,7 @@ def _decorators(
         first.append(all_option)
     first.append(settings_options(settings))
     if writer is not None:
-        first.append(
-            click.option(
-                "--out",
-                "-o",
-                "outs",
-                multiple=True,
-                metavar="FILE",
-                type=click.Path(dir_okay=False, path_type=Path),
-                help=writer.help,
-            )
-        )
+        first.append(out_option(writer.help))
         first += writer.options
     replace = click.option("--replace", is_flag=True, help="Recompute stored results.")
     return [*first, worker_options, replace, atlas_option, shared_options][::-1]

@@ -10,6 +10,7 @@ from importlib.resources import files
 import pytest
 from fork_server import ForkServer
 from slow_ingest import work
+from small_parts import table_hashes
 
 from atlas.disk.folder import Folder
 from atlas.doctor import checks
@@ -25,22 +26,11 @@ def start():
     server.close()
 
 
-def hashes(folder):
-    sound = Folder.open(folder).sound()
-    assert sound.stale == {}
-    # An SAE's part contains the uuid of its atlas, which differs between two folders.
-    return {
-        key: {name: (t.rows, t.sha256) for name, t in part.manifest.tables.items()}
-        for key, part in sound.parts.items()
-        if part.manifest.kind != "sae"
-    }
-
-
 @pytest.fixture(scope="module", params=["keep", "drop"])
 def expected(request, tmp_path_factory):
     path = tmp_path_factory.mktemp("expected") / "a.atlas"
     work(path, keep=request.param == "keep")
-    return request.param, hashes(path)
+    return request.param, table_hashes(path)
 
 
 @pytest.mark.slow
@@ -66,7 +56,7 @@ def test_a_command_killed_at_random_moments_writes_the_same_parts_when_repeated(
     done = start(path, keep)
     _, errors = done.communicate()
     assert done.returncode == 0, errors
-    assert hashes(path) == wanted
+    assert table_hashes(path) == wanted
     assert Folder.open(path).runs() == []
     assert all(c.state == "ok" for c in all_checks(path))
 

@@ -17,6 +17,7 @@ import torch
 from marked_model import BLOCKS, MARKED_BLOCK, documents, light_saes, marked
 from random_models import random_model, small_tokenizer
 from small_ingest import model, topk
+from small_parts import table_hashes
 
 from atlas.cli.main import main
 from atlas.disk.folder import Folder
@@ -114,7 +115,7 @@ def wanted(tmp_path_factory):
     for keep_codes in (True, False):
         path = tmp_path_factory.mktemp("alone") / "a.atlas"
         work(path, keep_codes=keep_codes)
-        made[keep_codes] = parts(path)
+        made[keep_codes] = table_hashes(path)
     corpus = Corpus.open(Folder.open(path).corpus_file)  # the tests below rely on this
     assert len(corpus) == BLOCKS
     assert any(d.text.startswith("she she") for d in corpus.block(MARKED_BLOCK))
@@ -134,17 +135,6 @@ def work(path, lm=None, *, saes=None, keep_codes=True, progress=None, **settings
     )
 
 
-def parts(path):
-    """Return the hashes of all tables except those that contain the uuid of the atlas."""
-    sound = Folder.open(path).sound()
-    assert sound.stale == {}
-    return {
-        key: {name: (t.rows, t.sha256) for name, t in part.manifest.tables.items()}
-        for key, part in sound.parts.items()
-        if part.manifest.kind != "sae"
-    }
-
-
 def shards(path, sae):
     """Return the numbers of the finished shards of an unfinished run."""
     (run,) = (path / "runs").glob(f"{sae}-*")
@@ -159,7 +149,7 @@ def test_workers_write_the_same_parts(tmp_path, cluster):
     work(tmp_path / "a.atlas", model(), saes=saes)
     recorded = Recorded()
     work(tmp_path / "b.atlas", model(), saes=saes, ray=cluster, workers=2, progress=recorded)
-    assert parts(tmp_path / "b.atlas") == parts(tmp_path / "a.atlas")
+    assert table_hashes(tmp_path / "b.atlas") == table_hashes(tmp_path / "a.atlas")
     assert Folder.open(tmp_path / "b.atlas").runs() == []
     assert [s for s in recorded.sentences if "died" in s] == []
     assert recorded.stages["small: 2 SAEs"] == BLOCKS
@@ -192,7 +182,7 @@ def test_workers_finish_a_run_and_a_killed_worker_costs_its_shard(tmp_path, clus
     assert [s for s in recorded.sentences if "died" in s] == [
         f"A worker died while computing shard {MARKED_BLOCK}; another takes over."
     ]
-    assert parts(path) == wanted[False]
+    assert table_hashes(path) == wanted[False]
     assert capfd.readouterr() == ("", "")
 
 
@@ -208,7 +198,7 @@ def test_one_process_finishes_a_run_of_workers(tmp_path, wanted):
     assert len(shards(path, "light1")) >= 2
     recorded = Recorded()
     work(path, progress=recorded)
-    assert parts(path) == wanted[True]
+    assert table_hashes(path) == wanted[True]
     assert any("still to do" in sentence for sentence in recorded.sentences)
 
 
@@ -228,7 +218,7 @@ def test_a_shard_that_kills_every_worker_is_named(tmp_path, cluster, two_threads
     assert shards(path, "light0") == set(range(MARKED_BLOCK))
     for each in (path, reference):
         work(each)
-    assert parts(path) == parts(reference)
+    assert table_hashes(path) == table_hashes(reference)
 
 
 @pytest.mark.slow
@@ -266,7 +256,7 @@ def test_objects_in_memory_are_sent_to_workers_of_a_connected_ray(tmp_path, clus
         assert ray.is_initialized()
     finally:
         ray.shutdown()
-    assert parts(tmp_path / "b.atlas") == parts(tmp_path / "a.atlas")
+    assert table_hashes(tmp_path / "b.atlas") == table_hashes(tmp_path / "a.atlas")
 
 
 @pytest.mark.slow

@@ -34,7 +34,6 @@ from ingest.model.language_model import open_model
 from ingest.precision import float32_products, ieee_float32
 from ingest.probe.solver.design import Design
 from ingest.probe.solver.solve import margins, solve
-from ingest.sae.autoencoder import open_sae
 from ingest.train.run import train_saes
 
 EARLY, LATE = "blocks.0.hook_resid_post", "blocks.2.hook_resid_post"
@@ -46,15 +45,16 @@ def lm() -> Any:
     return MODEL | {"model": random_model("llama")}
 
 
-def opened() -> list[Any]:
-    two = ((EARLY, "a", 0), (LATE, "c", 2))
-    return [open_sae(small_ingest.topk(seed=seed, hook=hook), name=n) for hook, n, seed in two]
-
-
 @pytest.fixture(scope="module")
 def atlas(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("ieee") / "a.atlas"
-    run_ingest(path, saes=opened(), text=small_ingest.texts(60), match=None, **lm())
+    run_ingest(
+        path,
+        saes=small_ingest.saes_at(EARLY, LATE),
+        text=small_ingest.texts(60),
+        match=None,
+        **lm(),
+    )
     return path
 
 
@@ -73,7 +73,12 @@ def words(folder: Path, name: str, pairs: tuple[tuple[str, str], ...]) -> Path:
 
 
 def _ingest(path: Path, atlas: Path, _: Any) -> None:
-    run_ingest(path / "n.atlas", saes=opened(), text=small_ingest.texts(30), **lm())
+    run_ingest(
+        path / "n.atlas",
+        saes=small_ingest.saes_at(EARLY, LATE),
+        text=small_ingest.texts(30),
+        **lm(),
+    )
 
 
 def _probes(path: Path, atlas: Path, _: Any) -> None:
@@ -87,7 +92,13 @@ def _probes(path: Path, atlas: Path, _: Any) -> None:
 def _effects(path: Path, atlas: Path, _: Any) -> None:
     settings = EffectSettings(contexts=12, occurrences=3, min_occurrences=3, directions=20, joint=4)
     analysis.measure_effects(
-        atlas, ["a"], settings=settings, opened=opened(), device="cpu", replace=True, **lm()
+        atlas,
+        ["a"],
+        settings=settings,
+        opened=small_ingest.saes_at(EARLY, LATE),
+        device="cpu",
+        replace=True,
+        **lm(),
     )
 
 
@@ -108,11 +119,20 @@ def _concepts(path: Path, atlas: Path, _: Any) -> None:
     other = words(path, "other", (("sun", "sun"), ("day", "day")))
     how = ConceptSettings(repeats=1, draws=19, probe_draws=1, subsets=1)
     model = open_model(lm()["model"], tokenizer=small_tokenizer(), hooks=[EARLY], device="cpu")
-    analysis.study_concepts(atlas, own, ["a"], settings=how, opened=opened(), models=[model])
+    analysis.study_concepts(
+        atlas, own, ["a"], settings=how, opened=small_ingest.saes_at(EARLY, LATE), models=[model]
+    )
     settings = AblationSettings(ablated=(1,), random_sets=3, direction_sets=2, others=(str(other),))
     how = ConceptSettings(repeats=1, draws=19, probe_draws=0, subsets=0)
     analysis.ablate_concepts(
-        atlas, own, ["a"], settings=settings, how=how, opened=opened(), device="cpu", **lm()
+        atlas,
+        own,
+        ["a"],
+        settings=settings,
+        how=how,
+        opened=small_ingest.saes_at(EARLY, LATE),
+        device="cpu",
+        **lm(),
     )
 
 

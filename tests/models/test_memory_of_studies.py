@@ -28,7 +28,6 @@ from ingest.probe import study as probe_study
 from ingest.probe.logistic_probe import ActiveProbe
 from ingest.probe.settings import ProbeSettings
 from ingest.probe.study import probe_saes
-from ingest.sae.autoencoder import open_sae
 
 EARLY, LATE = "blocks.0.hook_resid_post", "blocks.2.hook_resid_post"
 PROBES = ProbeSettings(splits=("document",), controls=0, draws=2, min_positives=3, iterations=5)
@@ -38,16 +37,11 @@ def fail(*_: Any, **__: Any) -> NoReturn:
     raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
 
 
-def saes() -> list[Any]:
-    two = ((EARLY, "a", 0), (LATE, "c", 2))
-    return [open_sae(small_ingest.topk(seed=seed, hook=hook), name=n) for hook, n, seed in two]
-
-
 @pytest.fixture(scope="module")
 def atlas(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("memory") / "a.atlas"
     model, text = small_ingest.model(), small_ingest.texts(60)
-    ingest(path, saes=saes(), text=text, model=model, match=None)
+    ingest(path, saes=small_ingest.saes_at(EARLY, LATE), text=text, model=model, match=None)
     return path
 
 
@@ -57,7 +51,7 @@ def effects(atlas: Path, progress: Progress = SILENT) -> Any:
         atlas,
         ["a"],
         settings=settings,
-        opened=saes(),
+        opened=small_ingest.saes_at(EARLY, LATE),
         model=random_model("llama"),
         tokenizer=small_tokenizer(),
         device="cpu",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import small_ingest
 import torch
-from pretend_device import pretend_gpu
+from pretend_device import on_both_devices
 from random_models import random_ids, random_model, small_tokenizer
 from random_saes import TRANSCODERS, random_transcoder, vectors
 from recording_progress import RecordingProgress
@@ -22,15 +22,6 @@ from ingest.model.next_token import NextTokenModel
 from ingest.sae.autoencoder import open_sae
 from ingest.settings import Settings
 from ingest.train.run import train_saes
-
-
-def both(work: Any) -> tuple[Any, Any]:
-    """Return the result of work on the CPU, and on the pretend GPU."""
-    torch.manual_seed(1)
-    expected = work("cpu")
-    torch.manual_seed(1)
-    with pretend_gpu():
-        return expected, work("cuda")
 
 
 def lm(device: str, dtype: str = "float32") -> Any:
@@ -63,7 +54,7 @@ def test_transcoders(kind: str, tmp_path: Any) -> None:
         (row,) = folder.sound().parts["fidelity/t"].table("SAE").to_pylist()
         return small_ingest.dense(folder, "t")[1], row["fvu"]
 
-    (codes, fvu), (found, found_fvu) = both(work)
+    (codes, fvu), (found, found_fvu) = on_both_devices(work)
     assert codes.any()
     np.testing.assert_array_equal(found, codes)
     assert found_fvu == pytest.approx(fvu, rel=1e-10)
@@ -79,7 +70,7 @@ def test_a_model_in_bfloat16_is_compared_with_float32(tmp_path: Any) -> None:
         compared = [text for text in progress.messages if "bfloat16 changes" in text]
         return small_ingest.dense(folder, "top")[1], compared
 
-    (codes, messages), (found, found_messages) = both(work)
+    (codes, messages), (found, found_messages) = on_both_devices(work)
     np.testing.assert_array_equal(found, codes)
     assert found_messages == messages
     assert len(messages) == 1
@@ -96,7 +87,7 @@ def test_codes_that_are_dropped(tmp_path: Any) -> None:
             parts["coactivation/top"].table("CO_ACTIVATES").to_pylist(),
         ]
 
-    expected, found = both(work)
+    expected, found = on_both_devices(work)
     assert found == expected
     assert all(expected)
 
@@ -119,7 +110,7 @@ def test_training_with_floors(architecture: str, tmp_path: Any) -> None:
             ),
         )
 
-    both(work)
+    on_both_devices(work)
     cpu = tmp_path / "cpu"
     files = sorted(p.relative_to(cpu) for p in cpu.rglob("*.safetensors"))
     assert len(files) >= 3
@@ -140,7 +131,7 @@ def test_generation_with_an_edited_site(temperature: float) -> None:
         found = model.generate(ids, new_tokens=5, edits=edits, temperature=temperature)
         return found.cpu()
 
-    expected, found = both(work)
+    expected, found = on_both_devices(work)
     assert torch.equal(expected, found)
 
 
@@ -153,5 +144,5 @@ def test_estimators_of_the_python_interface(kind: Any) -> None:
         probes = kind(device=device).fit(x, targets)
         return probes.coef_, probes.intercept_, probes.decision_function(x)
 
-    for expected, found in zip(*both(work), strict=True):
+    for expected, found in zip(*on_both_devices(work), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)

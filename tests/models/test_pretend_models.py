@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import small_ingest
 import torch
-from pretend_device import pretend_gpu
+from pretend_device import on_both_devices
 from random_models import WORDS, random_model, small_tokenizer
 
 import analysis
@@ -42,15 +42,6 @@ def made(tmp_path_factory: Any) -> Any:
     return path
 
 
-def both(work: Any) -> tuple[Any, Any]:
-    """Return the result of work on the CPU, and on the pretend GPU."""
-    torch.manual_seed(1)
-    expected = work("cpu")
-    torch.manual_seed(1)
-    with pretend_gpu():
-        return expected, work("cuda")
-
-
 def equal_tables(expected: Any, found: Any) -> None:
     assert list(found.columns) == list(expected.columns)
     assert len(found) == len(expected) > 0
@@ -76,7 +67,7 @@ def test_effects(made: Any) -> None:
         )
         return result.to_pandas("Feature"), result.to_pandas("calibration")
 
-    for expected, found in zip(*both(work), strict=True):
+    for expected, found in zip(*on_both_devices(work), strict=True):
         equal_tables(expected, found)
 
 
@@ -88,7 +79,7 @@ def test_an_edited_model(made: Any) -> None:
         with analysis.intervene(causal, edits, saes=own, tokenizer=small_tokenizer()) as edited:
             return edited.logits("the cat saw the dog").cpu()
 
-    expected, found = both(work)
+    expected, found = on_both_devices(work)
     torch.testing.assert_close(found, expected)
 
 
@@ -107,7 +98,7 @@ def test_fire(made: Any) -> None:
             )
             return fire(atlas, text, FireSettings(top=50, device=device), model=model).to_pandas()
 
-    expected, found = both(work)
+    expected, found = on_both_devices(work)
     equal_tables(expected, found)
     assert found["feature"].tolist() == expected["feature"].tolist()
 
@@ -135,7 +126,7 @@ def test_concepts(made: Any, tmp_path: Any) -> None:
         )
         return result.to_pandas("units")
 
-    equal_tables(*both(work))
+    equal_tables(*on_both_devices(work))
 
 
 def test_ablated_concepts(made: Any, tmp_path: Any) -> None:
@@ -162,7 +153,7 @@ def test_ablated_concepts(made: Any, tmp_path: Any) -> None:
         )
         return result.to_pandas("summary"), result.to_pandas("measured")
 
-    for expected, found in zip(*both(work), strict=True):
+    for expected, found in zip(*on_both_devices(work), strict=True):
         equal_tables(expected, found)
 
 
@@ -178,6 +169,6 @@ def test_maps_by_adam(made: Any) -> None:
         )
         return {name: value for name, value in row.items() if isinstance(value, float)}
 
-    expected, found = both(work)
+    expected, found = on_both_devices(work)
     assert expected
     assert found == pytest.approx(expected, rel=1e-4, abs=1e-5)

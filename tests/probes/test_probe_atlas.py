@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from recording_progress import RecordingProgress
 from sklearn_probes import by_sklearn
-from small_ingest import CONTEXT, HOOK, brute_force, model, named, run, texts, topk
+from small_ingest import CONTEXT, HOOK, brute_force, model, named, run, texts, topk, two_sae_atlas
 
 from atlas.api import Atlas
 from atlas.cli.main import main
@@ -29,9 +29,7 @@ def lm():
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, lm):
-    path = tmp_path_factory.mktemp("made") / "a.atlas"
-    run(path, lm, [named(topk(), "top"), named(topk(seed=1), "other")], texts(), match=None)
-    return path
+    return two_sae_atlas(tmp_path_factory.mktemp("made") / "a.atlas", lm)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree
 
-__all__ = ["FREE_BYTES", "PretendTensor", "pretend_gpu", "upload"]
+__all__ = ["FREE_BYTES", "PretendTensor", "on_both_devices", "pretend_gpu", "upload"]
 
 GPU = torch.device("cuda", 0)
 
@@ -236,3 +236,12 @@ def _on_cpu(value: Any) -> Any:
     if isinstance(value, str) and (value == "cuda" or value.startswith("cuda:")):
         return "cpu"
     return value
+
+
+def on_both_devices(work: Callable[[str], Any]) -> tuple[Any, Any]:
+    """Return the result of work on the CPU, and on the pretend GPU."""
+    torch.manual_seed(1)
+    expected = work("cpu")
+    torch.manual_seed(1)
+    with pretend_gpu():
+        return expected, work("cuda")

@@ -130,3 +130,15 @@ def a_sae(hook, d_in, *, seed=0, **settings):
     torch.manual_seed(seed)
     known = {"d_in": d_in, "d_sae": 40, "metadata": metadata(hook)} | settings
     return fill(StandardSAE(StandardSAEConfig(**known)))
+
+
+def saes_at(early, late):
+    """Return SAEs "a" and "c" of two sites."""
+    sites = ((early, "a", 0), (late, "c", 2))
+    return [named(topk(seed=seed, hook=hook), name) for hook, name, seed in sites]
+
+
+def two_sae_atlas(path, lm):
+    """Ingest SAEs "top" and "other" of one site into a new atlas, and return its path."""
+    run(path, lm, [named(topk(), "top"), named(topk(seed=1), "other")], texts(), match=None)
+    return path

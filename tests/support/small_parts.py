@@ -65,3 +65,17 @@ def small_atlas(path):
     write_statistics(folder, write_sae(folder, "one"), [5, 0, 2])
     write_sae(folder, "two", 2)
     return folder
+
+
+def table_hashes(path):
+    """Return rows and hash of each table, by part and table, of an atlas without stale parts.
+
+    Parts of SAEs are excluded, because they contain the uuid of their atlas.
+    """
+    sound = Folder.open(path).sound()
+    assert sound.stale == {}
+    return {
+        key: {name: (t.rows, t.sha256) for name, t in part.manifest.tables.items()}
+        for key, part in sound.parts.items()
+        if part.manifest.kind != "sae"
+    }

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from analysis.concepts.causal.measure import Effects, LaterProbe
 from analysis.concepts.probing.splits import Interval, resampled_interval
+from analysis.concepts.tables import table_schema
 from analysis.statistics.permutation import permutation_p
 from atlas.amounts import counted
 from ingest.statistics.discoveries import q_values
@@ -17,20 +17,12 @@ __all__ = ["MEASURED", "SUMMARY", "add_q", "measured_rows", "summary_row", "verd
 Row = dict[str, Any]
 
 
-def _schema(text: Sequence[str], counts: Sequence[str], values: Sequence[str]) -> pa.Schema:
-    return pa.schema(
-        [(n, pa.string()) for n in text]
-        + [(n, pa.int64()) for n in counts]
-        + [(n, pa.float64()) for n in values]
-    )
-
-
-MEASURED = _schema(
+MEASURED = table_schema(
     ("concept", "measured", "features"),
     ("k", "sets"),
     ("clean_auc", "clean_low", "auc", "fall", "fall_low", "fall_high", "separation_lost"),
 )
-SUMMARY = _schema(
+SUMMARY = table_schema(
     ("concept", "most_affected"),
     ("k", "sets", "candidates", "direction_sets", "words_tokens", "text_tokens"),
     (

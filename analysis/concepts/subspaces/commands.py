@@ -18,7 +18,7 @@ from atlas.cli.options import (
 from atlas.cli.output.tables import print_table
 from atlas.cli.output.text import echo, emit, make_progress, print_text, print_verdict
 from atlas.cli.selected_atlas import folder_of, which_atlas
-from atlas.cli.shared_options import atlas_option, shared_options
+from atlas.cli.shared_options import PLOT_FILES, atlas_option, out_option, shared_options
 from atlas.plugins import StudyCommand
 from atlas.studies.results import Results
 
@@ -57,15 +57,7 @@ _CONTROLS = {"value": ("null", "matched_null", "other_null"), "q": ("matched_q",
 @settings_options(SubspaceSettings)
 @worker_options
 @click.option("--replace", is_flag=True, help="Recompute stored results.")
-@click.option(
-    "--out",
-    "-o",
-    "outs",
-    multiple=True,
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Plot heatmaps: .html (works offline), .png or .svg; repeat for several files.",
-)
+@out_option(f"Plot heatmaps: {PLOT_FILES}")
 @atlas_option
 @shared_options
 def concept_subspaces(
