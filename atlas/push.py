@@ -126,7 +126,7 @@ def push_atlas(
     Returns
     -------
     dict
-        ``added``, ``replaced``, ``removed`` and ``kept`` are names of SAEs. ``shared`` is
+        ``added``, ``replaced``, ``removed`` and ``unchanged`` are names of SAEs. ``shared`` is
         whether edges between shared nodes, such as maps between sites, differ. ``rows`` and
         ``seconds`` are the number of rows to write and the estimated time. ``left_out`` is
         the number of excluded CO_ACTIVATES edges, ``excluded`` the number of excluded rows of
@@ -168,7 +168,7 @@ def push_atlas(
             "added": list(plan.add),
             "replaced": list(plan.replace),
             "removed": list(plan.remove),
-            "kept": list(plan.keep),
+            "unchanged": list(plan.keep),
             "shared": plan.shared,
             "rows": plan.rows,
             "seconds": plan.seconds,

@@ -53,7 +53,7 @@ def _snapshots(repo: str) -> Path:
 
 
 def why_out_of_reach() -> str:
-    """Return why the hub cannot be asked; empty if it answers, or may answer."""
+    """Return why the hub cannot be used; empty if it answers, or may answer."""
     from huggingface_hub import constants
 
     if constants.is_offline_mode():
@@ -97,7 +97,7 @@ def offline_while(reason: str) -> Iterator[None]:
     Parameters
     ----------
     reason
-        Why the hub cannot be asked; empty if it can.
+        Why the hub cannot be used; empty if it can.
     """
     from huggingface_hub import constants
 

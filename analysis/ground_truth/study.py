@@ -421,8 +421,8 @@ def _edges(at: TaskContext, sae: str, settings: GroundTruthSettings) -> Ints:
     """Return the co-activation edges of an SAE beyond chance, (edges, 2)."""
     table = at.sound.parts[f"coactivation/{sae}"].table("CO_ACTIVATES")
     count, expected = (table[name].to_numpy() for name in ("count", "expected"))
-    kept = (count >= settings.min_count) & (count >= settings.lift * expected)
-    ends: Ints = edge_ends(table)[kept]
+    retained = (count >= settings.min_count) & (count >= settings.lift * expected)
+    ends: Ints = edge_ends(table)[retained]
     return ends
 
 

@@ -184,11 +184,11 @@ def store_activations(
     """
     widths = [reader.model.site(h).width for h in (reader.source, reader.target)]
     wanted = {"corpus": corpus.info.id, "widths": widths, **reader.origin()}
-    if not (into / "kept.json").exists() or _stored_origin(into) != wanted:
+    if not (into / "stored.json").exists() or _stored_origin(into) != wanted:
         _check_space(into, size=tokens * (4 * sum(widths) + 16), progress=progress)
         with atomic_folder(into) as folder:
             _write(reader, corpus, folder, progress)
-            write_json(folder / "kept.json", wanted)
+            write_json(folder / "stored.json", wanted)
     found = {name: np.memmap(into / name, dtype=kind, mode="r") for name, kind in _FILES.items()}
     count = len(found["ids"])
     return Activations(
@@ -200,7 +200,7 @@ def store_activations(
 
 
 def _stored_origin(folder: Path) -> object:
-    return json.loads((folder / "kept.json").read_text("utf-8"))
+    return json.loads((folder / "stored.json").read_text("utf-8"))
 
 
 def _check_space(into: Path, *, size: int, progress: Progress) -> None:

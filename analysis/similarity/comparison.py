@@ -232,11 +232,11 @@ def views(spaces: Spaces, pairs: MatchedPairs, settings: SimilaritySettings) -> 
     stratum = spaces.strata(pairs, settings.frequency_bins)
     if spaces.decoders is not None:
         x, y = spaces.decoders[0][pairs.a], spaces.decoders[1][pairs.b]
-        kept = np.flatnonzero(distinct(x) & distinct(y))
-        yield View("decoder", x, y, pairs, spaces.one_space, settings, stratum).sample(kept)
+        retained = np.flatnonzero(distinct(x) & distinct(y))
+        yield View("decoder", x, y, pairs, spaces.one_space, settings, stratum).sample(retained)
     a, b = spaces.profiles(pairs)
-    kept = np.flatnonzero(distinct(a) & distinct(b))
-    yield View("activations", a, b, pairs, True, settings, stratum).sample(kept)
+    retained = np.flatnonzero(distinct(a) & distinct(b))
+    yield View("activations", a, b, pairs, True, settings, stratum).sample(retained)
 
 
 def _full_rows(view: View) -> Iterator[Row]:

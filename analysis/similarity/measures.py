@@ -320,7 +320,7 @@ def subspace_similarities(
     found = Subspaces.of(x, y, variance=variance)
     observed = found.values()
     drawn = [found.values(order) for order in orders]
-    kept = (found.x.kept, found.y.kept)
+    retained = (found.x.retained, found.y.retained)
     full = (len(found.x.scale), len(found.y.scale))
     return [
         _similarity(
@@ -328,7 +328,7 @@ def subspace_similarities(
             observed[name],
             np.array([one[name] for one in drawn]),
             n=len(found),
-            columns=kept if name == "svcca" else full,
+            columns=retained if name == "svcca" else full,
             why=found.refused,
         )
         for name in SUBSPACE_MEASURES

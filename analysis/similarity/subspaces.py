@@ -44,7 +44,7 @@ class Subspace:
         points, not centred.
     scale
         (rank,). Singular values.
-    kept
+    retained
         Number of first components that together reach the share of the variance.
     standard
         (rank, columns). The left singular vectors times ``standard`` are the standardised
@@ -58,7 +58,7 @@ class Subspace:
 
     points: Any
     scale: Floats
-    kept: int
+    retained: int
     standard: Floats
     mean: Floats
     weights: Floats | None = None
@@ -90,13 +90,13 @@ class Subspace:
         spread = np.linalg.norm(weighted, axis=0)
         varies = spread > least
         standard = weighted[:, varies] * (np.sqrt(len(exact)) / spread[varies])
-        kept = components(scale**2, variance)
+        retained = components(scale**2, variance)
         if not is_sparse(points):
-            return cls(basis, scale, kept, standard, mean)
+            return cls(basis, scale, retained, standard, mean)
         rows = sparse.csr_array(points, dtype=np.float64)
         if rank and scale[-1] < _ILL * scale[0]:  # the product of weights would lose digits
-            return cls(centred @ (right.T / scale), scale, kept, standard, mean)
-        return cls(rows, scale, kept, standard, mean, right.T / scale)
+            return cls(centred @ (right.T / scale), scale, retained, standard, mean)
+        return cls(rows, scale, retained, standard, mean, right.T / scale)
 
     def __len__(self) -> int:
         return int(self.points.shape[0])
@@ -203,7 +203,7 @@ class Subspaces:
         """Reason for each measure that these points do not define."""
         n = len(self)
         found = {}
-        sizes = {"svcca": (self.x.kept, self.y.kept)}
+        sizes = {"svcca": (self.x.retained, self.y.retained)}
         sizes["cca"] = (len(self.x.scale), len(self.y.scale))
         for name, (first, second) in sizes.items():
             if first + second > n - 1 and min(first, second):
@@ -230,7 +230,7 @@ class Subspaces:
         found = dict.fromkeys(SUBSPACE_MEASURES, float("nan"))
         joint = self._joint(order)
         if "svcca" not in refused:
-            found["svcca"] = _mean_correlation(joint[: self.x.kept, : self.y.kept])
+            found["svcca"] = _mean_correlation(joint[: self.x.retained, : self.y.retained])
         if "cca" not in refused:
             found["cca"] = _mean_correlation(joint)
         if "procrustes" not in refused:

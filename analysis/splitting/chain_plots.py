@@ -96,9 +96,9 @@ def _lines(
         )
         edges = edges_of(result).select(_EDGE).to_pandas()
         steps.append(own.drop_duplicates().merge(edges, on=["source", "target"]))
-    places = points.set_index("feature")[["sae", "row"]]
-    lines = pd.concat(steps, ignore_index=True).join(places, on="source")
-    return lines.join(places.add_suffix("2"), on="target")
+    rows = points.set_index("feature")[["sae", "row"]]
+    lines = pd.concat(steps, ignore_index=True).join(rows, on="source")
+    return lines.join(rows.add_suffix("2"), on="target")
 
 
 def _chart(points: pd.DataFrame, lines: pd.DataFrame, names: list[str]) -> Any:

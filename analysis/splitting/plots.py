@@ -94,8 +94,8 @@ def draw(result: Result, *, kind: Kind = "classes", baseline: Result | None = No
 def _joint_map(result: Result, points: pd.DataFrame, counted: str) -> Any:
     edges = edges_of(result).to_pandas()
     shown = edges[edges["parent_class"] != "same"].nsmallest(_MOST_LINES, "q")
-    place = points.set_index("feature")[["x", "y"]]
-    lines = shown.join(place, on="source").join(place.add_suffix("2"), on="target")
+    positions = points.set_index("feature")[["x", "y"]]
+    lines = shown.join(positions, on="source").join(positions.add_suffix("2"), on="target")
     present = [name for name in COLOURS if name in set(points["class"])]
     scale = alt.Scale(domain=present, range=[COLOURS[name] for name in present])
     sides = [result["narrow"], result["wide"]]

@@ -281,7 +281,7 @@ def _tables(
     narrow, wide = saes
     counts = tokens.narrow.count, tokens.wide.count
     equal = len(counts[0]) == len(counts[1])
-    places, variance = _map(vectors)
+    map_positions, variance = _map(vectors)
     classes = (found.parent_class, PARENT_CLASSES), (found.child_class, CHILD_CLASSES)
     summary = {
         "narrow": narrow,
@@ -294,7 +294,7 @@ def _tables(
         "edges": len(found.edges),
         "map_variance": variance,
     }
-    sides = [_side(saes[i], counts[i], classes[i][0], places[i]) for i in range(2)]
+    sides = [_side(saes[i], counts[i], classes[i][0], map_positions[i]) for i in range(2)]
     children = np.bincount(found.edges.parent, minlength=len(counts[0]))
     parents = np.bincount(found.edges.child, minlength=len(counts[1]))
     unknown = np.isnan(found.coverage)
@@ -341,7 +341,7 @@ def _edge_table(
 
 
 def _side(
-    sae: str, count: NDArray[np.int64], classes: NDArray[np.str_], place: NDArray[np.float64]
+    sae: str, count: NDArray[np.int64], classes: NDArray[np.str_], positions: NDArray[np.float64]
 ) -> dict[str, Any]:
     idx = np.arange(len(count))
     return {
@@ -349,8 +349,8 @@ def _side(
         "idx": idx,
         "active_tokens": count,
         "class": pa.array(classes.tolist(), pa.string()),
-        "x": place[:, 0],
-        "y": place[:, 1],
+        "x": positions[:, 0],
+        "y": positions[:, 1],
     }
 
 
@@ -364,10 +364,10 @@ def _map(
     value, axes = np.linalg.eigh(moments)
     first = np.zeros((rows.shape[1], 2))
     first[:, : min(2, rows.shape[1])] = axes[:, ::-1][:, :2]
-    place = rows @ first - mean @ first
+    positions = rows @ first - mean @ first
     total = float(np.maximum(value, 0).sum())
     variance = float(value[::-1][:2].sum() / total) if total > 0 else 0.0
-    return (place[: len(vectors[0])], place[len(vectors[0]) :]), variance
+    return (positions[: len(vectors[0])], positions[len(vectors[0]) :]), variance
 
 
 def _class_rows(

@@ -265,12 +265,12 @@ def _swap_all(
         i, j = features[d], features[e]
         if s == t or i == j:
             continue
-        held = False
+        duplicate = False
         for p in range(indptr[s], indptr[s + 1]):
-            held |= features[p] == j
+            duplicate |= features[p] == j
         for p in range(indptr[t], indptr[t + 1]):
-            held |= features[p] == i
-        if not held:
+            duplicate |= features[p] == i
+        if not duplicate:
             features[d], features[e] = j, i
 
 

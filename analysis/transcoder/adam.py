@@ -250,8 +250,8 @@ def adam(
         return FittedMap(line, on, (0,)), FittedMap(line, on, on)
 
     text = best(~bos, "without-bos")
-    held, full = fitted(text)
+    held_out, full = fitted(text)
     if not bos.any():
-        return Maps((held,), full, (), None, None, text.steps, rank, text.rate)
-    bos_held, bos_full = fitted(best(np.ones_like(bos), "with-bos"))
-    return Maps((held,), full, (bos_held,), bos_full, None, text.steps, rank, text.rate)
+        return Maps((held_out,), full, (), None, None, text.steps, rank, text.rate)
+    bos_held_out, bos_full = fitted(best(np.ones_like(bos), "with-bos"))
+    return Maps((held_out,), full, (bos_held_out,), bos_full, None, text.steps, rank, text.rate)

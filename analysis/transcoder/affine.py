@@ -203,14 +203,20 @@ def closed_form(
         def one(on: tuple[int, ...], penalty: float, scored: tuple[int, ...]) -> FittedMap:
             return FittedMap(fit(joined([own[f] for f in on]), spectra.of(on), penalty), on, scored)
 
-        held = tuple(one(_but(every, f), nested[f], (f,)) for f in every)
-        return held, one(every, last, every)
+        held_out = tuple(one(_but(every, f), nested[f], (f,)) for f in every)
+        return held_out, one(every, last, every)
 
-    held, full = fitted(text, bos=False)
+    held_out, full = fitted(text, bos=False)
     n = sum(m.n for m in moments)
-    bos_held, bos_full = fitted(both, bos=True) if measured.has_bos else ((), None)
+    bos_held_out, bos_full = fitted(both, bos=True) if measured.has_bos else ((), None)
     return Maps(
-        held, full, bos_held, bos_full, last * text.of(every).unit / n, None, text.of(every).rank
+        held_out,
+        full,
+        bos_held_out,
+        bos_full,
+        last * text.of(every).unit / n,
+        None,
+        text.of(every).rank,
     )
 
 
@@ -218,11 +224,11 @@ def _same(measured: MapMoments, target: str, rank: int) -> Maps:
     every = tuple(range(measured.folds))
     zero = torch.zeros_like(measured.text(target, 0).y)
     line = Line(torch.diag(zero + 1), zero, zero, same=True)
-    held = tuple(FittedMap(line, _but(every, f), (f,)) for f in every)
+    held_out = tuple(FittedMap(line, _but(every, f), (f,)) for f in every)
     full = FittedMap(line, every, every)
     if measured.has_bos:
-        return Maps(held, full, held, full, 0.0, None, rank)
-    return Maps(held, full, (), None, 0.0, None, rank)
+        return Maps(held_out, full, held_out, full, 0.0, None, rank)
+    return Maps(held_out, full, (), None, 0.0, None, rank)
 
 
 def _but(folds: tuple[int, ...], excluded: int) -> tuple[int, ...]:

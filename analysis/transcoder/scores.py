@@ -125,15 +125,15 @@ def scores(
     def text(f: int) -> Moments:
         return measured.text(target, f)
 
-    held, seen = _score(maps.held_out, text), _score([maps.full], text)
+    held_out, seen = _score(maps.held_out, text), _score([maps.full], text)
     number = measured.counts.by_slot[::2]
     properties: dict[str, object] = {
         "tokens": int(number.sum()),
         "fit_tokens": round(np.mean([number[list(m.on)].sum() for m in maps.held_out])),
         "folds": sum(len(m.scored) for m in maps.held_out),
-        "r2": held.r2,
-        "r2_weighted": held.weighted,
-        "mse": held.mse,
+        "r2": held_out.r2,
+        "r2_weighted": held_out.weighted,
+        "mse": held_out.mse,
         "r2_in_sample": seen.r2,
         "r2_in_sample_weighted": seen.weighted,
         "mse_in_sample": seen.mse,
@@ -145,17 +145,19 @@ def scores(
         "rate": maps.rate,
     }
     properties |= token_scores(measured, target, maps) | _with_bos(measured, target, maps)
-    if (token := properties["token_r2_weighted"]) is not None and held.weighted is not None:
+    if (token := properties["token_r2_weighted"]) is not None and held_out.weighted is not None:
         assert isinstance(token, float)
-        properties["token_difference"] = held.weighted - token
+        properties["token_difference"] = held_out.weighted - token
     if maps.bos_full is None:
         properties["r2_published"] = seen.published
-    varying = varies(seen.n, seen.mean, seen.total) & varies(held.n, held.mean, held.total)
+    varying = varies(seen.n, seen.mean, seen.total) & varies(
+        held_out.n, held_out.mean, held_out.total
+    )
     nan = torch.full_like(seen.total, torch.nan)
     by_dimension = {
         "variance": seen.total / seen.n,
-        "mse": held.error / held.n,
-        "r2": torch.where(varying, 1 - held.error / held.total, nan),
+        "mse": held_out.error / held_out.n,
+        "r2": torch.where(varying, 1 - held_out.error / held_out.total, nan),
         "r2_in_sample": torch.where(varying, 1 - seen.error / seen.total, nan),
     }
     return properties, by_dimension
@@ -165,14 +167,14 @@ def _with_bos(measured: MapMoments, target: str, maps: Maps) -> dict[str, object
     if maps.bos_full is None:
         names = ("r2_with_bos", "r2_with_bos_weighted", "mse_with_bos", "bos_share")
         return dict.fromkeys(names)
-    held = _score(maps.bos_held_out, lambda f: measured.both(target, f))
+    held_out = _score(maps.bos_held_out, lambda f: measured.both(target, f))
     seen = _score([maps.bos_full], lambda f: measured.both(target, f))
     alone = _score([maps.bos_full], lambda f: measured.bos(target, f))
     error = float(seen.error.sum())
     return {
-        "r2_with_bos": held.r2,
-        "r2_with_bos_weighted": held.weighted,
-        "mse_with_bos": held.mse,
+        "r2_with_bos": held_out.r2,
+        "r2_with_bos_weighted": held_out.weighted,
+        "mse_with_bos": held_out.mse,
         "r2_published": seen.published,
         "bos_share": float(alone.error.sum()) / error if error else None,
     }
@@ -195,11 +197,11 @@ def token_scores(measured: MapMoments, target: str, maps: Maps) -> dict[str, obj
             folds.append(spread)
             errors.append(error)
     pooled = joined(folds)
-    held = MapScores(pooled.n, torch.stack(errors).sum(0), pooled.yy.cpu(), pooled.y.cpu())
+    held_out = MapScores(pooled.n, torch.stack(errors).sum(0), pooled.yy.cpu(), pooled.y.cpu())
     return {
-        "token_r2": held.r2,
-        "token_r2_weighted": held.weighted,
-        "seen_share": known / held.n,
+        "token_r2": held_out.r2,
+        "token_r2_weighted": held_out.weighted,
+        "seen_share": known / held_out.n,
     } | _eta2(measured, target, maps.full.on)
 
 
@@ -399,8 +401,8 @@ def intervals(
         return dict.fromkeys(maps, MapIntervals())
     group = document_groups(text.documents, among=len(text.fold), number=GROUPS, seed=seed + 1)
     sums = {
-        target: _GroupSums(measured, target, [each.to(text.model.device) for each in held])
-        for target, held in maps.items()
+        target: _GroupSums(measured, target, [each.to(text.model.device) for each in held_out])
+        for target, held_out in maps.items()
     }
     hooks = list(dict.fromkeys([measured.source, *maps]))
     title = f"{text.model.name}: intervals of {counted(len(maps), 'map')}"

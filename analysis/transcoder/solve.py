@@ -191,10 +191,10 @@ def choose(
     nested = torch.zeros(len(moments), len(penalties), dtype=torch.float64)
     outer = torch.zeros(len(penalties), dtype=torch.float64)
     for f in every:
-        outer += _errors(moments, spectra, [i for i in every if i != f], penalties, held=[f])[f]
+        outer += _errors(moments, spectra, [i for i in every if i != f], penalties, held_out=[f])[f]
         for g in range(f):
             fitted = [i for i in every if i not in (f, g)]
-            found = _errors(moments, spectra, fitted, penalties, held=[f, g])
+            found = _errors(moments, spectra, fitted, penalties, held_out=[f, g])
             nested[f] += found[g]
             nested[g] += found[f]
     return [penalties[i] for i in nested.argmin(1)], penalties[int(outer.argmin())]
@@ -206,7 +206,7 @@ def _errors(
     fitted: Sequence[int],
     penalties: Sequence[float],
     *,
-    held: Sequence[int],
+    held_out: Sequence[int],
 ) -> dict[int, Tensor]:
     """Return the squared error on each held-out fold for every penalty, summed over dimensions.
 
@@ -218,7 +218,7 @@ def _errors(
     outer = turned @ turned.T
     factors = torch.stack([of.inverse(p) for p in penalties])
     found = {}
-    for f in held:
+    for f in held_out:
         seen = moments[f].about(train.x, train.y)
         linear = (turned * (of.vectors.T @ seen.xy)).sum(1)
         square = (of.vectors.T @ seen.xx @ of.vectors) * outer

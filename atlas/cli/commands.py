@@ -209,7 +209,7 @@ def rm(saes: tuple[str, ...], yes: bool, where: str | None, as_json: bool, quiet
     removed = remove_saes(path, saes)
     remaining = alone(path)
     emit(
-        {"removed": removed, "left": remaining},
+        {"removed": removed, "remaining": remaining},
         as_json=as_json,
         show=lambda: echo(f"Removed {', '.join(removed)}."),
     )

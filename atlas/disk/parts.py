@@ -2,7 +2,7 @@
 
 A part has a *kind* (``sae``, ``statistics``, …) and a name. Its ``manifest.json``
 records the inputs, the settings and the checksums of its tables. The *hash* of a part
-covers its tables, settings and ancestors, but not the time and place of writing. A part
+covers its tables, settings and ancestors, but not the time and folder of writing. A part
 is *stale*, and not loaded, once the hash of an ancestor changes. ``docs/format.md``
 specifies the format.
 """

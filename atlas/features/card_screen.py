@@ -239,7 +239,7 @@ def _styled(text: str, level: int, colours: str | None) -> str:
 
 
 def _colours() -> str | None:
-    """Return "256" or "16" for a terminal of so many colours; None in a pipe or with NO_COLOR."""
+    """Return "256" or "16" for a terminal of this number of colours; None in a pipe or with NO_COLOR."""
     from rich.console import Console
 
     if is_drawing() or not on_terminal() or os.environ.get("NO_COLOR"):

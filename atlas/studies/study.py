@@ -380,7 +380,7 @@ class Study(ABC):
 
         A run with the defaults reads such a part. Numbers of draws that were passed, also if they
         equal the default, are computed as requested. A part without draws is not read, because it
-        lacks the control. A number of draws is a setting that ``--full`` changes.
+        has no control. A number of draws is a setting that ``--full`` changes.
 
         Returns
         -------

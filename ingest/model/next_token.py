@@ -250,7 +250,7 @@ def _finite_logits(causal: "PreTrainedModel", name: str) -> Iterator[None]:
 
 
 def open_next_token_model(
-    model: "LanguageModel", given: "str | Path | PreTrainedModel"
+    model: "LanguageModel", source: "str | Path | PreTrainedModel"
 ) -> NextTokenModel:
     """Open the complete model that a ``LanguageModel`` was opened from.
 
@@ -258,7 +258,7 @@ def open_next_token_model(
     ----------
     model
         The model without its head.
-    given
+    source
         What it was opened from: a name, a folder, or a model in memory.
 
     Raises
@@ -268,10 +268,10 @@ def open_next_token_model(
     BadInput, Missing, OutOfSpace
         As ``open_model`` does.
     """
-    check_head(model, given)
-    if not isinstance(given, str | Path):
-        return NextTokenModel(model.name, given, special_ids(model.tokenizer))
-    causal, report = _loaded(model, given)
+    check_head(model, source)
+    if not isinstance(source, str | Path):
+        return NextTokenModel(model.name, source, special_ids(model.tokenizer))
+    causal, report = _loaded(model, source)
     if report["missing_keys"]:
         raise Mismatch(
             f"The files of {model.name} lack {sorted(report['missing_keys'])[0]}; expected a causal language model "
@@ -281,12 +281,12 @@ def open_next_token_model(
     return NextTokenModel(model.name, causal, special_ids(model.tokenizer))
 
 
-def check_head(model: "LanguageModel", given: "str | Path | PreTrainedModel") -> None:
+def check_head(model: "LanguageModel", source: "str | Path | PreTrainedModel") -> None:
     """Report a model without a head before anything is computed; no weights are loaded.
 
     Parameters
     ----------
-    model, given
+    model, source
         As for ``open_next_token_model``.
 
     Raises
@@ -298,8 +298,8 @@ def check_head(model: "LanguageModel", given: "str | Path | PreTrainedModel") ->
     """
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
-    if isinstance(given, str | Path):
-        where = locate(given)
+    if isinstance(source, str | Path):
+        where = locate(source)
         with reached("model", where.name, repo=where.repo), silenced():
             config = read_config(where, revision=model.revision)
         if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
@@ -307,19 +307,19 @@ def check_head(model: "LanguageModel", given: "str | Path | PreTrainedModel") ->
                 f"{model.name} is a model of the type {config.model_type}, which has no head."
             )
         return
-    untyped: Any = given
+    untyped: Any = source
     if untyped.get_output_embeddings() is None:
         raise Mismatch(
-            f"{model.name} was passed as a {type(given).__name__}, which has no head; pass a causal "
+            f"{model.name} was passed as a {type(source).__name__}, which has no head; pass a causal "
             "language model, such as one of AutoModelForCausalLM."
         )
 
 
-def _loaded(model: "LanguageModel", given: str | Path) -> Any:
+def _loaded(model: "LanguageModel", source: str | Path) -> Any:
     """Return the model of transformers with its head, and the report on its parameters."""
     from transformers import AutoModelForCausalLM
 
-    where = locate(given)
+    where = locate(source)
     with reached("model", where.name, repo=where.repo), silenced():
         if where.repo is None:
             check_model_weights(Path(where.path))

@@ -27,7 +27,7 @@ def saes_command(search: tuple[str, ...], cached: bool, as_json: bool, quiet: bo
     """List the SAEs that can be used by name, or search them.
 
     Without a WORD, the releases are listed, with their number of SAEs and a short name, where
-    {L} is the number of a block. The list is that of the installed sae-lens; the hub is not asked. `atlas ingest --sae` takes
+    {L} is the number of a block. The list is that of the installed sae-lens; the hub is not contacted. `atlas ingest --sae` takes
     the name, the short name, or the Neuronpedia id. A WORD is part of any of these or of the
     name of the model or the site; with several words, all must occur. A WORD also finds the SAEs of
     `atlas demo`, which are included in this program.

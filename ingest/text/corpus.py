@@ -243,20 +243,20 @@ def cut(documents: Iterable[str]) -> Iterator[list[str]]:
     A document of that length is a block alone, so every other block is shorter than
     twice ``BLOCK_BYTES``.
     """
-    held: list[str] = []
+    block: list[str] = []
     size = 0
     for text in documents:
         length = len(text.encode())
-        if held and length >= BLOCK_BYTES:
-            yield held
-            held, size = [], 0
-        held.append(text)
+        if block and length >= BLOCK_BYTES:
+            yield block
+            block, size = [], 0
+        block.append(text)
         size += length
         if size >= BLOCK_BYTES:
-            yield held
-            held, size = [], 0
-    if held:
-        yield held
+            yield block
+            block, size = [], 0
+    if block:
+        yield block
 
 
 class _NotBlank:

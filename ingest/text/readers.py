@@ -44,7 +44,7 @@ ENDINGS = (".txt", ".txt.gz", ".md", ".md.gz", ".jsonl", ".jsonl.gz", ".parquet"
 """Endings of the files that can be read."""
 
 LONGEST = 2**28
-"""Most characters of a document, since a document and its tokens are held in memory."""
+"""Most characters of a document, since a document and its tokens are in memory."""
 
 _DATA_SET = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*){0,2}", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -272,19 +272,19 @@ def _opened(path: Path) -> BinaryIO:
 
 
 def _text_file(path: Path, field: str, split_on: SplitOn) -> Iterator[str]:
-    held: list[str] = []
+    lines: list[str] = []
     begin = 1
     for number, line in enumerate(_lines(path), start=1):
         if split_on == "line":
             yield _document(line, f"{path}, line {number},")
         elif split_on == "file" or line.strip():
-            held.append(line)
+            lines.append(line)
         else:
-            if held:
-                yield _document("\n".join(held), f"{path}, line {begin},")
-            held, begin = [], number + 1
-    if held:
-        yield _document("\n".join(held), f"{path}, line {begin},")
+            if lines:
+                yield _document("\n".join(lines), f"{path}, line {begin},")
+            lines, begin = [], number + 1
+    if lines:
+        yield _document("\n".join(lines), f"{path}, line {begin},")
 
 
 def _json_file(path: Path, field: str, split_on: SplitOn) -> Iterator[str]:

@@ -123,8 +123,10 @@ def train_saes(
                 (folder / UNFINISHED).rmdir()
         rows = _quality(jobs, opened, complete, read, contexts, settings, progress)
         if atlas is not None:
-            source = model if isinstance(model, str | Path) else opened
-            _ingest(Path(atlas), jobs, read, source, settings, replace=replace, progress=progress)
+            ingest_model = model if isinstance(model, str | Path) else opened
+            _ingest(
+                Path(atlas), jobs, read, ingest_model, settings, replace=replace, progress=progress
+            )
     return rows
 
 
@@ -190,7 +192,7 @@ def _ingest(
 def _quality(
     jobs: Sequence[Job],
     model: LanguageModel,
-    given: "str | Path | PreTrainedModel | None",
+    source: "str | Path | PreTrainedModel | None",
     text: TrainingText,
     contexts: ContextSettings,
     settings: TrainSettings,
@@ -206,7 +208,7 @@ def _quality(
             saes,
             documents,
             model=model,
-            head=_head(model, given, progress),
+            head=_head(model, source, progress),
             contexts=contexts,
             batch_tokens=settings.batch_tokens,
             most=settings.quality_tokens,
@@ -236,27 +238,27 @@ def _row(job: Job, measured: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def _with_head(
-    model: LanguageModel, given: "str | Path | PreTrainedModel | None", progress: Progress
+    model: LanguageModel, source: "str | Path | PreTrainedModel | None", progress: Progress
 ) -> "str | Path | PreTrainedModel | None":
     """Return the source of the complete model; report before the training if it has no head."""
     try:
-        if given is None:
+        if source is None:
             raise Mismatch("the model was passed without its head.")
-        check_head(model, given)
+        check_head(model, source)
     except Mismatch as error:
         progress.report(f"The quality table will have no losses: {error}")
         return None
-    return given
+    return source
 
 
 def _head(
-    model: LanguageModel, given: "str | Path | PreTrainedModel | None", progress: Progress
+    model: LanguageModel, source: "str | Path | PreTrainedModel | None", progress: Progress
 ) -> NextTokenModel | None:
     """Open the complete model; report why losses are omitted if its files have no head."""
-    if given is None:
+    if source is None:
         return None
     try:
-        return open_next_token_model(model, given)
+        return open_next_token_model(model, source)
     except Mismatch as error:
         progress.report(f"The table has no losses: {error}")
         return None

@@ -371,8 +371,8 @@ def test_fault_svcca_of_one_component():
     first = [PCA(1).fit_transform(one)[:, 0] for one in (x, y)]
     assert abs(np.corrcoef(*first)[0, 1]) > 0.99
     found = Subspaces.of(x, y)
-    assert found.x.kept == PCA(0.99, svd_solver="full").fit(x).n_components_ > 5
-    assert found.y.kept == PCA(0.99, svd_solver="full").fit(y).n_components_ > 5
+    assert found.x.retained == PCA(0.99, svd_solver="full").fit(x).n_components_ > 5
+    assert found.y.retained == PCA(0.99, svd_solver="full").fit(y).n_components_ > 5
     assert svcca(x, y) < 0.35
     assert components(np.array([400.0, 30.0, 20.0]), 0.99) == 3
 

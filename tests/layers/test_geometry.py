@@ -927,7 +927,7 @@ def test_token_metrics(folder):
     mine = part[part["source"] == "baseline-s0/3"]
     row = marks[marks["idx"] == 3].iloc[0]
     assert row["top_share"] == mine["count"].max() / row["active_tokens"]
-    assert row["kept"] == pytest.approx(mine["share"].sum())
+    assert row["stored_share"] == pytest.approx(mine["share"].sum())
     assert row["entropy"] <= math.log2(4)
     assert token_metrics(folder.sound(), "absent").empty
 

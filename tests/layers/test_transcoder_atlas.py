@@ -15,7 +15,7 @@ from random_models import random_model, small_tokenizer
 from recording_progress import RecordingProgress
 from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
-from small_ingest import CONTEXT, HOOK, model, named, run, texts, topk
+from small_ingest import CONTEXT, HOOK, model, named, run, texts, topk, two_sae_atlas
 from small_parts import sae_tables, small_atlas
 
 import queries
@@ -65,9 +65,7 @@ def lm():
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, lm):
-    path = tmp_path_factory.mktemp("made") / "a.atlas"
-    run(path, lm, [named(topk(), "top"), named(topk(seed=1), "other")], texts(), match=None)
-    return path
+    return two_sae_atlas(tmp_path_factory.mktemp("made") / "a.atlas", lm)
 
 
 @pytest.fixture
@@ -946,7 +944,7 @@ def test_the_commands_from_two_random_models_to_the_report(with_floor, tmp_path)
     assert isinstance(wrong.exception, UnknownName)
     done = invoke("rm", f"transcoder/floor@{EMBED}@blocks.0*", "--yes", *where, "--json")
     removed = json.loads(done.stdout)["result"]
-    assert [len(removed[name]) for name in ("removed", "left")] == [1, 2]
+    assert [len(removed[name]) for name in ("removed", "remaining")] == [1, 2]
     assert answer(*where) == here[1:]
 
 

@@ -89,7 +89,7 @@ def test_an_imported_database_equals_a_pushed_one(command, own_neo4j, tmp_path, 
         # A push changes no SAE, but creates the constraints and indexes.
         pushed = result(command(graph, "push", server.url))
         assert (pushed["added"], pushed["replaced"], pushed["removed"]) == ([], [], [])
-        assert pushed["kept"] == sorted(graph.fingerprints)
+        assert pushed["unchanged"] == sorted(graph.fingerprints)
         keys = store.query("MATCH (f:Feature {id: 'a1/3'}) RETURN f.idx AS idx", {})
         assert keys.to_pylist() == [{"idx": 3}]
         # The next push changes, adds and removes SAEs as on any server.

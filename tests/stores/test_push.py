@@ -52,7 +52,7 @@ def test_the_server_answers_as_the_folder_after_a_push(command, neo4j_url):
     assert result(command("query", "--cypher", CYPHER, "-a", neo4j_url)) == here
     assert result(command("list", "-a", neo4j_url)) == result(command("list"))
     again = result(command("push"))
-    assert (again["added"], again["replaced"], again["kept"]) == ([], [], ["one", "two"])
+    assert (again["added"], again["replaced"], again["unchanged"]) == ([], [], ["one", "two"])
 
 
 def test_only_changes_are_pushed(command, tmp_path):
@@ -106,7 +106,7 @@ def test_an_atlas_that_fits_is_pushed_completely(command):
     assert code == 2
     assert "Traceback" not in err
     again = result(command("push"))
-    assert (again["replaced"], again["kept"]) == ([], ["one", "two"])
+    assert (again["replaced"], again["unchanged"]) == ([], ["one", "two"])
 
 
 def test_a_small_server_shows_the_heaviest_edges(command, tmp_path, neo4j_url):
@@ -129,7 +129,7 @@ def test_a_small_server_shows_the_heaviest_edges(command, tmp_path, neo4j_url):
 
     def push(*words):
         done = result(command("push", *words))
-        return done["left_out"], done["added"] + done["replaced"], done["kept"]
+        return done["left_out"], done["added"] + done["replaced"], done["unchanged"]
 
     assert push("--edges-per-feature", "1") == (1, ["one", "two"], [])
     assert [r["w"] for r in result(command("query", "--cypher", *edges))] == [0.5]
@@ -173,7 +173,7 @@ def test_a_map_between_sites_is_pushed_and_removed_with_its_model(command, tmp_p
         write(r2)
         done = result(command("push"))
         assert done["shared"]
-        assert done["kept"] == ["one", "two"]
+        assert done["unchanged"] == ["one", "two"]
         assert shown(neo4j_url) == shown("a.atlas") == [("m/hook_embed", "m/late", r2)]
     assert not result(command("push"))["shared"]
     command("rm", "one", "--yes")

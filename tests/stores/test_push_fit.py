@@ -155,7 +155,7 @@ def test_the_server_shows_the_largest_part_that_fits(graph, push, ask):
             assert "fits on A server completely" in text
         outcomes.add((co_activations is None, others is None))
         again, _ = push(capacity)
-        assert (again["added"], again["replaced"], again["kept"]) == ([], [], ["a", "b"])
+        assert (again["added"], again["replaced"], again["unchanged"]) == ([], [], ["a", "b"])
     assert outcomes == {(False, True), (False, False), (True, True)}
 
 

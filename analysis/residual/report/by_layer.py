@@ -82,9 +82,9 @@ def maps(found: Findings, charts: Mapping[str, tuple[Chart, str]], *, where: str
             caption="Other R² of the same maps, and numbers that show how they are inflated",
         )
     )
-    for floor, places in _without_floor(found, found.maps).items():
+    for floor, sites in _without_floor(found, found.maps).items():
         command = f"atlas transcoder --model {floor}=FOLDER --from {found.source} --to all"
-        parts.append(report_page.missing(f"map of the floor {floor} to {places}", command, where))
+        parts.append(report_page.missing(f"map of the floor {floor} to {sites}", command, where))
     return parts + report_page.figures(charts, "sweep")
 
 
@@ -109,10 +109,10 @@ def verdicts(
     floors = any(row["floor"] for row in rows)
     if floors:
         parts.append(report_page.paragraphs(report_text.floor_of_verdicts(rows)))
-    for floor, places in _without_floor(found, rows).items():
+    for floor, sites in _without_floor(found, rows).items():
         parts.append(
             report_page.paragraphs(
-                f"No SAE of the floor {floor} at {places} has probes with the settings of the model's probes. To train "
+                f"No SAE of the floor {floor} at {sites} has probes with the settings of the model's probes. To train "
                 "and probe SAEs of the floor, run `atlas residual` with the text and settings of the model's SAEs.",
                 kind="missing",
             )

@@ -83,12 +83,12 @@ def token_metrics(sound: Sound, sae: str) -> pd.DataFrame:
     Returns
     -------
     table
-        ``idx``, ``active_tokens``, ``top_share``, ``entropy`` (bits), ``tokens`` and ``kept``,
+        ``idx``, ``active_tokens``, ``top_share``, ``entropy`` (bits), ``tokens`` and ``stored_share``,
         the share of active tokens with a stored id. ``entropy`` and ``tokens`` are lower bounds
         if only the most frequent ids are stored. Features without stored ids are excluded; no
         rows if the atlas has no token ids of the SAE.
     """
-    columns = ["idx", "active_tokens", "top_share", "entropy", "tokens", "kept"]
+    columns = ["idx", "active_tokens", "top_share", "entropy", "tokens", "stored_share"]
     if f"tokens/{sae}" not in sound.parts or f"statistics/{sae}" not in sound.parts:
         return pd.DataFrame(columns=columns)
     totals = _by_index(sound.parts[f"statistics/{sae}"])
@@ -109,7 +109,7 @@ def token_metrics(sound: Sound, sae: str) -> pd.DataFrame:
             "top_share": most[live] / of_live,
             "entropy": entropy[live],
             "tokens": 2 ** entropy[live],
-            "kept": stored[live] / of_live,
+            "stored_share": stored[live] / of_live,
         }
     )
 

@@ -284,7 +284,7 @@ def draw_verdicts(rows: Sequence[Mapping[str, Any]]) -> Chart:
             color=alt.Color("verdict:N", title=None, sort=names)
             .scale(domain=names, range=[_VERDICTS[name] for name in names])
             .legend(orient="bottom"),
-            order="place:Q",
+            order="position:Q",
         )
     )
     if len(weights) > 1:
@@ -322,7 +322,7 @@ def verdict_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
                 "layer": "embedding" if row["layer"] is None else f"{row['layer']}",
                 "rank": -1 if row["layer"] is None else row["layer"],
                 "verdict": name,
-                "place": position,
+                "position": position,
                 "weights": weights,
                 "share": row[f"{before}{name}"],
             }

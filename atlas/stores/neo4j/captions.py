@@ -31,7 +31,7 @@ def write_captions(bolt: Bolt, atlas: str) -> None:
     """
     for label in ("Token", "Site"):
         missing = f"MATCH (n:{label}) WHERE n._name IS NULL AND $atlas IN n._atlases"
-        set_in_batches(bolt, missing, _caption(label), {"atlas": atlas})
+        set_in_batches(bolt, missing, _caption(label), parameters={"atlas": atlas})
     derive_properties(
         bolt,
         atlas,

@@ -56,5 +56,5 @@ def colour_communities(bolt: Bolt, atlas: str) -> None:
                     bolt,
                     f"MATCH (n:{table} {{sae: $sae}}) WHERE n.{number} % {COLOURS} = $colour",
                     f"n:{colour_label(colour)}",
-                    {"sae": sae, "colour": colour},
+                    parameters={"sae": sae, "colour": colour},
                 )

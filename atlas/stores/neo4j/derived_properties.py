@@ -35,12 +35,12 @@ def derive_properties(
     for sae, generation in rows:
         own = {"sae": sae, "generation": generation}
         for match, assignment in assignments:
-            set_in_batches(bolt, match, assignment, own)
+            set_in_batches(bolt, match, assignment, parameters=own)
         bolt.write(f"MATCH (s:SAE {{name: $sae}}) SET s.{flag} = {done}", own)
 
 
 def set_in_batches(
-    bolt: Bolt, match: str, assignment: str, parameters: Mapping[str, str | int]
+    bolt: Bolt, match: str, assignment: str, *, parameters: Mapping[str, str | int]
 ) -> None:
     """Set a property or label of many nodes in several transactions, which need little memory.
 

@@ -5,7 +5,7 @@ imports the standard library and modules of this program that need nothing else.
 5.24 loads the style and the guide when it connects, by the setting
 ``browser.post_connect_cmd``; other versions use the links of the first page.
 
-The names in the queries are those of the atlas on the server, which is asked once per page.
+The names in the queries are those of the atlas on the server, which is queried once per page.
 Without an answer, they are the examples in the files.
 """
 
