@@ -164,6 +164,14 @@ def _similarities() -> Iterator[Property]:
         since=2,
     )
     yield P("unique_ba", "double", "the same from the target", owner=owner, since=2)
+    yield P(
+        "unique_ab_null",
+        "double",
+        "`unique_ab` expected if each of these features had a random partner",
+        owner=owner,
+        since=2,
+    )
+    yield P("unique_ba_null", "double", "the same from the target", owner=owner, since=2)
     for space in ("decoder", "activation"):
         for name, meaning in measures.items():
             full = f"{space}_{name}"

@@ -29,7 +29,9 @@
 // column activation_knn_jaccard_null (double): mean for shuffled pairs
 // column activation_knn_jaccard_p (double): p under shuffled pairs
 // column unique_ab (double): different best partners in B / features of A with a best partner
+// column unique_ab_null (double): `unique_ab` of random partners; null: none has a partner
 // column unique_ba (double): the same, from B to A; null: none has a partner
+// column unique_ba_null (double): `unique_ba` of random partners; null: none has a partner
 MATCH (a:SAE)-[r:COMPARED_WITH]->(b:SAE)
 WHERE r.similarity_pairs IS NOT NULL
 RETURN a.name AS sae_a, b.name AS sae_b, r.similarity_pairs AS pairs,
@@ -51,5 +53,6 @@ RETURN a.name AS sae_a, b.name AS sae_b, r.similarity_pairs AS pairs,
        r.activation_knn_jaccard AS activation_knn_jaccard,
        r.activation_knn_jaccard_null AS activation_knn_jaccard_null,
        r.activation_knn_jaccard_p AS activation_knn_jaccard_p,
-       r.unique_ab AS unique_ab, r.unique_ba AS unique_ba
+       r.unique_ab AS unique_ab, r.unique_ab_null AS unique_ab_null, r.unique_ba AS unique_ba,
+       r.unique_ba_null AS unique_ba_null
 ORDER BY sae_a, sae_b

@@ -32,6 +32,15 @@ _COLUMNS = (
 _FIRST = "one-to-one"
 
 _CONTROLS = {"value": ("null", "frequency_null", "matched_null", "p", "q")}
+#: What the nulls shuffle, and why one is missing.
+_NULLS = (
+    "null: shuffled pairs. For svcca, cca, cka and procrustes of activations, whose points are tokens: "
+    "shifted documents, which preserve the frequency of each feature; frequency_null is then –."
+)
+_OF_SUBSETS = (
+    "In subsets and best partners, frequency_null is –: no pairs are shuffled within bins of frequency. "
+    "matched_null is drawn only for the halves, tenths and punctuation."
+)
 _GRID = ("a", "b", "space", "measure", "value", "null", "q", "p", "excess", "pairs")
 
 
@@ -68,11 +77,8 @@ def show(found: Mapping[str, Any]) -> None:
         if on_terminal() and not requested("rows"):
             rows = [row for row in rows if row["subset"] == _FIRST] or rows
         # Only subsets have random matched pairs as a null: there are no others of all pairs.
-        unused = (
-            {"subset", "matched_null", "matched_p"}
-            if all(r["subset"] == _FIRST for r in rows)
-            else ()
-        )
+        matched = all(r["subset"] == _FIRST for r in rows)
+        unused = {"subset", "matched_null", "matched_p"} if matched else ()
         print_table(
             rows, columns=[name for name in _COLUMNS if name not in unused], controls=_CONTROLS
         )
@@ -82,14 +88,18 @@ def show(found: Mapping[str, Any]) -> None:
             f"{r['subset']}, {r['measure']}: {r['note']}" for r in rows if r["note"]
         ):
             print_text(note, indent="  ")
-        shares = [(pairs[0][f"unique_{way}"], way) for way in ("ab", "ba")]
-        for share, way in shares:
-            if share is not None:
-                side, other = (pairs[0][end] for end in way)
-                print_text(
-                    f"Different best partners in {other} / features of {side} with a best partner: "
-                    f"{share:.2f}. It is 1 if no two features have the same best partner."
-                )
+        print_text(_NULLS if matched else f"{_NULLS} {_OF_SUBSETS}")
+        shares = [
+            f"{pairs[0][f'unique_{way}']:.2f} of {pairs[0][way[0]]} in {pairs[0][way[1]]} "
+            f"(random partners: {pairs[0][f'unique_{way}_null']:.2f})"
+            for way in ("ab", "ba")
+            if pairs[0][f"unique_{way}"] is not None
+        ]
+        if shares:
+            print_text(
+                f"Different best partners / features with a best partner: {'; '.join(shares)}. It is 1 "
+                "if no two features have the same best partner."
+            )
     if len(pairs) > 1:  # pairs of floors come last
         print_table(found["grid"], columns=_GRID, controls=_CONTROLS)
 

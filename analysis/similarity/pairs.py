@@ -22,6 +22,7 @@ __all__ = [
     "read_pairs",
     "sample_like",
     "subsets",
+    "unique_share",
 ]
 
 Ints: TypeAlias = NDArray[np.int64]
@@ -65,6 +66,9 @@ class Directions:
         the one of highest correlation is in a pair, so that no vector occurs twice.
     unique_ab, unique_ba
         Number of different partners / number of features with a partner; None without any.
+    unique_ab_null, unique_ba_null
+        The same, expected if each of these features had a random partner among the features of the
+        other SAE that have a partner.
     """
 
     one_to_one: MatchedPairs
@@ -72,6 +76,8 @@ class Directions:
     b_to_a: MatchedPairs
     unique_ab: float | None
     unique_ba: float | None
+    unique_ab_null: float | None
+    unique_ba_null: float | None
 
 
 def read_pairs(matches: "pa.Table") -> Directions:
@@ -101,7 +107,33 @@ def read_pairs(matches: "pa.Table") -> Directions:
         _best_of(ba, ba.a),
         len(np.unique(ab.b)) / len(ab) if len(ab) else None,
         len(np.unique(ba.a)) / len(ba) if len(ba) else None,
+        unique_share(len(ab), len(ba)),
+        unique_share(len(ba), len(ab)),
     )
+
+
+def unique_share(features: int, partners: int) -> float | None:
+    """Return the expected share of different partners if each feature has a random one.
+
+    Parameters
+    ----------
+    features
+        Number of features, each with one partner.
+    partners
+        Number of possible partners.
+
+    Returns
+    -------
+    m / n · (1 - (1 - 1 / m)ⁿ) of n features and m partners; None without either.
+
+    Examples
+    --------
+    >>> unique_share(2, 2)
+    0.75
+    """
+    if not features or not partners:
+        return None
+    return partners / features * (1 - (1 - 1 / partners) ** features)
 
 
 def _best_of(pairs: MatchedPairs, partner: Ints) -> MatchedPairs:

@@ -413,6 +413,8 @@ def _edge(saes: Sequence[str], rows: Sequence[Row], spaces: Spaces, draws: int) 
         "similarity_pairs": full["activations", "rsa"]["n"] if full else 0,
         "unique_ab": spaces.directions.unique_ab,
         "unique_ba": spaces.directions.unique_ba,
+        "unique_ab_null": spaces.directions.unique_ab_null,
+        "unique_ba_null": spaces.directions.unique_ba_null,
     }
     for space in SPACES:
         for measure in MEASURES:

@@ -7,7 +7,9 @@ from atlas.studies.floors import is_floor, of_replaced, replaced_by_floors, role
 from atlas.studies.results import Result, sentences_of
 from atlas.studies.study import Study, other_settings
 
-__all__ = ["add_floor_values"]
+__all__ = ["add_floor_values", "no_floor_is_stated"]
+
+_NO_FLOOR = "No floor is compared: "
 
 
 def add_floor_values(
@@ -47,6 +49,11 @@ def add_floor_values(
             else:
                 result.verdict = _with_control(result.verdict, sentences)
     return others
+
+
+def no_floor_is_stated(result: Result) -> bool:
+    """Return whether a verdict states that no floor is compared."""
+    return any(text.startswith(_NO_FLOOR) for text in result.verdict)
 
 
 def _with_control(verdict: Sequence[str], controls: Sequence[str]) -> tuple[str, ...]:
@@ -115,9 +122,9 @@ def _replaced(
 def _missing(result: Result, wanted: Sequence[tuple[str, ...]]) -> str:
     """State that no floor is compared, and whether the atlas has one."""
     if not wanted:
-        return f"No floor is compared: the atlas has no floor of {' or '.join(result.saes)}."
+        return f"{_NO_FLOOR}the atlas has no floor of {' or '.join(result.saes)}."
     floors = sorted({name for names in wanted for name in names} - set(result.saes))
-    return f"No floor is compared: the atlas has no such result of {' or '.join(floors)}."
+    return f"{_NO_FLOOR}the atlas has no such result of {' or '.join(floors)}."
 
 
 def _number(value: Any) -> str:

@@ -17,7 +17,7 @@ from atlas.plugins import ALL
 from atlas.progress import SILENT, Progress, Stage, report_remark
 from atlas.ray_connection import connected
 from atlas.studies.collected_provenance import collect
-from atlas.studies.floor_values import add_floor_values
+from atlas.studies.floor_values import add_floor_values, no_floor_is_stated
 from atlas.studies.floors import floor_parts, floors_of, is_floor, role_shown, stored_floors
 from atlas.studies.forecast import Forecast
 from atlas.studies.provenance import provenance_of
@@ -99,8 +99,14 @@ def run_study(
         parts = _run(study, at, saes, replace=replace, reuse=reuse, workers=workers, ray=ray)
         found = _results(study, parts, at)
         rows = stored_floors(at.sound) if parts and study.floors != "none" else []
-        found.extend(_floors(study, parts, at, rows))
+        floors, missing = _floors(study, parts, at, rows)
+        found.extend(floors)
         others = add_floor_values(study, found, rows)
+        if missing:
+            how = _how_to_compare(study, parts, rows, missing)
+            stated = any(no_floor_is_stated(result) for result in found)
+            absent = f"The atlas has floors without this result: {', '.join(missing)}. "
+            report_remark(at.progress, how if stated else absent + how)
         if others:
             report_remark(at.progress, _how_to_equal_settings(study, others))
         found.others = unnamed.others if unnamed is not None else ()
@@ -402,11 +408,12 @@ def _number(value: int, name: str) -> str:
 
 def _floors(
     study: Study, parts: Sequence[Part], at: TaskContext, rows: Sequence[dict[str, Any]]
-) -> Iterator[Result]:
-    """Yield the stored results for the floors of the SAEs; report floors that have none."""
+) -> tuple[list[Result], Sequence[str]]:
+    """Return the stored results for the floors of the SAEs, and the floors that have none."""
     by_name = {row["name"]: row for row in rows}
     if not rows:
-        return
+        return [], []
+    results = []
     found, missing = floor_parts(
         at.sound,
         parts,
@@ -414,12 +421,6 @@ def _floors(
         first_only=study.floors == "first",
         any_order=study.sorted_pairs,
     )
-    if missing:
-        report_remark(
-            at.progress,
-            f"The atlas has floors without this result: {', '.join(missing)}. "
-            + _how_to_compare(study, parts, rows, missing),
-        )
     for _, part in sorted(found.items()):
         (result,) = _results(study, [part], at)
         floors = [by_name[sae] for sae in part.manifest.saes if is_floor(by_name[sae])]
@@ -429,7 +430,8 @@ def _floors(
         result.floor = True
         result.summary["role"] = "; ".join(str(role_shown(row)) for row in floors)
         result.summary["floor_of"] = "; ".join(row["floor_of"] or "" for row in floors)
-        yield result
+        results.append(result)
+    return results, missing
 
 
 def _how_to_compare(

@@ -1,5 +1,6 @@
 """The study of similarity on a planted atlas: pairs, subsets, nulls, the command and its messages."""
 
+import itertools
 import json
 import shutil
 
@@ -17,7 +18,14 @@ from analysis.similarity.comparison import document_shifts, token_rows
 from analysis.similarity.cost import PairSize, pair_cost
 from analysis.similarity.grid import grid
 from analysis.similarity.measures import MEASURES, rsa
-from analysis.similarity.pairs import distinct, frequency_strata, read_pairs, sample_like, subsets
+from analysis.similarity.pairs import (
+    distinct,
+    frequency_strata,
+    read_pairs,
+    sample_like,
+    subsets,
+    unique_share,
+)
 from analysis.similarity.plots import draw_heatmaps
 from analysis.similarity.raw import pair_dimensions, raw_activations, raw_hook
 from analysis.similarity.settings import SimilaritySettings
@@ -54,13 +62,42 @@ def matches(rows):
 def test_fault_many_features_with_one_partner():
     # The published pipeline paired 16,384 features with 8,097 different ones, so that decoder rows
     # occurred several times and raised RSA, CKA and the overlap of neighbours.
-    rows = [(a, 7, 0.2 + 0.1 * a, a == 3, 0, 3 - a) for a in range(4)]
-    found = read_pairs(matches([*rows, (4, 8, 0.9, True, 0, 0)]))
+    # Rank 0 is the best; the pair (4, 7) is the second best match of 4, and (5, 8) of neither.
+    rows = [(a, 7, 0.2 + 0.1 * a, a == 3, 0, 0 if a == 3 else 1) for a in range(4)]
+    others = [(4, 8, 0.9, True, 0, 0), (4, 7, 0.1, False, 1, None), (5, 8, 0.1, False, None, 1)]
+    found = read_pairs(matches([*rows, *others]))
     assert found.one_to_one.a.tolist() == [3, 4]
     assert found.a_to_b.a.tolist() == [3, 4]  # feature 7 is in one pair, its best
     assert found.a_to_b.b.tolist() == [7, 8]
     assert found.unique_ab == 2 / 5
     assert found.unique_ba == 1.0
+
+
+def test_the_null_of_different_partners_is_that_of_random_choices():
+    rng = np.random.default_rng(0)
+    drawn = [len(np.unique(rng.integers(0, 30, 50))) / 50 for _ in range(4000)]
+    assert unique_share(50, 30) == pytest.approx(np.mean(drawn), abs=4 * np.std(drawn) / 4000**0.5)
+    assert unique_share(1, 9) == pytest.approx(1)
+    assert unique_share(3, 1) == pytest.approx(1 / 3)
+    assert unique_share(0, 3) is unique_share(3, 0) is None
+    rows = [(a, 7, 0.5, a == 3, 0, 0 if a == 3 else 1) for a in range(4)]
+    found = read_pairs(matches([*rows, (4, 8, 0.9, True, 0, 0)]))
+    every = [len(set(chosen)) / 5 for chosen in itertools.product(range(2), repeat=5)]
+    assert found.unique_ab_null == pytest.approx(np.mean(every))  # 5 features, 2 partners
+    assert found.unique_ba_null == pytest.approx(2 / 2 * (20 * 1 + 5 * 0.5) / 25)
+
+
+def test_the_best_partners_of_a_match_are_those_of_rank_0(path, results):
+    with Atlas.open(path) as atlas:
+        table = atlas.table("MATCHES").to_pylist()
+    a = min(row["source"].partition("/")[0] for row in table)
+    b = min(row["target"].partition("/")[0] for row in table if row["source"].startswith(f"{a}/"))
+    rows = [r for r in table if r["source"].startswith(f"{a}/") and r["target"].startswith(f"{b}/")]
+    best = {}  # of each feature, by correlation
+    for row in sorted(rows, key=lambda r: r["pearson"]):
+        best[row["source"]] = row["target"]
+    found = read_pairs(pa.Table.from_pylist(rows))
+    assert found.unique_ab == len(set(best.values())) / len(best)
 
 
 def test_fault_nan_correlations():

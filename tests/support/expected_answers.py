@@ -871,7 +871,8 @@ def similarity_of_saes(w):
         for suffix in ("", "_null", "_p")
     ]
     found = [e for e in rows if e["similarity_pairs"] is not None]
-    return pick(found, "source", "target", "similarity_pairs", *values, "unique_ab", "unique_ba")
+    unique = [f"unique_{way}{suffix}" for way in ("ab", "ba") for suffix in ("", "_null")]
+    return pick(found, "source", "target", "similarity_pairs", *values, *unique)
 
 
 @answers

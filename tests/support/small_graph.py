@@ -769,7 +769,8 @@ def _token(model: str, token_id: int) -> str:
 def _similarities(pairs: int) -> dict[str, object]:
     """Return values of similarity; those of activations differ, and CCA is not defined."""
     values = {"svcca": 0.5, "cka": 0.25, "rsa": 0.125, "knn_jaccard": 0.0625}
-    found: dict[str, object] = {"similarity_pairs": pairs, "similarity_draws": 3, "unique_ab": 0.75}
+    found: dict[str, object] = {"similarity_pairs": pairs, "similarity_draws": 3}
+    found |= {"unique_ab": 0.75, "unique_ab_null": 0.625}
     for space, factor in (("decoder", 1.0), ("activation", 1.5)):
         for name, value in values.items():
             one = f"{space}_{name}"
