@@ -30,8 +30,8 @@ from atlas.stores.neo4j.browser.served_pages import Neo4jHttp, server_of_pages  
 
 PICTURE = DOCS / "images" / "browser.png"
 
-#: Pixels of the window. It is low and wide, so that the guide and the graph are both legible in a page.
-SIZE = {"width": 1500, "height": 860}
+#: Pixels of the window; the list of labels covers a part of the graph in a narrower one.
+SIZE = {"width": 1800, "height": 860}
 
 
 def make(url: str, feature: str, picture: str) -> None:
@@ -49,10 +49,13 @@ def make(url: str, feature: str, picture: str) -> None:
         open_guide(shown, guide)
         shown.run(with_names(query, {"feature": feature}), keep=True)
         shown.page.wait_for_function(STILL, polling=500)
-        shown.page.locator("[data-testid=frame]:has(g.node)").get_by_label("zoom-to-fit").click()
+        frame = shown.page.locator("[data-testid=frame]:has(g.node)")
+        frame.get_by_label("zoom-to-fit").click()
         shown.page.wait_for_function(STILL, polling=500)
+        box = frame.bounding_box()
         PICTURE.parent.mkdir(exist_ok=True)
-        shown.page.screenshot(path=PICTURE)
+        clip = {"x": 0, "y": 0, "width": SIZE["width"], "height": box["y"] + box["height"] + 8}
+        shown.page.screenshot(path=PICTURE, clip=clip)
 
 
 @contextmanager
