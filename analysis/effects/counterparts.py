@@ -129,17 +129,11 @@ def counterpart_effects(
                 seed=settings.seed + number,
             )
         )
-    rows = [np.searchsorted(own, matches[:, i]) for i, own in enumerate(sources)]
-    known = [
-        own[at.clip(max=len(own) - 1)] == matches[:, i]
-        for i, (own, at) in enumerate(zip(sources, rows, strict=True))
-    ]
-    measured = known[0] & known[1]
-    if not measured.any():
+    matches, pairs = _measured(matches, sources)
+    if not len(pairs):
         raise BadInput(
             f"No pair of {saes[0]} and {saes[1]} is active at enough tokens of the sample. Use more contexts."
         )
-    pairs = np.stack(rows, 1)[measured].astype(np.int64)
     found = correlations(vectors[0], vectors[1], pairs, draws=_DRAWS, seed=settings.seed)
     return [
         {
@@ -152,10 +146,21 @@ def counterpart_effects(
             **{name: float(values[name][number]) for name in _CORRELATIONS},
         }
         for kind, values in found.items()
-        for number, ((a, b, strength), (one, other)) in enumerate(
-            zip(matches[measured], pairs, strict=True)
-        )
+        for number, ((a, b, strength), (one, other)) in enumerate(zip(matches, pairs, strict=True))
     ]
+
+
+def _measured(
+    matches: NDArray[np.float64], sources: Sequence[NDArray[np.int64]]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return the matches of which both features were measured, and the positions of both among these."""
+    rows = [np.searchsorted(own, matches[:, i]) for i, own in enumerate(sources)]
+    known = [
+        own[at.clip(max=len(own) - 1)] == matches[:, i]
+        for i, (own, at) in enumerate(zip(sources, rows, strict=True))
+    ]
+    both = known[0] & known[1]
+    return matches[both], np.stack(rows, 1)[both].astype(np.int64)
 
 
 def _matches(sound: Sound, saes: Sequence[str]) -> NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -307,63 +307,81 @@ def _edges(
 
     A source needs a token at which another feature is active; only these tokens are compared.
     """
-    own, other, *random = arms
-    has_other = source.has_other
-    starts = np.searchsorted(
-        source.row[np.argsort(source.row, kind="stable")], np.arange(len(source.features) + 1)
-    )
     order = np.argsort(source.row, kind="stable")
+    starts = np.searchsorted(source.row[order], np.arange(len(source.features) + 1))
     edges = []
     for s, feature in enumerate(source.features):
         rows = order[starts[s] : starts[s + 1]]
-        both = has_other[rows]
-        if not both.any():
+        tokens = _SourceTokens(s, rows, source.has_other[rows], document)
+        if not tokens.has_other.any():
             continue
-        compared = rows[both]
         found = []
         for i, columns in enumerate(candidates):
             for column, target in enumerate(columns[s]):
-                mean = float(own.total[i][s, target])
-                if q[i][s, target] > settings.q or abs(mean) <= sham:
+                if q[i][s, target] > settings.q:
                     continue
-                values = own.values[i][rows, column].astype(np.float64)
-                others = other.values[i][compared, column].astype(np.float64)
-                low, high = document_interval(
-                    values, document[rows], draws=_SIGNS, seed=settings.seed
-                )
-                paired = paired_p(
-                    np.abs(values[both]),
-                    np.abs(others),
-                    document[compared],
-                    draws=_SIGNS,
-                    seed=settings.seed,
-                )
-                if low <= 0 <= high or paired > 0.05:
-                    continue
-                drawn_values = np.abs(random[0].values[i][rows, column])
-                holds = (np.sign(values) == np.sign(mean)) & (np.abs(values) > drawn_values)
-                found.append(
-                    {
-                        "source": int(feature),
-                        "sae": i,
-                        "target": int(target),
-                        "mean": mean,
-                        "here": float(own.here[i][s, target]),
-                        "low": low,
-                        "high": high,
-                        "share": float(holds.mean()),
-                        "positions": len(rows),
-                        "documents": len(np.unique(document[rows])),
-                        "random": float(np.mean([abs(arm.total[i][s, target]) for arm in random])),
-                        "other": float(others.mean()),
-                        "p": float(p[i][s, target]),
-                        "q": float(q[i][s, target]),
-                        "p_other": paired,
-                    }
-                )
+                at = _Target(i, int(target), column)
+                effect = _effect(arms, tokens, at, sham=sham, seed=settings.seed)
+                if effect is not None:
+                    known = {"source": int(feature), "sae": i, "target": int(target)}
+                    tests = {"p": float(p[i][s, target]), "q": float(q[i][s, target])}
+                    found.append(known | effect | tests)
         found.sort(key=lambda e: (-abs(e["mean"]), e["sae"], e["target"]))
         edges += [edge | {"rank": rank} for rank, edge in enumerate(found[: settings.strongest])]
     return edges
+
+
+@dataclass(frozen=True)
+class _SourceTokens:
+    """The tokens at which a source is ablated: its number, their rows, and the document of all rows."""
+
+    source: int
+    rows: Ints
+    has_other: NDArray[np.bool_]
+    document: Ints
+
+
+class _Target(NamedTuple):
+    """A target: the number of its SAE, its number there, and its column among the candidates."""
+
+    sae: int
+    feature: int
+    column: int
+
+
+def _effect(
+    arms: Sequence[Arm], tokens: _SourceTokens, at: _Target, *, sham: float, seed: int
+) -> dict[str, Any] | None:
+    """Return the effect of a source on a target; None if it does not exceed every control."""
+    own, other, *random = arms
+    i, rows, both = at.sae, tokens.rows, tokens.has_other
+    cell = (tokens.source, at.feature)
+    mean = float(own.total[i][cell])
+    if abs(mean) <= sham:
+        return None
+    compared = rows[both]
+    values = own.values[i][rows, at.column].astype(np.float64)
+    others = other.values[i][compared, at.column].astype(np.float64)
+    low, high = document_interval(values, tokens.document[rows], draws=_SIGNS, seed=seed)
+    paired = paired_p(
+        np.abs(values[both]), np.abs(others), tokens.document[compared], draws=_SIGNS, seed=seed
+    )
+    if low <= 0 <= high or paired > 0.05:
+        return None
+    drawn_values = np.abs(random[0].values[i][rows, at.column])
+    holds = (np.sign(values) == np.sign(mean)) & (np.abs(values) > drawn_values)
+    return {
+        "mean": mean,
+        "here": float(own.here[i][cell]),
+        "low": low,
+        "high": high,
+        "share": float(holds.mean()),
+        "positions": len(rows),
+        "documents": len(np.unique(tokens.document[rows])),
+        "random": float(np.mean([abs(arm.total[i][cell]) for arm in random])),
+        "other": float(others.mean()),
+        "p_other": paired,
+    }
 
 
 def feature_q(effects: Effects) -> Floats:
