@@ -80,7 +80,8 @@ def changes(
       atlas changes tiny-a-l0-s0/13
       atlas changes tiny-a-l0-s0/359 --edit clamp --times 2 --on tiny-a-l1-s0
     """
-    from analysis.state_change.study import compare_states, has_evidence
+    from analysis.state_change.study import compare_states
+    from analysis.state_change.verdict import has_evidence
 
     (one,) = compare_states(
         folder_of(which_atlas(where)),

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,6 +18,13 @@ from ingest.precision import ieee_float32
 from ingest.sae.activation_transforms import Subtraction
 from ingest.sae.info import SaeInfo, describe, neuronpedia_url
 from ingest.sae.loading import load_sae
+from ingest.sae.sparse_codes import (
+    DeviceCodes,
+    SparseCodes,
+    entries_by_numpy,
+    entries_by_torch,
+    joined_codes,
+)
 
 if TYPE_CHECKING:
     from ingest.model.language_model import LanguageModel
@@ -53,18 +60,6 @@ _BY_VECTOR = ("layer_norm", "constant_norm_rescale")
 #: Codes with fewer than one active feature in this number are decoded as a sparse matrix. That
 #: is seven times faster at 70 of 16,384 features, and equally fast at one in 30.
 SPARSE = 32
-
-
-class SparseCodes(NamedTuple):
-    """Sparse codes in compressed sparse row form, one row per token.
-
-    Row t holds entries ``indptr[t]:indptr[t + 1]``; ``indices`` ascend within a
-    row, and all ``values`` are above 0.
-    """
-
-    indptr: NDArray[np.int64]
-    indices: NDArray[np.uint32]
-    values: NDArray[np.float32]
 
 
 class Autoencoder:
@@ -322,7 +317,7 @@ class Autoencoder:
         for z, *_ in self._chunks(x):
             with self._computing(f"the codes of {len(z)} tokens"):
                 codes.append(self._sparse(z).codes())
-        return _joined(codes)
+        return joined_codes(codes)
 
     def codes_and_reconstruction(
         self, x: torch.Tensor
@@ -345,7 +340,7 @@ class Autoencoder:
                 parts.append(decoded + mean)
                 codes.append(entries.codes())
         with self._computing(f"the reconstruction of {len(x)} tokens"):
-            return (*_joined(codes), torch.cat(parts))
+            return (*joined_codes(codes), torch.cat(parts))
 
     @contextmanager
     def _computing(self, what: str) -> Iterator[None]:
@@ -356,7 +351,7 @@ class Autoencoder:
 
     @property
     def _decodes_rows(self) -> bool:
-        """Whether the ``decode`` of sae-lens takes sparse codes as ``_Entries``."""
+        """Whether the ``decode`` of sae-lens takes sparse codes as ``DeviceCodes``."""
         return type(self.sae).decode in _plain_decoders()
 
     def _chunks(
@@ -412,9 +407,8 @@ class Autoencoder:
             size //= 2
         return size
 
-    def _sparse(self, z: torch.Tensor) -> "_Entries":
-        # On the CPU NumPy finds nonzero entries eight times faster than torch does.
-        entries = (_entries_by_numpy if z.device.type == "cpu" else _entries_by_torch)(z)
+    def _sparse(self, z: torch.Tensor) -> DeviceCodes:
+        entries = (entries_by_numpy if z.device.type == "cpu" else entries_by_torch)(z)
         if len(entries.values):
             low, high = torch.aminmax(entries.values)  # both are NaN if one value is
             if not ((low > 0) & (high < math.inf)):
@@ -423,22 +417,6 @@ class Autoencoder:
                     "weights are damaged, or do not match its metadata."
                 )
         return entries
-
-
-def _entries_by_numpy(z: torch.Tensor) -> "_Entries":
-    rows, width = z.shape
-    flat = z.flatten().numpy()
-    positions = np.flatnonzero(flat != 0)
-    indptr = np.searchsorted(positions, np.arange(rows + 1) * width)
-    return _Entries(*map(torch.from_numpy, (indptr, positions % width, flat[positions])))
-
-
-def _entries_by_torch(z: torch.Tensor) -> "_Entries":
-    rows, width = z.shape
-    flat = z.flatten()
-    positions = flat.nonzero().squeeze(1)
-    begins = torch.arange(rows + 1, device=z.device) * width
-    return _Entries(torch.searchsorted(positions, begins), positions % width, flat[positions])
 
 
 @cache
@@ -455,53 +433,6 @@ def _plain_decoders() -> frozenset[object]:
 
     kinds = (GatedSAE, JumpReLUSAE, MatchingPursuitSAE, StandardSAE, TopKSAE, Transcoder)
     return frozenset(kind.decode for kind in kinds)
-
-
-class _Entries(NamedTuple):
-    """Sparse codes on the device of the dense ones: int64, int64 and float32; see ``SparseCodes``.
-
-    Multiplied by a decoder row by row. That is twice as fast as with a sparse tensor, whose product
-    on a GPU may also differ between two runs.
-    """
-
-    indptr: torch.Tensor
-    indices: torch.Tensor
-    values: torch.Tensor
-
-    def codes(self) -> SparseCodes:
-        """Return the codes in the memory of the processor."""
-        indptr, indices, values = self.indptr, self.indices.to(torch.int32), self.values
-        return SparseCodes(
-            indptr.cpu().numpy(), indices.cpu().numpy().astype(np.uint32), values.cpu().numpy()
-        )
-
-    @property
-    def is_sparse(self) -> bool:
-        """False: sae-lens multiplies these codes as it multiplies dense ones."""
-        return False
-
-    def __mul__(self, scale: torch.Tensor) -> "_Entries":  # type: ignore[override]
-        """Multiply each feature by its own number, (d_sae,)."""
-        return self._replace(values=self.values * scale[self.indices])
-
-    def __matmul__(self, weight: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.embedding_bag(
-            self.indices,
-            weight,
-            self.indptr,
-            mode="sum",
-            per_sample_weights=self.values,
-            include_last_offset=True,
-        )
-
-
-def _joined(chunks: list[SparseCodes]) -> SparseCodes:
-    counts = np.concatenate([np.diff(chunk.indptr) for chunk in chunks])
-    return SparseCodes(
-        np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        np.concatenate([chunk.indices for chunk in chunks]),
-        np.concatenate([chunk.values for chunk in chunks]),
-    )
 
 
 def open_sae(

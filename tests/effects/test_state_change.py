@@ -26,11 +26,9 @@ from analysis.state_change.states import (
 )
 from analysis.state_change.study import (
     StateStudy,
-    _conclusion,
-    _of_single_features,
     compare_states,
-    has_evidence,
 )
+from analysis.state_change.verdict import _conclusion, _of_single_features, has_evidence
 from analysis.steering.subject import open_subject
 from atlas.cli.main import command
 from atlas.disk.folder import Folder

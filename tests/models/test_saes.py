@@ -24,6 +24,7 @@ from ingest.sae import autoencoder
 from ingest.sae.autoencoder import Autoencoder, check_fit, neuronpedia_url, open_sae
 from ingest.sae.info import slug
 from ingest.sae.registry.names import PATTERNS, demo_names, short_names
+from ingest.sae.sparse_codes import entries_by_numpy, entries_by_torch
 
 
 def by_hand(sae: Any, x: torch.Tensor) -> np.ndarray:
@@ -161,7 +162,7 @@ def test_topk_holds_fewer_where_fewer_are_above_zero() -> None:
 def test_active_features_by_numpy_and_by_torch_are_equal() -> None:
     for share in (0.0, 0.1, 1.0):
         z = vectors() * (vectors(seed=4).sigmoid() < share)
-        one, other = autoencoder._entries_by_numpy(z), autoencoder._entries_by_torch(z)
+        one, other = entries_by_numpy(z), entries_by_torch(z)
         for a, b in zip(one, other, strict=True):
             assert a.dtype == b.dtype
             np.testing.assert_array_equal(a, b)
