@@ -310,7 +310,7 @@ NODES: tuple[Node, ...] = (
         P("logit_positions", "int64", "tokens on which it was ablated for the measured change", "tokens", "logits"),
         P("top_token_share", "double", "share of its active tokens that have the most frequent id; null before `atlas describe`, or for a feature with few active tokens", "", "interpretability"),
         P("token_entropy", "double", "entropy of the token ids of its active tokens", "bits", "interpretability"),
-        P("context_dependence", "double", "1 - the share of tokens on which it is active, among tokens with the id of an active token; shares from one half of the documents, active tokens from the other", "", "interpretability"),
+        P("context_dependence", "double", "1 - the share of tokens on which it is active, among tokens with the id of an active token, mean over active tokens; shares from one half of the documents, active tokens from the other", "", "interpretability"),
         P("example_agreement", "double", "overlap of the token ids of its top examples with those of examples from the middle fifth of its activations", "", "interpretability"),
         P("example_agreement_control", "double", "the same with middle examples of another feature of similar frequency", "", "interpretability"),
         P("detection", "double", "balanced accuracy, on held-out documents, of a description by the most frequent token ids of its top examples", "", "interpretability"),

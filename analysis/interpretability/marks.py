@@ -24,7 +24,7 @@ Ints: TypeAlias = NDArray[np.int64]
 MARKS: dict[str, str] = {
     "top_share": "share of active tokens that have the most frequent id",
     "entropy": "entropy of the token ids of active tokens",
-    "context_dependence": "share of other occurrences of its token ids on which it is inactive",
+    "context_dependence": "share of the tokens with the id of an active token on which it is inactive, mean over active tokens",
     "agreement": "overlap of the token ids of top and of middle examples",
     "detection": "balanced accuracy of a description by top token ids, on other documents",
 }

@@ -272,6 +272,7 @@ def _verdict(summary: dict[str, Any]) -> list[str]:
         f"{summary['detection']:.3f} ({summary['detection_control']:.3f} with the description of "
         "another feature of similar frequency).",
         f"Top and middle examples share {summary['agreement']:.2f} of their token ids "
-        f"({summary['agreement_control']:.2f} with another feature's middle examples); on "
-        f"{summary['context_dependence']:.0%} of the occurrences of its token ids, a feature is inactive.",
+        f"({summary['agreement_control']:.2f} with another feature's middle examples). "
+        f"A feature is inactive on {summary['context_dependence']:.0%} of the tokens with the id of an active "
+        "token (mean over active tokens).",
     ]

@@ -14,7 +14,7 @@ from analysis.interpretability.marks import TextTokens, described, marks, partne
 from analysis.interpretability.settings import InterpretabilitySettings
 from analysis.interpretability.study import interpretability, measure_interpretability
 from atlas.errors import BadInput
-from ingest.probe.probe_data import training
+from ingest.probe.probe_data import Occurrences, training
 
 SETTINGS = InterpretabilitySettings(examples=12, words=3, min_active=5, seed=4)
 
@@ -205,7 +205,24 @@ def test_the_study_stores_marks_and_its_verdict_has_the_control(atlas):
     assert result["features"] + result["excluded"] == 40
     assert result["detection"] == pytest.approx(table["detection"].mean())
     assert f"{result['detection_control']:.3f} with the description of another" in result.verdict[0]
+    share = f"{table['context_dependence'].mean():.0%}"
+    assert (
+        f"inactive on {share} of the tokens with the id of an active token (mean over"
+        in " ".join(result.verdict)
+    )
     assert check_chart(result.plot()).to_dict()["data"]
+
+
+def test_the_weights_of_context_dependence_are_active_tokens_and_not_occurrences():
+    """Id 0 always activates the feature (1 token), id 1 in 1 of 99 tokens: 49%, and not 98%."""
+    ids = np.array([0] + [1] * 99)
+    text = TextTokens(np.tile(ids, 2), np.repeat([True, False], 100))
+    token = np.array([0, 1, 100, 101])
+    active = Occurrences(token, np.zeros(4, dtype=np.int64), np.ones(4, dtype=np.float32))
+    features = np.array([0])
+    own = described(active, text, features=features, examples=2, words=1, seed=0)
+    found = marks(active, text, own, others=own)
+    assert found["context_dependence"][0] == pytest.approx(1 - (1 + 1 / 99) / 2)
 
 
 def test_marks_are_properties_of_features_in_the_graph(atlas):
