@@ -26,7 +26,7 @@ from analysis.communities.stability import Stability, stability
 from analysis.graph.coactivation_graph import CoactivationGraph, graph_of_documents, read_graph
 from analysis.graph.draw_cost import TokenSample
 from analysis.graph.node_statistics import NodeStatistics, node_statistics
-from analysis.graph.null_comparison import NullSummary
+from analysis.graph.null_comparison import SMALL, NullSummary
 from atlas.disk.parts import Part
 from atlas.graphs import edge_ends
 from atlas.progress import SILENT, Progress
@@ -301,12 +301,13 @@ _COMPARED = {
 
 def _modularity(row: dict[str, Any]) -> str:
     """Compare modularity with that of random graphs of the same degrees."""
+    limits = "range" if row["modularity_draws"] < SMALL else "95% range"
     same = "" if row["weight"] == "none" else ", with the same weights in random order"
     other = "it" if row["weight"] == "none" else "modularity without weights, another number,"
     return (
         f"Modularity is {row['modularity']:.3f} with edges {_WEIGHTED[row['weight']]}. "
         f"{_COMPARED[row['modularity_is']]} {row['modularity_draws']} random graphs of the same "
-        f"degrees{same}: mean {row['modularity_null']:.3f} (95% range {row['modularity_null_low']:.3f} "
+        f"degrees{same}: mean {row['modularity_null']:.3f} ({limits} {row['modularity_null_low']:.3f} "
         f"to {row['modularity_null_high']:.3f}). `atlas graph-stats` compares {other} with other nulls."
     )
 

@@ -229,14 +229,14 @@ def _show_null(key: tuple[str, str], rows: Iterable[Mapping[str, Any]]) -> None:
                 "observed": row["observed"],
                 "mean": row["mean"],
                 "sd": row["sd"],
-                "95% from": row["low"],
+                "from": row["low"],
                 "to": row["high"],
                 "z": row["z"],
                 "observed is": row["where"],
             }
             for row in rows
         ],
-        controls={"observed": ("mean", "95% from", "to")},
+        controls={"observed": ("mean", "from", "to")},
     )
 
 

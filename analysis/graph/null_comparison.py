@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "COMPARED",
     "NULLS",
+    "SMALL",
     "NullSummary",
     "bipartite",
     "compare",
@@ -60,6 +61,9 @@ COMPARED = (
     "degree_frequency_spearman",
 )
 
+#: Draws below which 2.5% of them are less than one draw.
+SMALL = 39
+
 # The same sum in a different order must not compare as different.
 _ROUNDING = 1e-12
 
@@ -77,7 +81,8 @@ class NullSummary:
     mean, sd
         Mean and standard deviation of these values; ``sd`` is None for fewer than two.
     low, high
-        2.5% and 97.5% quantiles of these values.
+        Limits of the central 95% of these values; the lowest and the highest for fewer than
+        ``SMALL`` draws, which have no 95% range.
     z
         (observed - mean) / sd; None if sd is 0.
     where
@@ -193,7 +198,8 @@ def _drawn(name: str, observed: float | None, values: Sequence[float | None]) ->
     if not len(null) or observed is None:
         return NullSummary(name, observed, len(null))
     mean = float(null.mean())
-    low, high = (float(limit) for limit in quantile_interval(null))
+    share = 0.95 if len(null) >= SMALL else 1.0
+    low, high = (float(limit) for limit in quantile_interval(null, share=share))
     sd = float(null.std(ddof=1)) if len(null) > 1 else None
     if sd is not None and sd <= _ROUNDING * abs(mean):
         sd = 0.0

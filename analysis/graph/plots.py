@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from analysis.graph.coactivation_graph import CoactivationGraph
 from analysis.graph.distributions import correlate
 from analysis.graph.growth import growth
+from analysis.graph.null_comparison import SMALL
 from analysis.plot_style import Chart, finished, heading
 from atlas.errors import BadInput
 from atlas.studies.results import Result
@@ -223,11 +224,15 @@ def _nulls(result: Result, nulls: pd.DataFrame) -> Chart:
             f"Co-activation graph of {result['sae']} compared with null graphs",
             f"n = {result['nodes']:,} features over {result['tokens']:,} tokens; {int(nulls['draws'].max()):,} "
             "draws of each null",
-            "line: observed; point and bar: mean and central 95% of draws"
+            f"line: observed; point and bar: mean and {_limits(int(nulls['draws'].max()))}"
             + (f"; undefined: {', '.join(missing)}" if missing else ""),
         )
     )
     return chart
+
+
+def _limits(draws: int) -> str:
+    return "central 95% of draws" if draws >= SMALL else "range of all draws"
 
 
 def _panel(of: pd.DataFrame, *, title: str) -> Chart:

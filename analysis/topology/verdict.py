@@ -95,11 +95,14 @@ def _compared(method: str, subject: str, tests: Sequence[Mapping[str, Any]]) -> 
     if len(beyond) < len(NULLS):
         rest = " and ".join(_NOUNS[null] for null in NULLS if null not in beyond)
         why = (
-            "; mean and covariance are sufficient to explain it"
+            "mean and covariance can explain it"
             if "covariance" not in beyond
-            else ""
+            else f"evidence needs all {len(NULLS)} nulls"
         )
-        return f"{subject} exceeds {names} (p ≤ {SIGNIFICANT:g}), and not {rest}{why}."
+        return (
+            f"{subject} exceeds {names} (p ≤ {SIGNIFICANT:g}), and not {rest}; {why} "
+            f"(largest p = {max(p.values()):.2g})."
+        )
     return f"{subject} exceeds all three nulls (p ≤ {SIGNIFICANT:g}){_due(own)}."
 
 

@@ -186,9 +186,13 @@ def test_verdict_reports_what_mean_and_covariance_explain(results):
     settings = {"landmarks": 20, "repeats": 2}
     sentence = verdict_of(summary, tests, grid, settings=settings)[1]
     assert (
-        "not Gaussian directions of equal covariance; mean and covariance are sufficient"
+        "not Gaussian directions of equal covariance; mean and covariance can explain it (largest p = 0.4)"
         in sentence
     )
+    for row in tests:
+        row["p"] = 0.03 if row["null"] == "covariance" else 0.4
+    sentence = verdict_of(summary, tests, grid, settings=settings)[1]
+    assert sentence.endswith("evidence needs all 3 nulls (largest p = 0.4).")
     for row in tests:
         row["p"] = 0.4
     sentence = verdict_of(summary, tests, grid, settings=settings)[1]

@@ -857,7 +857,7 @@ def test_a_verdict_begins_with_whether_communities_recur():
     assert third == (
         "Modularity is 0.500 with edges weighted by tokens times mean cosine, which counts frequent pairs "
         "more. It is higher than in all 5 random graphs of the same degrees, with the same weights in random "
-        "order: mean 0.400 (95% range 0.375 to 0.425). `atlas graph-stats` compares modularity without "
+        "order: mean 0.400 (range 0.375 to 0.425). `atlas graph-stats` compares modularity without "
         "weights, another number, with other nulls."
     )
     within = verdict_of(row | {"modularity_is": "within"})[3]

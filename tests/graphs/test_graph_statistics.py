@@ -290,10 +290,25 @@ def test_comparison_with_draws_by_hand():
     )
     assert (row.mean, row.sd) == (3.0, pytest.approx(math.sqrt(14 / 3)))
     assert row.z == pytest.approx(4 / math.sqrt(14 / 3))
-    assert (row.low, row.high) == (pytest.approx(1.075), pytest.approx(5.775))
+    assert (row.low, row.high) == (1, 6)  # four draws have no 95% range
     assert row.where == "above"
     (row,) = compare({"x": None}, lambda seed: None, measure=lambda g, seed: {"x": None}, draws=2)
     assert (row.draws, row.mean, row.where) == (0, None, None)
+
+
+def test_the_limits_of_39_draws_and_more_are_quantiles():
+    def limits(draws):
+        values = iter(np.arange(draws, dtype=float))
+        (row,) = compare(
+            {"edges": 0.0},
+            lambda seed: None,
+            measure=lambda g, seed: {"edges": next(values)},
+            draws=draws,
+        )
+        return row.low, row.high
+
+    assert limits(38) == (0, 37)
+    assert limits(201) == (pytest.approx(5), pytest.approx(195))
 
 
 def test_growth_equals_graphs_of_first_tokens():
