@@ -63,8 +63,8 @@ def fire_command(
 
     Activations equal those that an ingest of this text would store. Their scale differs between
     SAEs, so features are ranked by quantile: the share of a feature's activations in the corpus
-    that are at most as large. top_token is the token of the corpus on which the feature is active
-    most often.
+    that are at most as large, estimated from a histogram. top_token is the token of the corpus on
+    which the feature is active most often.
 
     \b
     Examples:

@@ -64,8 +64,8 @@ def verdict_of(found: Any) -> str:
     number = counted(best["active_tokens"], "activation") if few else "activations"
     active = sum(found.active.values())
     return (
-        f"{size} The strongest feature is {best['feature']}, {token}: higher than {best['quantile']:.1%} "
-        f"of its {number} in the corpus. This quantile is the highest of {counted(active, 'activation')} on this "
+        f"{size} The strongest feature is {best['feature']}, {token}: at least as high as {best['quantile']:.1%} "
+        f"of its {number} in the corpus (estimated from a histogram). This quantile is the highest of {counted(active, 'activation')} on this "
         f"text; in a text like the corpus, about {active / (active + 1):.1%} is expected."
     )
 

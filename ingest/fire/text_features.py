@@ -119,7 +119,8 @@ def fire(
 
     The activations equal those that an ingest of this text would store. Features are ranked
     by quantile: the share of a feature's activations in the corpus that are at most as large,
-    from its stored histogram and linear within a bin. Equal quantiles are ranked by activation.
+    estimated from its stored histogram, linear within a bin. Equal quantiles are ranked by
+    activation.
 
     Parameters
     ----------
@@ -273,9 +274,10 @@ def _quantiles(
     features: "NDArray[np.int64]",
     values: "NDArray[np.float32]",
 ) -> "NDArray[np.float64]":
-    """Return the share of each feature's stored activations that are at most the value.
+    """Estimate the share of each feature's stored activations that are at most the value.
 
-    NaN for features without stored activations: dead in the corpus, or without statistics.
+    Linear within a bin of the histogram; the highest bin ends at the largest activation. NaN for
+    features without stored activations: dead in the corpus, or without statistics.
     """
     shares = np.full(len(values), np.nan)
     try:
@@ -287,12 +289,17 @@ def _quantiles(
     )
     order = np.lexsort((lower, idx))
     idx, lower, upper, count = idx[order], lower[order], upper[order], count[order]
+    largest = atlas.features(sae)["max_activation"].to_numpy(zero_copy_only=False)
+    last = np.append(idx[1:] != idx[:-1], True)[: len(idx)]
+    upper = np.where(last, np.fmin(upper, largest[idx]), upper)
     starts = np.searchsorted(idx, features, side="left")
     ends = np.searchsorted(idx, features, side="right")
     for i, (value, start, end) in enumerate(zip(values.tolist(), starts, ends, strict=True)):
         if end > start:
-            inside = np.clip(
-                (value - lower[start:end]) / (upper[start:end] - lower[start:end]), 0, 1
-            )
+            below, above = lower[start:end], upper[start:end]
+            inside = np.ones(end - start)
+            wide = above > below
+            inside[wide] = np.clip((value - below[wide]) / (above[wide] - below[wide]), 0, 1)
+            inside[~wide] = value >= above[~wide]
             shares[i] = (inside * count[start:end]).sum() / count[start:end].sum()
     return shares

@@ -16,7 +16,7 @@ from atlas.cli.main import main
 from atlas.errors import BadInput, UnknownName
 from ingest.codes.store import read_shard
 from ingest.fire.screen import about_few_active_tokens, about_omitted
-from ingest.fire.text_features import FireSettings, fire
+from ingest.fire.text_features import FireSettings, _quantiles, fire
 from ingest.forward.run import ingest
 from ingest.settings import Settings
 
@@ -123,6 +123,18 @@ def test_quantiles_are_bounds_by_the_codes_of_the_corpus(folder, opened):
         )
         tested += 1
     assert tested > 20
+
+
+def test_the_largest_activation_of_a_feature_has_the_quantile_1(folder, opened):
+    largest = opened.features("a")["max_activation"].to_numpy()
+    active = np.flatnonzero(largest > 0)
+    ends = _quantiles(opened, "a", active, largest[active].astype(np.float32))
+    assert len(ends) > 5
+    np.testing.assert_allclose(ends, 1)
+    above = _quantiles(opened, "a", active, 3 * largest[active].astype(np.float32))
+    np.testing.assert_allclose(above, 1)
+    below = _quantiles(opened, "a", active, np.full(len(active), 1e-9, dtype=np.float32))
+    np.testing.assert_allclose(below, 0)
 
 
 def test_rows_have_the_number_of_active_tokens_of_the_corpus(folder, opened):
