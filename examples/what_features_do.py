@@ -304,7 +304,7 @@ def show_chains(first: Result, middle: Result, *, top_token: Mapping[str, str]) 
 
 
 def steering_row(result: Result) -> dict[str, Any]:
-    """Return the successes of every arm of a task."""
+    """Return the successes of every arm of a task, in brackets p of gain and p of success."""
     return {
         "task": result["task"],
         "prompts": result["prompts"],
@@ -312,7 +312,7 @@ def steering_row(result: Result) -> dict[str, Any]:
         "reconstruction": result["reconstruction_success"],
         "feature": _with_p(result, "feature"),
         "set": _with_p(result, "set"),
-        "difference of means": result["difference_success"],
+        "difference of means": _with_p(result, "difference"),
         "random feature, mean": result["random_success"],
         "random set, mean": result.get("random_set_success"),
     }
@@ -354,7 +354,9 @@ def _interval(low: float | None, high: float | None) -> str | None:
 def _with_p(result: Result, arm: str) -> str | None:
     if f"{arm}_success" not in result:
         return None
-    return f"{result[f'{arm}_success']} (p {result[f'{arm}_p']:.2f})"
+    of = {name: result[f"{arm}_{name}_p"] for name in ("gain", "success")}
+    shown = ", ".join("–" if p is None else f"{p:.2g}" for p in of.values())
+    return f"{result[f'{arm}_success']} (p {shown})"
 
 
 def chosen_features(effects: Result) -> list[str]:

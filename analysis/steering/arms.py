@@ -148,7 +148,8 @@ def arms_of(
     found: Contrast,
     features: Sequence[int],
     *,
-    random: Sequence[Sequence[int]],
+    random: Sequence[int] = (),
+    random_sets: Sequence[Sequence[int]] = (),
 ) -> list[Arm]:
     """Return all arms of a task, in the order of tables.
 
@@ -161,8 +162,9 @@ def arms_of(
     features
         The steered features; the first is an arm alone, all together are another if there are more.
     random
-        Groups of random features, of as many features each. The first of a group is an arm alone,
-        and all together are another if there are more.
+        Random features; each is an arm.
+    random_sets
+        Random sets of as many features as are steered; each is an arm if there are more than one.
 
     Raises
     ------
@@ -196,9 +198,9 @@ def arms_of(
     if several:
         arms.append(steered("set", features))
     arms.append(Arm("difference of means", hook, scaled(found.vector)))
-    arms += [steered("random feature", group[:1]) for group in random]
+    arms += [steered("random feature", [one]) for one in random]
     if several:
-        arms += [steered("random set", group) for group in random]
+        arms += [steered("random set", group) for group in random_sets]
     return arms
 
 

@@ -20,19 +20,30 @@ __all__ = ["steer"]
 
 _ARMS = (
     "arm",
-    "features",
     "strength",
     "success",
-    "prompts",
     "low",
     "high",
+    "gain_p",
     "success_p",
+    "gained",
+    "lost",
     "logprob_change",
     "logprob_p",
     "kl",
     "loss",
+    "features",
 )
-_CONTROLS = {"success": ("low", "high", "success_p"), "logprob_change": ("logprob_p",)}
+_CONTROLS = {
+    "success": ("low", "high", "gain_p", "success_p"),
+    "logprob_change": ("logprob_p",),
+    "gained": ("lost",),
+}
+_ARMS_TITLE = (
+    "Each arm, and each random feature, at its own strength (that with most successes on the development half): "
+    "successes of {prompts} test prompts"
+)
+_CURVE_TITLE = "All arms at each strength: successes of {prompts} test prompts, and in brackets nats lost per token of neutral text"
 
 
 @click.command(cls=StudyCommand, kind="steering")
@@ -108,7 +119,8 @@ def steer(
 
     With --task, the arms are nothing, the reconstruction alone, one feature, all features
     together, the difference of means of contrasting prompts, and random features. A development
-    half of the prompts chooses the strength of each arm; the other half is reported.
+    half of the prompts chooses the strength of each arm; the other half is reported. An arm steers
+    if it succeeds more often than no edit and more often than random features (both p ≤ .05).
 
     \b
     Examples:
@@ -121,7 +133,12 @@ def steer(
 
     if list_tasks:
         known = [
-            {"task": name, "prompts": len(one.tests), "about": one.about}
+            {
+                "task": name,
+                "made_for": one.made_for,
+                "prompts": len(one.tests),
+                "about": one.about,
+            }
             for name in task_names()
             for one in (read_task(name),)
         ]
@@ -157,11 +174,17 @@ def steer(
             print_verdict(each.verdict)
             echo()
             rows = with_mean_of_random(each.table("arms").to_pylist())
-            print_table([row | _short(row) for row in rows], columns=_ARMS, controls=_CONTROLS)
+            print_table(
+                [row | _short(row) for row in rows],
+                columns=_ARMS,
+                controls=_CONTROLS,
+                keys=("arm", "strength"),
+                title=_ARMS_TITLE.format(prompts=each["prompts"]),
+            )
             echo()
             print_table(
                 success_against_damage(each.table("curve").to_pylist()),
-                title=f"Successes of {each['prompts']}, and in brackets nats lost per token of neutral text",
+                title=_CURVE_TITLE.format(prompts=each["prompts"]),
             )
 
     rows = [
@@ -186,10 +209,11 @@ def _check_strength(*, with_prompt: bool) -> None:
 
 
 def _short(row: dict[str, Any]) -> dict[str, Any]:
-    """Return the features of a row in one cell: the verdict names the first, and --json all."""
+    """Return what a cell shows: the first of several features, and a mean of successes with one decimal."""
     names = row.get("features") or []
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    return {"features": f"{names[0]}{more}"} if names else {"features": None}
+    success = row["success"] if isinstance(row["success"], int) else f"{row['success']:.1f}"
+    return {"features": f"{names[0]}{more}" if names else None, "success": success}
 
 
 def _show_text(one: "Result") -> None:

@@ -19,6 +19,7 @@ __all__ = [
     "RANDOM_SET",
     "choose",
     "curve_of",
+    "gain_p",
     "halves_of",
     "success_against_damage",
     "wilson",
@@ -70,9 +71,11 @@ def curve_of(
     )
     halves = halves_of(prompts.number, seed=settings.seed)
     rows = []
+    plain = np.zeros(prompts.number, dtype=np.bool_)  # successes of the first arm, no edit
     with progress.stage("Scores of prompts", total=len(points), unit="edits") as stage:
         for (number, arm, strength), harmed in zip(points, harm, strict=True):
             score = prompts.score(subject, arm.edits(strength, settings.at))
+            plain = score.success if arm.name == "nothing" else plain
             rows.append(
                 {
                     "number": number,
@@ -80,7 +83,7 @@ def curve_of(
                     "features": [f"{subject.name}/{i}" for i in arm.features],
                     "strength": strength,
                 }
-                | dict(_scores(score, harmed, halves))
+                | dict(_scores(score, harmed, halves, plain=plain))
             )
             stage.advance()
     return rows
@@ -104,7 +107,8 @@ def choose(curve: Sequence[Mapping[str, Any]], *, most_kl: float) -> list[dict[s
 
     Ties are decided by the log-probability of the targets there. Strengths with a larger KL on
     the neutral text for choosing are excluded; where none remains, the lowest KL counts. The
-    scores are those of the test half, with the Wilson interval of the success. ``success_p`` is
+    scores are those of the test half, with the Wilson interval of the success. ``gain_p``
+    compares it with no edit on the same prompts. ``success_p`` is
     the share of random features, this arm included, with at least as many successes, and
     ``logprob_p`` of those whose targets are at least as likely; of a set of features, the share
     of random sets.
@@ -128,6 +132,8 @@ def choose(curve: Sequence[Mapping[str, Any]], *, most_kl: float) -> list[dict[s
         chosen.append(dict(best) | {"low": low, "high": high})
     plain = chosen[0]["logprob"]
     for row in chosen:
+        compared = row["arm"] not in ("nothing", RANDOM, RANDOM_SET)
+        row["gain_p"] = gain_p(row["gained"], row["lost"]) if compared else None
         row["logprob_change"] = row["logprob"] - plain
         control = {"feature": RANDOM, "difference of means": RANDOM, "set": RANDOM_SET}.get(
             row["arm"]
@@ -204,12 +210,41 @@ def wilson(success: int, number: int) -> tuple[float, float]:
     return float(found.low), float(found.high)
 
 
+def gain_p(gained: int, lost: int) -> float:
+    """Return the one-sided p of McNemar's exact test: that an edit gains no more prompts than it loses.
+
+    Parameters
+    ----------
+    gained, lost
+        Prompts that succeed only with the edit, and only without it.
+
+    Examples
+    --------
+    >>> gain_p(3, 0), gain_p(0, 0)
+    (0.125, 1.0)
+
+    References
+    ----------
+    .. [1] Q. McNemar, "Note on the sampling error of the difference between correlated proportions
+       or percentages", Psychometrika 12, 1947.
+    """
+    if not gained + lost:
+        return 1.0
+    return float(binomtest(gained, gained + lost, alternative="greater").pvalue)
+
+
 def _scores(
-    score: Score, harmed: Damage, halves: tuple[NDArray[np.int64], NDArray[np.int64]]
+    score: Score,
+    harmed: Damage,
+    halves: tuple[NDArray[np.int64], NDArray[np.int64]],
+    *,
+    plain: NDArray[np.bool_],
 ) -> Iterator[tuple[str, Any]]:
     for suffix, own, side in (("_development", halves[0], 0), ("", halves[1], 1)):
         yield f"prompts{suffix}", len(own)
         yield f"success{suffix}", int(score.success[own].sum())
+        yield f"gained{suffix}", int((score.success & ~plain)[own].sum())
+        yield f"lost{suffix}", int((plain & ~score.success)[own].sum())
         yield f"logprob{suffix}", float(score.logprob[own].mean())
         yield f"kl{suffix}", harmed.kl[side]
         yield f"loss{suffix}", harmed.loss[side]

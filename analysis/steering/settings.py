@@ -30,8 +30,9 @@ class SteeringSettings:
         least=1,
     )
     random: int = setting(
-        19,
-        "With --task: random features of similar frequency that are steered at equal norm.",
+        39,
+        "With --task: random features of similar frequency that are steered at equal norm; a verdict "
+        "needs 39 or more.",
         least=1,
         paper=99,
     )

@@ -15,6 +15,7 @@ from analysis.steering.scoring import damage, target_rows
 from analysis.steering.settings import SteeringSettings
 from analysis.steering.subject import Subject, feature_of, open_subject
 from analysis.steering.tasks import SteeringTask, read_task
+from analysis.steering.verdict import verdict_of
 from atlas.disk.folder import Folder
 from atlas.disk.parts import Part
 from atlas.errors import BadInput
@@ -49,7 +50,7 @@ class SteeringStudy(TorchStudy):
 
     kind: ClassVar[str] = "steering"
     command: ClassVar[str] = "steer"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     part_names: ClassVar[str] = "`sae@task@features`, the features as indices, `found`, or a digest"
     tables: ClassVar[Mapping[str, str]] = {
         "arms": "each arm at its chosen strength, on the test half",
@@ -109,7 +110,7 @@ class SteeringStudy(TorchStudy):
         batch = timed_on(device, lambda: damage(subject, [first], [[]], progress=SILENT))
         neutral = batch * self.settings.neutral_tokens / len(first.rows)
         kinds = 1 if len(self.features) == 1 else 2
-        points = len(self.settings.strengths) * (2 + kinds + kinds * self.settings.random) + 2
+        points = len(self.settings.strengths) * (1 + kinds * (1 + self.settings.random)) + 2
         size = 16 * first.input_ids.size * subject.model.vocabulary
         return Cost(points * (scoring + 1.5 * neutral), bytes=size)
 
@@ -120,8 +121,14 @@ class SteeringStudy(TorchStudy):
         prompts = target_rows(subject, self.task.tests)
         found = contrast(subject, self.task)
         features = list(self.features) or find_features(subject, found, settings.find)
-        others = subject.similar(features, number=settings.random, seed=settings.seed)
-        arms = arms_of(subject, found, features, random=others)
+        how = {"number": settings.random, "seed": settings.seed}
+        arms = arms_of(
+            subject,
+            found,
+            features,
+            random=subject.similar(features[0], **how),
+            random_sets=subject.similar_sets(features, **how) if len(features) > 1 else (),
+        )
         curve = curve_of(subject, prompts, arms, settings=settings, progress=at.progress)
         return Found(
             [
@@ -131,18 +138,24 @@ class SteeringStudy(TorchStudy):
                 ),
                 ("curve", pa.Table.from_pylist(curve, schema=_CURVE)),
             ],
-            sources={"task": self.task.name, "about": self.task.about, "site": subject.hook},
+            sources={
+                "task": self.task.name,
+                "about": self.task.about,
+                "made_for": self.task.made_for,
+                "site": subject.hook,
+            },
         )
 
     def result(self, part: Part) -> Result:
         """Return the success of each arm on the test half."""
         rows = part.table("arms").to_pylist()
         summary = _summary(part, rows)
+        summary["any_success"] = _most_successes(part.table("curve"))
         return Result(
             self.kind,
             part.manifest.name,
             summary,
-            verdict=_verdict(summary),
+            verdict=verdict_of(summary),
             tables=(part.manifest.tables, part.table),
         )
 
@@ -281,6 +294,7 @@ def _summary(part: Part, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     summary: dict[str, Any] = {
         "sae": part.manifest.saes[0],
         "task": sources["task"],
+        "made_for": sources["made_for"],
         "features": list(most["features"]),
         "prompts": own["prompts"],
     }
@@ -304,8 +318,23 @@ def _summary(part: Part, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return summary
 
 
+def _most_successes(curve: pa.Table) -> int:
+    """Return the most prompts of either half that succeed in any arm at any strength."""
+    return max(max(curve[name].to_pylist()) for name in ("success", "success_development"))
+
+
 #: Numbers of the summary, with the prefix of their arm.
-_SCORES = ("strength", "low", "high", "success_p", "logprob_change", "logprob_p", "kl", "loss")
+_SCORES = (
+    "strength",
+    "low",
+    "high",
+    "gain_p",
+    "success_p",
+    "logprob_change",
+    "logprob_p",
+    "kl",
+    "loss",
+)
 
 #: Prefixes of the summary, and the arms that they stand for.
 _NAMES = {
@@ -317,76 +346,8 @@ _NAMES = {
 }
 
 
-def _verdict(summary: Mapping[str, Any]) -> list[str]:
-    n, first = summary["prompts"], summary["features"][0]
-    random = (
-        f", random features {summary['random_success']:.1f} on average" if summary["random"] else ""
-    )
-    sentences = [
-        f"{summary['task']}: {first} {_steers(summary, 'feature')}. {_successes(summary, 'feature')}; without steering "
-        f"{summary['nothing_success']}, the reconstruction alone {summary['reconstruction_success']}{random}.",
-        f"{_damage(summary, 'feature')}. The targets' log-probability changes by "
-        f"{summary['feature_logprob_change']:+.2f} nats{_in_brackets(summary, 'feature', 'logprob')}.",
-    ]
-    if "set_success" in summary:
-        against = (
-            f"; random sets {summary['random_set_success']:.1f}" if summary["random_set"] else ""
-        )
-        sentences.append(
-            f"{len(summary['features'])} features together: the set {_steers(summary, 'set')}. "
-            f"{_successes(summary, 'set')}{against}. {_damage(summary, 'set')}."
-        )
-    sentences.append(
-        f"Difference of means, without an SAE: {_successes(summary, 'difference')}. {_damage(summary, 'difference')}."
-    )
-    if n < _FEW:
-        sentences.append(f"Only {n} prompts are scored, so the intervals are wide.")
-    return sentences
-
-
-def _steers(summary: Mapping[str, Any], arm: str) -> str:
-    """Return whether an arm steers: with more success than nothing, and more than its random arms."""
-    p, success = summary[f"{arm}_success_p"], summary[f"{arm}_success"]
-    what, prefix = _random(arm)
-    if success <= summary["nothing_success"]:
-        return "does not steer: it succeeds no more often than no edit"
-    if p is None:
-        return f"was compared with no {what}"
-    if 1 / (1 + summary[prefix]) > _LARGEST_P:
-        return f"was compared with {summary[prefix]} {what} only, so p cannot be below {1 / (1 + summary[prefix]):.2g}"
-    verb = "steers: it succeeds" if p <= _LARGEST_P else "does not steer: it does not succeed"
-    return f"{verb} more often than {what}{_in_brackets(summary, arm, 'success')}"
-
-
-def _random(arm: str) -> tuple[str, str]:
-    """Return the random arms that an arm is compared with, and the key of their number."""
-    return ("random sets", "random_set") if arm == "set" else ("random features", "random")
-
-
-def _in_brackets(summary: Mapping[str, Any], arm: str, score: str) -> str:
-    """Return the p of a score with the lowest possible one, in brackets; nothing without random arms."""
-    p, number = summary[f"{arm}_{score}_p"], summary[_random(arm)[1]]
-    if p is None:
-        return ""
-    name = {"success": "success", "logprob": "log-probability"}[score]
-    lowest = f"the lowest possible with {number}" if p <= 1 / (1 + number) else None
-    return f" (p of {name} {p:.2g}, {lowest or f'lowest possible {1 / (1 + number):.2g}'})"
-
-
-def _successes(summary: Mapping[str, Any], arm: str) -> str:
-    low, high = summary[f"{arm}_low"], summary[f"{arm}_high"]
-    return f"{summary[f'{arm}_success']} of {summary['prompts']} test prompts succeed (95% interval {low:.0%} to {high:.0%})"
-
-
-def _damage(summary: Mapping[str, Any], arm: str) -> str:
-    return (
-        f"At strength {summary[f'{arm}_strength']:g}, neutral text loses {summary[f'{arm}_loss']:.3g} nats of "
-        f"log-probability per token (KL {summary[f'{arm}_kl']:.3g})"
-    )
-
-
-#: p up to which an arm counts as better than its random arms, and prompts below which a verdict warns.
-_LARGEST_P, _FEW = 0.05, 20
+#: Numbers of prompts; those gained and lost are compared with no edit.
+_COUNTS = ("prompts", "success", "gained", "lost")
 
 _CURVE = pa.schema(
     [
@@ -396,12 +357,15 @@ _CURVE = pa.schema(
         ("strength", pa.float64()),
     ]
     + [
-        (f"{name}{suffix}", pa.int64() if name in ("prompts", "success") else pa.float64())
+        (f"{name}{suffix}", pa.int64() if name in _COUNTS else pa.float64())
         for suffix in ("", "_development")
-        for name in ("prompts", "success", "logprob", "kl", "loss")
+        for name in (*_COUNTS, "logprob", "kl", "loss")
     ]
 )
 _ARMS = pa.schema(
     [*_CURVE]
-    + [(name, pa.float64()) for name in ("low", "high", "success_p", "logprob_change", "logprob_p")]
+    + [
+        (name, pa.float64())
+        for name in ("low", "high", "gain_p", "success_p", "logprob_change", "logprob_p")
+    ]
 )

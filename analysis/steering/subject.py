@@ -101,30 +101,50 @@ class Subject:
             )
         return found
 
-    def similar(self, features: Sequence[int], *, number: int, seed: int) -> list[tuple[int, ...]]:
-        """Return groups of random live features, each member similar in frequency to one feature.
+    def similar(self, feature: int, *, number: int, seed: int) -> list[int]:
+        """Return random live features whose frequency is similar to that of one feature.
 
-        Member i of each group is drawn from the ``4 · number`` other live features whose frequency
-        is nearest, by ratio, to that of feature i; earlier members of the group are excluded. No
-        feature is member i of two groups. Fewer live features give fewer groups.
+        They are drawn from the ``2 · number`` other live features whose frequency is nearest, by
+        ratio. The draw depends on the feature, the number and the seed only: it is the same
+        whichever other features are steered. Fewer live features give fewer.
         """
-        live = np.setdiff1d(np.flatnonzero(self.maximum > 0), np.asarray(features))
-        rng = np.random.default_rng(seed)
-        nearest = []
-        for feature in features:
-            ratio = np.abs(np.log(self.frequency[live]) - np.log(self.frequency[feature]))
-            nearest.append(live[np.argsort(ratio, kind="stable")])
-        groups: list[tuple[int, ...]] = []
+        return self._candidates(feature, [feature], number=2 * number, seed=seed)[:number]
+
+    def similar_sets(
+        self, features: Sequence[int], *, number: int, seed: int
+    ) -> list[tuple[int, ...]]:
+        """Return sets of random live features, each member similar in frequency to one feature.
+
+        Member i of each set is drawn as ``similar`` does for feature i. No steered feature is a
+        member, no set has a feature twice, and no feature is member i of two sets. Fewer live
+        features give fewer sets.
+        """
+        pool = 2 * number + len(features)
+        orders = [self._candidates(f, features, number=pool, seed=seed) for f in features]
+        sets: list[tuple[int, ...]] = []
         for _ in range(number):
-            group: list[int] = []
-            for i, ordered in enumerate(nearest):
-                near = ordered[~np.isin(ordered, group)][: 4 * number]
-                near = near[~np.isin(near, [earlier[i] for earlier in groups])]
-                if not len(near):
-                    return groups
-                group.append(int(rng.choice(near)))
-            groups.append(tuple(group))
-        return groups
+            members: list[int] = []
+            for order in orders:
+                free = next((one for one in order if one not in members), None)
+                if free is None:
+                    return sets
+                members.append(free)
+            for order, used in zip(orders, members, strict=True):
+                order.remove(used)
+            sets.append(tuple(members))
+        return sets
+
+    def _candidates(
+        self, feature: int, excluded: Sequence[int], *, number: int, seed: int
+    ) -> list[int]:
+        """Return the live features nearest in frequency, in an order that the seed and the feature give."""
+        live = np.setdiff1d(np.flatnonzero(self.maximum > 0), np.asarray(excluded))
+        ratio = np.abs(np.log(self.frequency[live]) - np.log(self.frequency[feature]))
+        near = live[np.argsort(ratio, kind="stable")][:number]
+        # The order is of all features, so that an excluded one does not change that of the others.
+        rank = np.random.default_rng([seed, feature]).permutation(len(self.maximum))
+        found: list[int] = near[np.argsort(rank[near], kind="stable")].tolist()
+        return found
 
     def neutral(self, tokens: int, *, seed: int) -> "Iterator[Batch]":
         """Yield batches of the text of the atlas in a random order, until they hold some tokens."""

@@ -2,13 +2,14 @@
 
 Each line is an object with a ``kind``::
 
-    {"kind": "about", "text": "After a sad event, continue with the feeling happy."}
+    {"kind": "about", "text": "After a sad event, continue with the feeling happy.", "made_for": "stories"}
     {"kind": "test", "prompt": "Sue fell. She was very", "targets": [" happy"]}
     {"kind": "positive", "prompt": "Tim won. He was very"}
     {"kind": "negative", "prompt": "Tim fell. He was very"}
 
 ``test`` prompts are scored. ``positive`` and ``negative`` prompts give the difference of means, and
-the features if none is named. No prompt can be of two kinds: a steering vector that was made from
+the features if none is named. ``made_for``, which may be absent, names the models that the task was
+made for. No prompt can be of two kinds: a steering vector that was made from
 the prompts that are scored would only show that it fits them.
 """
 
@@ -29,6 +30,9 @@ _FOLDER = Path(__file__).parent / "tasks"
 
 #: Most bytes of a file, most prompts of a kind, and most characters of a prompt.
 _MOST_BYTES, _MOST_PROMPTS, _MOST_CHARACTERS = 2**20, 2_000, 4_000
+
+#: Most characters of the name of models.
+_MOST_NAME = 100
 
 #: Fewest test prompts, so that both halves have two, and fewest prompts of either contrast.
 _FEWEST_TESTS, _FEWEST_CONTRASTS = 4, 2
@@ -58,6 +62,8 @@ class SteeringTask:
         Prompts that are scored.
     positive, negative
         Contrasting prompts, used for the difference of means only.
+    made_for
+        Models that it was made for; "" if it is not stated.
     """
 
     name: str
@@ -65,6 +71,7 @@ class SteeringTask:
     tests: tuple[TestPrompt, ...]
     positive: tuple[str, ...]
     negative: tuple[str, ...]
+    made_for: str = ""
 
     @property
     def digest(self) -> str:
@@ -118,12 +125,14 @@ def read_task(name_or_path: str | Path) -> SteeringTask:
         found[kind].append(value)
         if len(found[kind]) > _MOST_PROMPTS:
             raise BadInput(f"{path} has more than {_MOST_PROMPTS:,} lines of kind {kind!r}.")
+    about, made_for = found["about"][0] if found["about"] else (path.stem, "")
     task = SteeringTask(
         path.stem,
-        found["about"][0] if found["about"] else path.stem,
+        about,
         tuple(found["test"]),
         tuple(found["positive"]),
         tuple(found["negative"]),
+        made_for,
     )
     _check(task, path)
     return task
@@ -169,6 +178,8 @@ def _parsed(line: str, *, where: str) -> tuple[str, Any]:
     text = value.get(key)
     if not isinstance(text, str) or not text.strip() or len(text) > _MOST_CHARACTERS:
         raise BadInput(f"{where} needs {key!r}: a text of 1 to {_MOST_CHARACTERS:,} characters.")
+    if kind == "about":
+        return kind, (text, _made_for(value, where=where))
     if kind != "test":
         return kind, text
     targets = value.get("targets")
@@ -182,6 +193,17 @@ def _parsed(line: str, *, where: str) -> tuple[str, Any]:
             "characters."
         )
     return kind, TestPrompt(text, tuple(dict.fromkeys(targets)))
+
+
+def _made_for(value: Mapping[str, Any], *, where: str) -> str:
+    """Return the models that a line names; "" if it names none."""
+    found = value.get("made_for", "")
+    if not isinstance(found, str) or len(found) > _MOST_NAME:
+        raise BadInput(
+            f"{where} has 'made_for' of type {type(found).__name__}; expected the name of the models that the task was "
+            f"made for, of at most {_MOST_NAME} characters."
+        )
+    return found
 
 
 def _check(task: SteeringTask, path: Path) -> None:

@@ -149,7 +149,7 @@ def _rows(
         ("nothing", (), None),
         ("features", features, vector),
     ]
-    for group in subject.similar(features, number=1, seed=settings.seed):
+    for group in subject.similar_sets(features, number=1, seed=settings.seed):
         other = _summed(subject, group, times)
         arms.append(("random features", group, other * (vector.norm() / other.norm())))
     bos = subject.text.contexts.prepend_bos

@@ -11,13 +11,20 @@ from drawn_charts import check_chart
 from unstored import assert_unstored_provenance
 
 from analysis.steering.arms import Reconstruction, arms_of, contrast, find_features
-from analysis.steering.evaluation import choose, halves_of, success_against_damage, wilson
+from analysis.steering.evaluation import (
+    choose,
+    gain_p,
+    halves_of,
+    success_against_damage,
+    wilson,
+)
 from analysis.steering.scoring import damage, target_rows
 from analysis.steering.settings import SteeringSettings
-from analysis.steering.study import _steers, steer_task
+from analysis.steering.study import steer_task
 from analysis.steering.subject import open_subject
 from analysis.steering.tasks import SteeringTask, TestPrompt, read_task, task_names
 from analysis.steering.texts import steer_text
+from analysis.steering.verdict import steers, verdict_of
 from atlas.cli.main import command
 from atlas.disk.folder import Folder
 from atlas.errors import BadInput, UnknownName
@@ -97,6 +104,10 @@ LINES = [
         (lambda x: x + "[1]\n", "of type list"),
         (lambda x: x + "{}\n", "kind None"),
         (lambda x: x + '{"kind": "other"}\n', "kind 'other'"),
+        (
+            lambda x: x + '{"kind": "about", "text": "t", "made_for": [1]}\n',
+            "'made_for' of type list",
+        ),
         (lambda x: x + '{"kind": "test", "prompt": "z"}\n', "needs 'targets'"),
         (lambda x: x + '{"kind": "test", "prompt": "z", "targets": [""]}\n', "needs 'targets'"),
         (lambda x: x + '{"kind": "test", "prompt": 3, "targets": ["b"]}\n', "needs 'prompt'"),
@@ -244,8 +255,8 @@ def test_fault_d2_a_feature_adds_its_decoder_row_without_the_bias(atlas, tmp_pat
     found = contrast(subject, read_task("feelings"))
     features = [int(i) for i in np.flatnonzero(subject.maximum > 0)]
     features = [0, *(i for i in features if i)][:6]
-    random = [tuple(features[2:4]), tuple(features[4:6])]
-    arms = arms_of(subject, found, features[:2], random=random)
+    sets = [tuple(features[2:4]), tuple(features[4:6])]
+    arms = arms_of(subject, found, features[:2], random=features[2:4], random_sets=sets)
     row = subject.sae.sae.W_dec[0].detach()
     torch.testing.assert_close(
         arms[2].vector, float(subject.maximum[0]) * row, rtol=1e-4, atol=1e-5
@@ -330,22 +341,43 @@ def test_equal_prompts_have_no_difference_of_means(atlas, tmp_path):
     with pytest.raises(BadInput, match="more active on the positive"):
         find_features(subject, found, 3)
     with pytest.raises(BadInput, match="equal mean"):
-        arms_of(subject, found, [0], random=[])
+        arms_of(subject, found, [0])
+
+
+def nearest(subject, feature, number, *, without):
+    """Return the live features that are nearest to one in frequency, by a sort of all."""
+    live = [i for i in np.flatnonzero(subject.maximum > 0).tolist() if i not in without]
+    ratio = {i: abs(np.log(subject.frequency[i] / subject.frequency[feature])) for i in live}
+    return set(sorted(live, key=lambda i: (ratio[i], i))[:number])
 
 
 def test_random_features_have_a_similar_frequency(atlas, tmp_path):
     subject = subject_of(atlas, "last", tmp_path)
-    groups = subject.similar([0, 3], number=3, seed=0)
-    live = np.flatnonzero(subject.maximum > 0)
-    for column, feature in zip(zip(*groups, strict=True), (0, 3), strict=True):
-        assert len(set(column)) == len(column)
-        assert not {0, 3} & set(column)
-        near = sorted(
-            (abs(np.log(subject.frequency[i] / subject.frequency[feature])), i)
-            for i in live
-            if i not in (0, 3)
-        )[:13]  # 12, and one for a feature that is already in the group
-        assert set(column) <= {i for _, i in near}
+    for feature in (0, 3):
+        found = subject.similar(feature, number=3, seed=0)
+        assert len(set(found)) == 3
+        assert set(found) <= nearest(subject, feature, 6, without=(feature,))
+    sets = subject.similar_sets([0, 3], number=3, seed=0)
+    for column, feature in zip(zip(*sets, strict=True), (0, 3), strict=True):
+        assert len(set(column)) == 3
+        assert set(column) <= nearest(subject, feature, 8, without=(0, 3))
+
+
+def test_the_random_features_of_a_feature_do_not_depend_on_the_other_steered_ones(
+    atlas, options, tmp_path
+):
+    """A feature alone and as the first of a set had different controls, and opposite verdicts."""
+    one, several = (
+        steer_task(atlas[0], "feelings", names, settings=FEW, **options)[0].table("arms")
+        for names in (["last/0"], ["last/0", "last/3", "last/7"])
+    )
+    rows = [
+        [row for row in table.drop_columns("number").to_pylist() if row["arm"] in shared]
+        for shared in [("feature", "random feature", "nothing")]
+        for table in (one, several)
+    ]
+    assert len(rows[0]) == 5
+    assert rows[0] == rows[1]
 
 
 def test_no_random_set_has_a_feature_twice(atlas, tmp_path):
@@ -354,14 +386,28 @@ def test_no_random_set_has_a_feature_twice(atlas, tmp_path):
     subject.maximum[:], subject.frequency[:] = 1.0, 0.1
     features = [0, 3, 5, 7, 8]
     for seed in range(20):
-        groups = subject.similar(features, number=3, seed=seed)
+        groups = subject.similar_sets(features, number=3, seed=seed)
         assert [len(set(group)) for group in groups] == [5, 5, 5]
         assert not {i for group in groups for i in group} & set(features)
         for column in zip(*groups, strict=True):
             assert len(set(column)) == 3
     subject.maximum[9:] = 0.0  # live and not steered: 1, 2, 4, 6
-    assert subject.similar(features, number=3, seed=0) == []
-    assert len(subject.similar([0], number=99, seed=0)) == 8
+    assert subject.similar_sets(features, number=3, seed=0) == []
+    assert len(subject.similar(0, number=99, seed=0)) == 8
+
+
+def test_random_features_are_drawn_evenly_and_by_the_seed(atlas, tmp_path):
+    subject = subject_of(atlas, "last", tmp_path)
+    subject.maximum[:], subject.frequency[:] = 1.0, 0.1
+    draws = [tuple(subject.similar(2, number=4, seed=seed)) for seed in range(400)]
+    assert draws[0] == tuple(subject.similar(2, number=4, seed=0))
+    counts = np.bincount([i for draw in draws for i in draw], minlength=9)
+    assert counts[2] == 0
+    drawn = counts[
+        [0, 1, 3, 4, 5, 6, 7, 8]
+    ]  # the 8 nearest, ties by index; each is in half of the draws
+    assert drawn.sum() == 1600
+    assert np.abs(drawn - 200).max() < 5 * np.sqrt(400 * 0.25)
 
 
 # Selection of the strength
@@ -386,6 +432,8 @@ def curve_row(number, arm, strength, **values):
         "prompts_development": 10,
         "success": 0,
         "success_development": 0,
+        "gained": 0,
+        "lost": 0,
         "logprob": -5.0,
         "logprob_development": -5.0,
         "kl": 0.1,
@@ -414,6 +462,7 @@ def test_fault_d6_the_strength_is_chosen_on_the_development_half_alone():
     assert chosen[1]["logprob_p"] == pytest.approx(2 / 3)  # of two random features, one is higher
     assert chosen[1]["success_p"] == pytest.approx(1 / 3)  # and none has a success
     assert chosen[2]["success_p"] is chosen[0]["logprob_p"] is None
+    assert [row["gain_p"] for row in chosen] == [None, 1.0, None, None]
     shuffled = [row | {"success": 10 - row["success"], "logprob": -9.0} for row in curve]
     again = choose(shuffled, most_kl=1.0)
     assert [row["strength"] for row in again] == [row["strength"] for row in chosen]
@@ -421,6 +470,18 @@ def test_fault_d6_the_strength_is_chosen_on_the_development_half_alone():
         [nothing, *(r | {"kl_development": 9.0 + r["strength"]} for r in curve[1:4])], most_kl=1.0
     )
     assert least[1]["strength"] == 1.0  # none is allowed: the lowest KL
+
+
+def test_the_p_of_a_gain_is_the_share_of_signs():
+    """Under the null each prompt that changed was as likely gained as lost: all signs are enumerated."""
+    from itertools import product
+
+    for changed in range(1, 9):
+        signs = [sum(one) for one in product((0, 1), repeat=changed)]
+        for gained in range(changed + 1):
+            expected = np.mean([number >= gained for number in signs])
+            assert gain_p(gained, changed - gained) == pytest.approx(expected)
+    assert gain_p(0, 0) == 1.0
 
 
 def test_halves_do_not_overlap():
@@ -447,46 +508,98 @@ def test_a_planted_feature_succeeds_and_random_features_do_not(planted):
     assert found["random_success"] <= 1
     assert found["feature_success_p"] == 0.25  # the lowest of three random features
     assert found["feature_logprob_p"] == 0.25
-    assert "(p of log-probability 0.25, the lowest possible with 3)" in found.verdict[1]
+    assert found["feature_gain_p"] == 0.5**10  # each prompt is gained
     assert found["feature_logprob_change"] > 2
-    assert "10 of 10 test prompts succeed (95% interval 72% to 100%)" in found.verdict[0]
-    assert "compared with 3 random features only, so p cannot be below 0.25" in found.verdict[0]
-    assert "neutral text loses" in found.verdict[1]
+    assert "last/0 cannot be shown to steer here: 10 of 10 test prompts" in found.verdict[0]
+    assert "With 3 random features, p of success cannot be below 0.25" in found.verdict[0]
+    text = " ".join(found.verdict)
+    assert "(p of log-probability 0.25, lowest possible 0.25)" in text
+    assert "feature 72% to 100%" in text
+    assert "neutral text loses" in text
     frame = found.to_pandas("arms")
     assert (frame["low"] <= frame["success"] / frame["prompts"]).all()
     assert set(found.to_pandas("curve")["strength"]) == {0.0, 1.0, 8.0}
     assert "KL on neutral text" in json.dumps(check_chart(found.plot()).to_dict())
 
 
+def summary_of(**values):
+    """The summary of a feature with 7 of 10 successes, 0 without an edit, above all of 39 random features."""
+    summary = {"task": "t", "made_for": "", "features": ["a/7"], "prompts": 10}
+    summary |= {"any_success": 9, "nothing_success": 0, "reconstruction_success": 0}
+    summary |= {"random": 39, "random_success": 0.5}
+    for arm in ("feature", "difference"):
+        numbers = {"success": 7, "gain_p": 0.5**7, "success_p": 0.025, "low": 0.4, "high": 0.9}
+        numbers |= {"strength": 1.0, "loss": 0.1, "kl": 0.1, "logprob_change": 1.0}
+        summary |= {f"{arm}_{key}": value for key, value in (numbers | {"logprob_p": 0.1}).items()}
+    return summary | values
+
+
 @pytest.mark.parametrize(
-    ("success", "p", "number", "expected"),
+    ("values", "expected", "text"),
     [
         (
-            7,
-            0.05,
-            19,
-            "steers: it succeeds more often than random features (p of success 0.05, the lowest possible with 19)",
+            {},
+            True,
+            "a/7 steers: 7 of 10 test prompts succeed, 0 without an edit (p of gain 0.0078)",
         ),
-        (
-            7,
-            0.1,
-            19,
-            "does not steer: it does not succeed more often than random features (p of success 0.1, lowest possible "
-            "0.05)",
-        ),
-        (4, 0.05, 19, "does not steer: it succeeds no more often than no edit"),
-        (7, 0.25, 3, "so p cannot be below 0.25"),
-        (7, None, 0, "was compared with no random features"),
+        ({"feature_success_p": 0.075}, False, "is not shown to steer: 7 of 10"),
+        ({"feature_gain_p": 0.0625}, False, "is not shown to steer: 7 of 10"),
+        ({"nothing_success": 5, "feature_success": 5}, False, "is not shown to steer: 5 of 10"),
+        ({"random": 19, "feature_success_p": 0.05}, None, "cannot be below 0.05; `random=39`"),
+        ({"random": 19, "feature_success_p": 0.5}, False, "is not shown to steer: 7 of 10"),
+        ({"random": 0, "feature_success_p": None}, None, "cannot be below 1; `random=39`"),
+        ({"nothing_success": 6}, None, "Only 4 fail without an edit, so p of gain cannot be below"),
     ],
 )
-def test_a_verdict_begins_with_whether_the_feature_steers(success, p, number, expected):
-    summary = {
-        "feature_success_p": p,
-        "feature_success": success,
-        "nothing_success": 4,
-        "random": number,
-    }
-    assert expected in _steers(summary, "feature")
+def test_a_verdict_begins_with_whether_the_feature_steers(values, expected, text):
+    summary = summary_of(**values)
+    assert steers(summary, "feature") is expected
+    assert text in verdict_of(summary)[0]
+
+
+def test_a_task_that_no_arm_solves_cannot_show_that_a_feature_does_not_steer():
+    """The verdict was "does not steer" although no edit at all reached a target."""
+    summary = summary_of(any_success=0, feature_success=0, made_for="Gemma 2 2B")
+    verdict = " ".join(verdict_of(summary))
+    assert "the task cannot show whether a/7 steers" in verdict
+    assert "made for Gemma 2 2B" in verdict
+    assert "not steer" not in verdict
+
+
+def test_a_task_that_no_arm_solves_is_recognised_from_all_strengths(atlas, options, tmp_path):
+    path = tmp_path / "none.jsonl"
+    lines = [
+        {"kind": "about", "text": "nothing", "made_for": "no model"},
+        *({"kind": "test", "prompt": f"She {v}", "targets": [" sad sad"]} for v in "abcd"),
+        *({"kind": k, "prompt": f"{k} {i}"} for k in ("positive", "negative") for i in "xy"),
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (found,) = steer_task(atlas[0], path, ["last/0"], settings=FEW, **options)
+    curve = found.to_pandas("curve")
+    assert found["any_success"] == curve[["success", "success_development"]].max().max() == 0
+    assert "cannot show whether last/0 steers" in found.verdict[0]
+    assert "made for no model" in found.verdict[0]
+
+
+def test_gained_and_lost_prompts_are_those_that_differ_from_no_edit(planted, atlas, options):
+    _, found = planted
+    for row in found.table("curve").to_pylist():
+        for half in ("", "_development"):
+            plain = found.table("curve").to_pylist()[0][f"success{half}"]
+            assert row[f"success{half}"] == plain + row[f"gained{half}"] - row[f"lost{half}"]
+            assert 0 <= row[f"lost{half}"] <= plain
+
+
+def test_the_example_prints_both_p_of_each_arm(planted):
+    import importlib.util
+    from pathlib import Path
+
+    file = Path(__file__).parents[2] / "examples" / "what_features_do.py"
+    spec = importlib.util.spec_from_file_location("what_features_do", file)
+    report = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(report)
+    row = report.steering_row(planted[1])
+    assert row["feature"] == "10 (p 0.00098, 0.25)"
 
 
 def test_the_curve_has_successes_and_losses_by_strength():
@@ -545,7 +658,7 @@ def test_features_are_found_on_the_contrasting_prompts(atlas, options):
     (found,) = steer_task(atlas[0], "months", saes=["middle"], settings=FEW, **options)
     assert len(found["features"]) <= 5
     assert "set_success" in found.summary
-    assert "features together" in " ".join(found.verdict)
+    assert f"The set of {len(found['features'])} features" in found.verdict[1]
 
 
 @pytest.mark.parametrize(
