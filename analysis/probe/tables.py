@@ -274,7 +274,7 @@ def breakdown(
         )
         return [
             {
-                **_named(of["sae"].unique()),
+                **_named(of["sae"].unique().tolist()),
                 "site": site,
                 "run": run,
                 "layer": _whole(layer),
@@ -517,7 +517,7 @@ def _verdicts(of: pd.DataFrame) -> dict[str, int]:
 
 
 def _named(saes: Sequence[str]) -> dict[str, Any]:
-    return {"sae": listed([str(sae) for sae in saes], _MOST_NAMES), "saes": len(saes)}
+    return {"sae": listed(saes, _MOST_NAMES), "saes": len(saes)}
 
 
 def _averaged(of: pd.DataFrame) -> dict[str, Any]:
