@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,11 +14,14 @@ from atlas.cli.options import (
     worker_options,
 )
 from atlas.cli.output.tables import print_table
-from atlas.cli.output.text import emit, make_progress, print_text
+from atlas.cli.output.text import emit, make_progress, print_text, print_verdict
 from atlas.cli.selected_atlas import folder_of, which_atlas
 from atlas.cli.shared_options import atlas_option, finite, shared_options
 from atlas.plugins import StudyCommand
 from ingest.probe.settings import PRESETS, ProbeSettings
+
+if TYPE_CHECKING:
+    from atlas.studies.results import Results
 
 __all__ = ["probe"]
 
@@ -117,14 +120,11 @@ def probe(
         _show_as_published(rows, path)
 
 
-def _show(rows: Sequence[Mapping[str, Any]]) -> None:
+def _show(rows: "Results") -> None:
     plain = [{k: v for k, v in row.items() if not isinstance(v, Mapping)} for row in rows]
     empty = {k for k in plain[0] if all(row[k] in (None, "") for row in plain)}
     about = [f"{row['sae']} at {row['site']} ({row['run']})" for row in rows]
-    for name, row in zip(about, rows, strict=True):
-        if row["verdicts"]:
-            counts = ", ".join(f"{n:,} {verdict}" for verdict, n in sorted(row["verdicts"].items()))
-            print_text(f"{name}: {counts}")
+    print_verdict(rows)
     print_table(plain, columns=[k for k in plain[0] if k not in empty])
     for name, row in zip(about, rows, strict=True):
         for reason, number in row["excluded"].items():

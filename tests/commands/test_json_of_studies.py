@@ -17,9 +17,11 @@ from atlas.safe_text import shown
 
 STUDIES = sorted({str(each.name) for each in study_commands().values()})
 CASES = [(name, ARGUMENTS.get(name, [])) for name in STUDIES] + [
-    ("steer", ["tiny-a-l1-s0/7", "--task", "feelings", "--features", "1"]),
+    ("steer", ["tiny-a-l1-s0/7", "--task", "feelings", "--random", "2"]),
     ("logits", ["tiny-a-l1-s0/7"]),
 ]
+#: Studies without a table on the small demo: no concept has enough matched pairs.
+NO_TABLE = ("subspaces",)
 FEATURE = re.compile(r"tiny-a-[\w-]+/\d+")
 
 
@@ -111,7 +113,7 @@ def test_json_has_the_verdict_the_provenance_and_the_tables(
         assert one["version"]
     numbers, texts = values(content["result"])
     cells = [(key, value) for row in printed for key, value in row.items()]
-    assert cells
+    assert cells or name in NO_TABLE or "--prompt" in arguments  # which prints texts
     missing = [
         (key, value)
         for key, value in cells
