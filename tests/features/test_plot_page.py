@@ -198,6 +198,35 @@ def test_no_plot_exceeds_the_width_of_a_page(browser, tmp_path, name, width):
     tab.close()
 
 
+# Pixels of CSS over which bars of the first hue extend.
+WIDTH_OF_BARS = """() => {
+  const canvas = document.querySelector('#vis canvas'), columns = new Set();
+  const pixels = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+  for (let i = 0; i < pixels.length; i += 4)
+    if (pixels[i] === 0x4c && pixels[i + 1] === 0x78 && pixels[i + 2] === 0xa8)
+      columns.add((i / 4) % canvas.width);
+  return columns.size * canvas.getBoundingClientRect().width / canvas.width;
+}"""
+
+
+def test_long_names_leave_space_for_a_chart_on_a_phone(browser, tmp_path):
+    """A title of an axis that was wider than the page made the chart as narrow as possible."""
+    names = ["structure, propagated + frequency", "permuted matches, all tokens", "short"]
+    chart = (
+        alt.Chart(pd.DataFrame({"k": names, "x": 1.0}), width=400, height=120, title="n = 3")
+        .mark_bar()
+        .encode(
+            x=alt.X("x:Q", title=LONG, scale=alt.Scale(domain=[0, 1])),
+            y=alt.Y("k:N", title=None),
+        )
+    )
+    tab = browser.new_page(viewport={"width": 390, "height": 800})
+    tab.goto(save(chart, tmp_path / "x.html").as_uri())
+    tab.wait_for_function("document.body.dataset.drawn")
+    assert tab.evaluate(WIDTH_OF_BARS) > 200
+    tab.close()
+
+
 def test_a_page_is_dark_where_the_reader_prefers_it(browser, tmp_path):
     path = save(one(), tmp_path / "x.html")
     for scheme, paper in (("light", [255, 255, 255]), ("dark", [24, 24, 24])):
