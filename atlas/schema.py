@@ -316,7 +316,7 @@ NODES: tuple[Node, ...] = (
         P("detection", "double", "balanced accuracy, on held-out documents, of a description by the most frequent token ids of its top examples", "", "interpretability"),
         P("detection_control", "double", "the same with the description of another feature of similar frequency", "", "interpretability"),
         P("effect_tokens", "int64", "tokens at which the feature was ablated, one at a time; null if its effects were not measured", "tokens", "effects"),
-        P("effect_ce", "double", "mean change of the cross-entropy of the next token as the feature is ablated at a token", "nats", "effects"),
+        P("effect_ce", "double", "mean change of the cross-entropy of the next token as the feature is ablated at a token; the last token of a context has no next one and counts 0", "nats", "effects"),
         P("effect_ce_later", "double", "mean change of the cross-entropy summed over later tokens of the context", "nats", "effects"),
         P("effect_kl", "double", "mean KL(model ‖ ablated model) at the token", "nats", "effects"),
         P("effect_kl_later", "double", "mean KL summed over later tokens of the context", "nats", "effects"),
@@ -388,7 +388,7 @@ EDGES: tuple[Edge, ...] = (
     Edge("NEAR_DIRECTION", "Feature", "Feature", "The decoder row of the target is among the nearest to that of the source, of the live features of one SAE in the same space; found by comparing all pairs.", "near_direction", (
         P("cosine", "double", "cosine of both decoder rows"),
         P("rank", "int64", "0 is the nearest of the target's SAE"),
-        P("p", "double", "share of random draws, pooled over sources of similar null, in which the nearest of as many random rows has at least this cosine; the rows have the mean and covariance of targets of similar frequency; null without draws"),
+        P("p", "double", "share of random draws in which the nearest of as many random rows has at least this cosine, pooled over features on which random rows vary similarly; the rows have the mean and covariance of features of similar frequency; null without draws"),
         P("q", "double", "Benjamini-Hochberg value of `p` over the edges of this rank between both SAEs in this direction; null without draws"),
     )),
     Edge("CO_ACTIVATES", "Feature", "Feature", "Both features are among the k most active of the same tokens; stored once, from the lower index; query it undirected.", "coactivation", (
@@ -455,7 +455,7 @@ EDGES: tuple[Edge, ...] = (
         P("token_null_best_ba", "double", "`best_ba` in the shuffled-occurrences null"),
         P("token_document_null_best_ab", "double", "`best_ab` in the null that shuffles within documents"),
         P("token_document_null_best_ba", "double", "`best_ba` in the null that shuffles within documents"),
-        P("null_threshold", "double", "95% quantile of the best correlation of a feature under the shifted-documents null"),
+        P("null_threshold", "double", "95% quantile of the best correlation of a feature under the shifted-documents null, over draws and features of both SAEs with at least the minimum of joint tokens (10 by default)"),
         P("token_null_threshold", "double", "the same under the shuffled-occurrences null"),
         P("token_document_null_threshold", "double", "the same under the null that shuffles within documents"),
         P("draws", "int64", "draws of each null", "draws"),

@@ -66,8 +66,8 @@ class ComparisonSettings:
     )
     weight: Weight = setting(
         "total",
-        "Weight of an edge in community detection: its mean cosine (weight), its number of "
-        "tokens (count), their product (total), or 1 (none).",
+        "Weight of an edge in communities, strength and the rank correlation of weights: its mean "
+        "cosine (weight), its number of tokens (count), their product (total), or 1 (none).",
     )
     leiden_runs: int = setting(
         3, "Number of Leiden runs on each graph, with different seeds.", flag=None, least=1
