@@ -14,6 +14,7 @@ from atlas.cli.options import (
     settings_options,
     worker_options,
 )
+from atlas.cli.output.screen import prints_all
 from atlas.cli.output.tables import print_table
 from atlas.cli.output.text import echo, emit, make_progress, print_text, print_verdict
 from atlas.cli.selected_atlas import folder_of, which_atlas
@@ -22,7 +23,6 @@ from atlas.cli.shared_options import (
     atlas_option,
     out_option,
     plain_options,
-    requested,
     shared_options,
 )
 from atlas.plugins import StudyCommand
@@ -91,7 +91,7 @@ _TOP = 10
     default=None,
     type=click.IntRange(0),
     metavar="N",
-    help="Number of communities shown per SAE, the largest first. [default: 10; all with --rows and --json]",
+    help="Number of communities shown per SAE, the largest first. [default: 10; all with --rows, --json and in a pipe]",
 )
 @worker_options
 @click.option("--replace", is_flag=True, help="Recompute stored results.")
@@ -139,7 +139,7 @@ def communities(
         ray=ray,
         progress=make_progress(quiet=quiet),
     )
-    if top is None and not (requested("rows") or as_json):
+    if top is None and not (as_json or prints_all()):
         top = _TOP
     rows = [{**row, "listed": row["listed"][:top]} for row in results.rows]
     emit(rows, as_json=as_json, show=lambda: _show(rows, results))

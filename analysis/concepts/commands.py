@@ -10,7 +10,7 @@ import click
 
 from analysis.concepts.causal.settings import AblationSettings
 from analysis.concepts.settings import ConceptSettings
-from atlas.amounts import counted
+from atlas.amounts import counted, listed
 from atlas.cli.completion import complete_names
 from atlas.cli.options import (
     all_option,
@@ -20,6 +20,7 @@ from atlas.cli.options import (
     settings_options,
     worker_options,
 )
+from atlas.cli.output.screen import prints_all
 from atlas.cli.output.tables import print_table
 from atlas.cli.output.text import echo, emit, make_progress, print_text, print_verdict
 from atlas.cli.selected_atlas import folder_of, which_atlas
@@ -38,18 +39,18 @@ _UNITS = (
     "concept",
     "arm",
     "units",
-    "live",
-    "family-wise",
-    "p<1e-5",
+    "varying",
+    "p_max≤.05",
+    "p_t<1e-5",
     "expected (1e-5)",
-    "p<.01",
+    "p_t<.01",
     "expected (.01)",
     "q≤.05",
 )
 _WORTH = ("concept", "arm", "AUROC", "permuted", "R", "area", "k90", "effective", "bits")
 _CONTROLS: Mapping[str, tuple[str, ...]] = {
-    "p<1e-5": ("expected (1e-5)",),
-    "p<.01": ("expected (.01)",),
+    "p_t<1e-5": ("expected (1e-5)",),
+    "p_t<.01": ("expected (.01)",),
     "AUROC": ("permuted",),
     "area": ("random", "random_area"),
     "difference": ("low", "high"),
@@ -63,20 +64,24 @@ _BRIEF_RANK: Mapping[str, Any] = {"raw": ("embedding",), "subsets": 0}
 """Settings of a ranking without --full: it needs neither neurons nor subsets of features."""
 
 _BEST = 5
-"""Features on a screen without --rows."""
+"""Features on a terminal without --rows."""
 _OF_FEATURE = ("direction", "auroc_held_out", "p_max", "q", "effect")
-_NO_FEATURE = (
-    "No feature of {sae} separates the classes (q and family-wise p above the level of the study)."
-)
+_NO_FEATURE = "No feature of {sae} separates the classes (p_max ≤ {level:g})."
 _FEATURE_LEGEND = (
     "auroc_held_out: on held-out words; 0.5 is chance. Features are selected on all words, so it is above 0.5 "
     "also by chance.",
     "p_max: share of permutations of the labels in which any feature separates the classes as strongly.",
+    "q: Benjamini-Hochberg value of p of Welch's t; it is shown, and p_max alone decides.",
     "effect: Hedges' g, the difference of the class means in standard deviations.",
 )
+_UNIT_LEGEND = (
+    "varying: units whose activation varies over these words; only they are tested. p_max≤.05: by permutations, corrected "
+    "for all units. p_t: uncorrected p of Welch's t, which can be below the lowest p of the permutations. expected: mean "
+    "count under permuted labels.",
+)
 _LEGEND = (
-    "random: random directions that are active as often as the features. subset: random live features, as many "
-    "as the layer has dimensions.",
+    "random: random directions that are active as often as the features. subset: random features that vary, as "
+    "many as the layer has dimensions.",
     "R: (AUROC - .5) / (AUROC of the layer - .5). permuted: AUROC with permuted labels.",
     "area: mean R over the number of units on a log scale; larger if fewer units suffice. k90: least units with R ≥ .9. "
     "effective: participation ratio of the units that matter.",
@@ -138,6 +143,7 @@ _ABLATED = (
 @click.argument(
     "words",
     metavar="FILE",
+    required=False,
     shell_complete=complete_names("analysis.concepts.words.files:list_names", others="file"),
 )
 @click.argument("saes", nargs=-1, metavar="[SAE]...")
@@ -175,7 +181,7 @@ _ABLATED = (
 @atlas_option
 @shared_options
 def concepts(
-    words: str,
+    words: str | None,
     saes: tuple[str, ...],
     *,
     every: bool,
@@ -212,6 +218,8 @@ def concepts(
     from analysis.concepts.study import study_concepts
     from analysis.concepts.worth.rank import rank_saes
 
+    if words is None:
+        raise BadInput(_no_words())
     _check_paths(outs, page)
     if kind and (ablate or not outs):
         raise BadInput(
@@ -254,6 +262,15 @@ def concepts(
         found["written"].append(str(page))
     shown = Results([*results, *ablated])
     emit(found, as_json=as_json, show=lambda: _show(found, shown))
+
+
+def _no_words() -> str:
+    from analysis.concepts.words.files import list_names
+
+    return (
+        "No file of labelled words was named. Name a CSV or JSONL file with the columns text and label, or one of the "
+        f"lists {listed(list_names(), 9)}: `atlas concepts gender`."
+    )
 
 
 def _check_paths(outs: Sequence[Path], page: Path | None) -> None:
@@ -415,6 +432,7 @@ def _show(found: Mapping[str, Any], results: Results) -> None:
             controls=_CONTROLS,
             title=f"{one['sae']}: units that separate the classes",
         )
+        _print_legend(_UNIT_LEGEND if units else ())
         echo()
         print_table(
             [_worth(row) for row in rows],
@@ -448,9 +466,9 @@ def _show_features(result: Result) -> None:
     rows = _separating(result)
     sae = shlex.quote(result["sae"])
     if not rows:
-        print_text(f"\n{_NO_FEATURE.format(sae=result['sae'])}")
+        print_text(f"\n{_NO_FEATURE.format(sae=result['sae'], level=result.settings['level'])}")
         return
-    number = len(rows) if requested("rows") else _BEST
+    number = len(rows) if prints_all() else _BEST
     echo()
     print_table(
         [
@@ -462,10 +480,20 @@ def _show_features(result: Result) -> None:
             for row in rows[:number]
         ],
         controls={"auroc_held_out": ("p_max", "q")},
-        title=f"{result['sae']}: {counted(len(rows), 'feature')} of the classes, best first",
+        title=_title(result, len(rows), shown=min(number, len(rows))),
     )
-    concept = shlex.quote(rows[0]["target"].rpartition("@")[0])
-    print_text(f"All: `atlas query features_of_concept --concept {concept} --sae {sae}`.", err=True)
+    if number < len(rows):
+        concept = shlex.quote(rows[0]["target"].rpartition("@")[0])
+        query = f"atlas query features_of_concept --concept {concept} --sae {sae}"
+        print_text(f"{number} of {len(rows):,} features; --rows or `{query}` has all.", err=True)
+
+
+def _title(result: Result, number: int, *, shown: int) -> str:
+    """Return the title of the features that separate the classes: their criterion and number."""
+    verb = "separates" if number == 1 else "separate"
+    level = f"p_max ≤ {result.settings['level']:g}"
+    first = f", the {shown} best on held-out words" if shown < number else ", best first"
+    return f"{result['sae']}: {counted(number, 'feature')} {verb} the classes ({level}){first}"
 
 
 def _print_legend(lines: Sequence[str]) -> None:
@@ -529,13 +557,13 @@ def _ablated(row: Mapping[str, Any]) -> dict[str, Any]:
 def _units(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return the counts of units, each followed by its mean over permuted labels."""
     return {
-        **{name: row[name] for name in ("concept", "arm", "units", "live")},
-        "p<1e-5": row["p5_units"],
+        **{name: row[name] for name in ("concept", "arm", "units", "varying")},
+        "p_t<1e-5": row["p5_units"],
         "expected (1e-5)": _rounded(row["p5_chance"]),
-        "p<.01": row["p01_units"],
+        "p_t<.01": row["p01_units"],
         "expected (.01)": _rounded(row["p01_chance"]),
         "q≤.05": row["q_units"],
-        "family-wise": row["max_t_units"],
+        "p_max≤.05": row["max_t_units"],
     }
 
 

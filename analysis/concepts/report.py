@@ -34,7 +34,7 @@ _UNITS = {
     "concept": "concept",
     "arm": "units of",
     "units": "units",
-    "live": "live",
+    "varying": "vary",
     "p5_units": "p < 1e-5",
     "p5_chance": "permuted labels",
     "p01_units": "p < .01",
@@ -161,7 +161,7 @@ def _localisation(arms: Sequence[Mapping[str, Any]]) -> Iterator[Markup]:
         [row for row in arms if row["p01_units"] is not None],
         _UNITS,
         caption="Units that separate the classes, next to their mean number under permuted labels. q and family-wise p "
-        "are corrected for the number of live units. Units that never vary on these words are not live. Arms of the model, such "
+        "are corrected for the number of units that vary on these words; the others are not tested. Arms of the model, such "
         "as the layer, are listed once for all SAEs of a site, with the site.",
     )
 
@@ -188,7 +188,7 @@ def _worth(
         arms,
         _WORTH,
         caption="R is the held-out AUROC above .5 relative to that of the layer. The arm random has random directions that are "
-        "active as often as the features, and the arms subset have random live features. k90 is empty if no number of units reaches 90%.",
+        "active as often as the features, and the arms subset have random features that vary on these words. k90 is empty if no number of units reaches 90%.",
     )
     if len(results) > 1:
         yield from _figure(lambda: draw_front(results), "front", "R of all features against k90.")

@@ -59,7 +59,7 @@ class ConceptSettings:
     )
     subsets: int = setting(
         3,
-        "Random subsets of the live features, as many as the site has dimensions; 0 for none.",
+        "Random subsets of the features that vary on the words, as many as the site has dimensions; 0 for none.",
         least=0,
     )
     probe: tuple[ProbeKind, ...] | None = setting(
@@ -68,7 +68,7 @@ class ConceptSettings:
         shown="ridge alone",
     )
     level: float = setting(
-        0.05, "Highest q, or family-wise p, of a unit that separates a concept.", above=0, below=1
+        0.05, "Highest family-wise p (p_max) of a unit that separates a concept.", above=0, below=1
     )
     seed: int = setting(0, "Seed of all random draws.", least=0)
 

@@ -55,14 +55,14 @@ class ConceptStudy(TorchStudy):
     """
 
     kind: ClassVar[str] = "concepts"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     part_names: ClassVar[str] = "`set+sae`"
     tables: ClassVar[Mapping[str, str]] = {
         "arms": "scores of each arm",
         "curve": "scores by number of units",
         "probes": "scores of the probes",
         "splits": "AUROC of each split",
-        "units": "tests of live units",
+        "units": "tests of the units that vary on the words",
         "p_values": "the p of these tests",
         "words": "the labelled words",
         "skipped": "concepts that could not be tested",
@@ -231,7 +231,7 @@ def _means(own: Sequence[Mapping[str, Any]], arms: Sequence[Mapping[str, Any]]) 
     layer = [row for row in arms if row["arm"] == "layer"]
     random = [row for row in arms if row["arm"] == "random"]
     return {
-        "live": own[0]["live"],
+        "varying": own[0]["varying"],
         "features": own[0]["units"],
         "separating": mean(own, "max_t_units"),
         "layer_separating": mean(layer, "max_t_units"),

@@ -62,7 +62,7 @@ ARMS = table_schema(
         "positives",
         "negatives",
         "units",
-        "live",
+        "varying",
         "p5_units",
         "p01_units",
         "q_units",
@@ -180,7 +180,7 @@ def arm_row(
         "positives": counts[0],
         "negatives": counts[1],
         "units": arm.live.total,
-        "live": live,
+        "varying": live,
         "smallest_effect": smallest_effect(*counts, level=0.05),
         "smallest_effect_family": smallest_effect(*counts, level=0.05 / max(live, 1)),
     }
@@ -378,7 +378,7 @@ def separates_rows(
     labels: NDArray[np.bool_],
     level: float,
 ) -> Iterator[Row]:
-    """Yield an edge for each feature that separates the concept.
+    """Yield an edge for each feature that separates the concept: its family-wise p is at most the level.
 
     Parameters
     ----------
@@ -389,10 +389,10 @@ def separates_rows(
     labels
         bool, (contexts,).
     level
-        Highest q or family-wise p of an edge.
+        Highest family-wise p of an edge.
     """
     active = arm.live.values > 0
-    chosen = np.flatnonzero((tests.q <= level) | (tests.p_max <= level))
+    chosen = np.flatnonzero(tests.p_max <= level)
     for i in chosen.tolist():
         yield {
             "source": f"{sae}/{arm.live.units[i]}",
@@ -412,7 +412,7 @@ def retains_row(sae: str, words: WordSet, rows: Mapping[str, Mapping[str, Any]])
     """Return the edge from an SAE to a concept, from the rows of its arms."""
     own, layer = rows["features"], rows["layer"]
     same = (
-        "live",
+        "varying",
         "auc",
         "auc_low",
         "auc_high",

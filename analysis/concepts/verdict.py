@@ -51,10 +51,19 @@ def _conclusion(title: str, of: Mapping[str, Row]) -> Iterator[str]:
 
 
 def _loss(own: Row) -> str:
-    """Return whether the features predict the classes worse than the layer, with their interval."""
+    """Return whether the features predict the classes worse than the layer, with their interval.
+
+    If fewer features reach 90% of the layer, the probe of all has too few words for them. Then it is
+    no evidence of a loss.
+    """
     low, high = own["difference_low"], own["difference_high"]
     if high is not None and high < 0:
-        return "the features lose information that the layer has"
+        if own["k90"] is not None:
+            return (
+                f"all {own['varying']:,} features together predict worse than the layer, but {own['k90']:,} of them "
+                "reach 90% of it, so a loss of information is not shown"
+            )
+        return "the features lose information that the layer has: no number of them reaches 90%"
     if low is not None and low > 0:
         return "probes of the features are better than those of the layer"
     return "the features are not shown to lose information"
@@ -121,17 +130,17 @@ def _localisation(of: Mapping[str, Row]) -> Iterator[str]:
     own, random = of["features"], of.get("random")
     if own["retained"] is None:
         return
-    live = f"{own['live']:,} live features"
+    every = f"{own['varying']:,} features that vary on these words"
     if own["k90"] is None:
-        k90 = f"all {live} together retain less than 90%"
+        k90 = f"all {every} together retain less than 90%"
     elif own["retained"] < SHARE:
-        k90 = f"{own['k90']:,} features reach 90%, but all {live} together do not: the curve is not monotone"
-    elif own["k90"] == own["live"]:
-        k90 = f"90% needs all {live}"
+        k90 = f"{own['k90']:,} features reach 90%, but all {every} together do not: the curve is not monotone"
+    elif own["k90"] == own["varying"]:
+        k90 = f"90% needs all {every}"
     else:
-        k90 = f"{own['k90']:,} of {live} retain 90%"
+        k90 = f"{own['k90']:,} of {every} retain 90%"
     effective = (
-        "undefined, because no feature alone matters"
+        "undefined, because removing one feature alone never raises the loss of the probe of all (95% intervals)"
         if own["effective"] is None
         else f"{own['effective']:.1f} features"
     )
@@ -149,9 +158,9 @@ def _localisation(of: Mapping[str, Row]) -> Iterator[str]:
 def _units(of: Mapping[str, Row]) -> Iterator[str]:
     own, layer = of["features"], of["layer"]
     yield (
-        f"Units that separate the classes (family-wise p ≤ 0.05): {own['max_t_units']:,} of {own['live']:,} live "
-        f"features, {layer['max_t_units']:,} of {layer['live']:,} dimensions of the layer. "
-        f"{own['units'] - own['live']:,} of {own['units']:,} features never vary on these words."
+        f"Units that separate the classes (family-wise p ≤ 0.05): {own['max_t_units']:,} of {own['varying']:,} "
+        f"features, {layer['max_t_units']:,} of {layer['varying']:,} dimensions of the layer. "
+        f"{own['units'] - own['varying']:,} of {own['units']:,} features never vary on these words."
     )
 
 

@@ -13,10 +13,11 @@ from atlas.cli.options import (
     settings_options,
     worker_options,
 )
+from atlas.cli.output.screen import prints_all
 from atlas.cli.output.tables import print_table
 from atlas.cli.output.text import emit, make_progress, print_text, print_verdict
 from atlas.cli.selected_atlas import folder_of, which_atlas
-from atlas.cli.shared_options import atlas_option, requested, shared_options
+from atlas.cli.shared_options import atlas_option, shared_options
 from atlas.plugins import StudyCommand
 from atlas.studies.results import Result
 
@@ -98,7 +99,7 @@ def effects(saes: tuple[str, ...], on: tuple[str, ...], **options: Any) -> None:
     def show() -> None:
         print_verdict(results)
         for one in results:
-            _print_edges(one, all_rows=requested("rows"))
+            _print_edges(one, all_rows=prints_all())
         floor = ["role"] if any("role" in row for row in results.rows) else []
         print_table(results.rows, columns=[_SHOWN[0], *floor, *_SHOWN[1:]])
 

@@ -320,7 +320,10 @@ def _summary(part: Part, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _most_successes(curve: pa.Table) -> int:
     """Return the most prompts of either half that succeed in any arm at any strength."""
-    return max(max(curve[name].to_pylist()) for name in ("success", "success_development"))
+    counts: list[int] = []
+    for name in ("success", "success_development"):
+        counts += curve[name].to_pylist()
+    return max(counts)
 
 
 #: Numbers of the summary, with the prefix of their arm.

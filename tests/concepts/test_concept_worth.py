@@ -155,7 +155,7 @@ def test_sparse_probes_that_stop_early_are_reported(monkeypatch):
     own = dict.fromkeys((field.name for field in ARMS), None) | {
         "concept": "g/f",
         "max_t_units": 0,
-        "live": 20,
+        "varying": 20,
         "units": 20,
         "auc": 0.8,
         "converged": 1.0,
@@ -173,7 +173,7 @@ def test_sparse_probes_that_stop_early_are_reported(monkeypatch):
 ARM = dict.fromkeys((field.name for field in ARMS), None) | {
     "concept": "g/f",
     "max_t_units": 0,
-    "live": 20,
+    "varying": 20,
     "units": 20,
     "auc": 0.8,
     "converged": 1.0,
@@ -198,10 +198,39 @@ def test_localisation_is_compared_with_random_directions(own, random, conclusion
     ]
     sentences = " ".join(verdict_of("s", rows, skipped=[], probes=[]))
     assert f"they {conclusion} than random directions." in sentences
-    assert "7 of 20 live features retain 90%" in sentences
+    assert "7 of 20 features that vary on these words retain 90%" in sentences
     rows[0]["retained"] = 0.77
     sentences = " ".join(verdict_of("s", rows, skipped=[], probes=[]))
-    assert "7 features reach 90%, but all 20 live features together do not: the curve" in sentences
+    assert (
+        "7 features reach 90%, but all 20 features that vary on these words together do not: the curve"
+        in sentences
+    )
+
+
+@pytest.mark.parametrize(
+    ("k90", "expected"),
+    [
+        (
+            7,
+            "all 20 features together predict worse than the layer, but 7 of them reach 90% of it, so a loss of "
+            "information is not shown",
+        ),
+        (None, "the features lose information that the layer has: no number of them reaches 90%"),
+    ],
+)
+def test_features_lose_information_only_if_no_number_of_them_reaches_the_layer(k90, expected):
+    """The verdict was that a floor loses information, next to ten of its features that retain 90%."""
+    own = ARM | {"difference": -0.06, "difference_low": -0.11, "difference_high": -0.01}
+    rows = [own | {"arm": "features", "retained": 0.7, "area": 0.8, "k90": k90}]
+    rows += [ARM | {"arm": "layer"}]
+    assert verdict_of("s", rows, skipped=[], probes=[])[0] == f"s, g/f: {expected}."
+
+
+def test_an_undefined_effective_number_does_not_say_that_no_feature_matters():
+    rows = [ARM | {"arm": "features", "retained": 0.7, "k90": 7, "max_t_units": 1}]
+    text = " ".join(verdict_of("s", [*rows, ARM | {"arm": "layer"}], skipped=[], probes=[]))
+    assert "Effective number: undefined, because removing one feature alone never raises" in text
+    assert "no feature alone matters" not in text
 
 
 # ------------------------------------------------------------------ arms
@@ -348,12 +377,13 @@ def test_the_ranking_begins_with_the_first_sae_that_loses_no_information():
         row("b", 0.4, 0),
     )
     assert rank_sentences([floor, best, last]) == [
-        "a has the largest mean area (0.50) of the SAEs not shown to lose information.",
-        "f (frozen) has a larger area (0.80, difference -0.30, 95% interval -0.40 to -0.20), but loses information "
-        "that the layer has: this is no evidence of worth.",
+        "a has the largest mean area (0.50) of the SAEs whose features together are not shown to predict worse than "
+        "the layer.",
+        "f (frozen) has a larger area (0.80, difference -0.30, 95% interval -0.40 to -0.20), but all "
+        "features together predict worse than the layer: this is no evidence of worth.",
     ]
     (every,) = rank_sentences([floor, row("a", 0.5, 2)])
-    assert every.startswith("The features of every SAE lose information")
+    assert every.startswith("All features of every SAE together predict worse")
     assert "no evidence" not in rank_sentences([best, last])[0]
 
 

@@ -82,7 +82,7 @@ def test_tables_equal_the_activations_by_hand(world, results):
     arms = {row["arm"]: row for row in one.table("arms").to_pylist()}
     x = np.array(codes, dtype=np.float64)
     live = np.ptp(x, axis=0) > 0
-    assert arms["features"]["live"] == live.sum()
+    assert arms["features"]["varying"] == live.sum()
     assert arms["features"]["units"] == 40
     units = {r["unit"]: r for r in one.table("units").to_pylist() if r["arm"] == "features"}
     assert sorted(units) == np.flatnonzero(live).tolist()
@@ -96,7 +96,7 @@ def test_tables_equal_the_activations_by_hand(world, results):
     assert arms["layer"]["retained"] == pytest.approx(1)
     for row in arms.values():  # the last number of k90 is all features together
         if row["retained"] is not None and row["retained"] >= 0.9:
-            assert row["k90"] <= row["live"]
+            assert row["k90"] <= row["varying"]
     assert arms["features"]["permuted_auc"] == pytest.approx(0.5, abs=0.25)
     assert {row["arm"] for row in one.table("curve").to_pylist()} >= {"features", "random", "error"}
 
@@ -112,10 +112,12 @@ def test_edges_and_concepts_are_in_the_graph(world, results):
     assert (concept["words"], concept["positives"], concept["negative"]) == (32, 16, "y")
     one = next(r for r in results if r["sae"] == "one")
     units = [r for r in one.table("units").to_pylist() if r["arm"] == "features"]
-    expected = {f"one/{r['unit']}" for r in units if r["q"] <= 0.05 or r["p_max"] <= 0.05}
+    expected = {f"one/{r['unit']}" for r in units if r["p_max"] <= 0.05}
     own = [e for e in edges if e["source"].startswith("one/")]
     assert {e["source"] for e in own} == expected
     assert expected
+    arm = next(row for row in one.table("arms").to_pylist() if row["arm"] == "features")
+    assert arm["max_t_units"] == len(expected)  # the verdict, the list and the graph count the same
     for edge in own:
         higher = edge["direction"] == "positive"
         assert higher == (edge["t"] > 0)
@@ -223,6 +225,37 @@ def test_the_command_prints_sentences_tables_rank_and_json(world, results, tmp_p
     found = json.loads(done.stdout)["result"]
     assert [one["sae"] for one in found["results"]] == ["one", "floor"]
     assert found["results"][0]["arms"][0]["arm"] == "layer"
+
+
+def test_a_pipe_has_all_features_and_a_terminal_the_best(world, results, monkeypatch):
+    from analysis.concepts import commands
+
+    one = next(one for one in results if one["sae"] == "one")
+    found = {row["source"] for row in one.table("SEPARATES").to_pylist()}
+    assert len(found) > 2
+    arguments = [
+        "concepts",
+        str(world / "words.csv"),
+        *OPTIONS,
+        "one",
+        "-a",
+        str(world / "a.atlas"),
+    ]
+    monkeypatch.setattr(commands, "_BEST", 2)
+    done = CliRunner().invoke(command(), arguments)
+    assert f"{len(found)} features separate the classes (p_max ≤ 0.05), best first" in done.stdout
+    assert {word for word in done.stdout.split() if word.startswith("one/")} == found
+    monkeypatch.setattr(commands, "prints_all", lambda: False)
+    done = CliRunner().invoke(command(), arguments)
+    assert len({word for word in done.stdout.split() if word.startswith("one/")}) == 2
+    assert f"{len(found)} features separate the classes (p_max ≤ 0.05), the 2 best" in done.stdout
+    assert f"2 of {len(found)} features; --rows or" in done.stderr
+
+
+def test_without_a_file_the_lists_of_the_package_are_named(world):
+    done = CliRunner().invoke(command(), ["concepts", "-a", str(world / "a.atlas")])
+    assert isinstance(done.exception, BadInput)
+    assert "one of the lists feelings, gender, kinds" in str(done.exception)
 
 
 def test_plot_has_the_values_of_the_tables(results):

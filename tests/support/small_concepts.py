@@ -76,7 +76,7 @@ class MadeRetention:
         return {
             "source": self.sae,
             "target": self.concept.id,
-            "live": 30,
+            "varying": 30,
             "separating": 2,
             "auc": 0.75,
             "layer_auc": 0.875,

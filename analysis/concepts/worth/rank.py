@@ -84,12 +84,11 @@ def rank_sentences(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _among_lossless(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield the first SAE that is not shown to lose information, and why those above it are no better."""
+    """Yield the first SAE whose features are not shown to predict worse than the layer, and why those above it are no better."""
     best = next((row for row in rows if not row.get("loses")), None)
     if best is None:
         yield (
-            "The features of every SAE lose information that its layer has, so the order by area is no order of "
-            "worth."
+            "All features of every SAE together predict worse than its layer, so the order by area is no order of worth."
         )
         return
     first, above = rows[0], list(itertools.takewhile(lambda row: row is not best, rows))
@@ -100,11 +99,14 @@ def _among_lossless(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             if len(above) == 1
             else ""
         )
-    yield f"{best['sae']} has the largest mean area ({best['area']:.2f}) of the SAEs not shown to lose information."
+    yield (
+        f"{best['sae']} has the largest mean area ({best['area']:.2f}) of the SAEs whose features together are not shown "
+        "to predict worse than the layer."
+    )
     names = listed([_named(row) for row in above], 3)
     yield (
-        f"{names} {'has' if len(above) == 1 else 'have'} a larger area ({first['area']:.2f}{interval}), but lose"
-        f"{'s' if len(above) == 1 else ''} information that the layer has: this is no evidence of worth."
+        f"{names} {'has' if len(above) == 1 else 'have'} a larger area ({first['area']:.2f}{interval}), but all "
+        "features together predict worse than the layer: this is no evidence of worth."
     )
 
 

@@ -82,7 +82,7 @@ def separating(sound: Sound, study: ResidualStudy) -> dict[str, int]:
     """Return the number of features of each SAE that separate a concept, if concepts were tested.
 
     These are the features with an edge SEPARATES, which `atlas concepts` stores for features with a
-    small q. SAEs without a test are absent.
+    small family-wise p. SAEs without a test are absent.
     """
     found: dict[str, set[str]] = {}
     names = set(study.arms["sae"])

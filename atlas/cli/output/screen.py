@@ -5,10 +5,19 @@ from collections.abc import Sequence
 import click
 
 from atlas.cli.output.drawn_text import is_drawing, new_console
+from atlas.cli.shared_options import requested
 from atlas.plugins import StudyCommand
 from atlas.studies.results import sentences_of
 
-__all__ = ["LINES", "SENTENCES", "Screen", "current_screen", "on_terminal", "split_verdict"]
+__all__ = [
+    "LINES",
+    "SENTENCES",
+    "Screen",
+    "current_screen",
+    "on_terminal",
+    "prints_all",
+    "split_verdict",
+]
 
 #: Sentences of a verdict above the tables of a study, and lines below them, without ``--rows``.
 SENTENCES, LINES = 3, 40
@@ -60,6 +69,11 @@ def current_screen() -> Screen | None:
 def on_terminal() -> bool:
     """Return whether stdout is a terminal, where tables are cut to one screen."""
     return new_console().is_terminal
+
+
+def prints_all() -> bool:
+    """Return whether a study prints all its rows: in a pipe, and with ``--rows`` or ``--full``."""
+    return requested("rows") or not on_terminal()
 
 
 def split_verdict(groups: Sequence[Sequence[str]]) -> tuple[list[str], list[str]]:
