@@ -187,10 +187,11 @@ def steer(
                 title=_CURVE_TITLE.format(prompts=each["prompts"]),
             )
 
-    rows = [
-        {**each.summary, **{name: each.table(name).to_pylist() for name in ("arms", "curve")}}
-        for each in results
-    ]
+    rows = []
+    for each in results:
+        tables = {name: each.table(name).to_pylist() for name in ("arms", "curve")}
+        means = [row for row in with_mean_of_random(tables["arms"]) if row not in tables["arms"]]
+        rows.append({**each.summary, **tables, "mean_of_random": means})
     emit(rows, as_json=as_json, show=show)
 
 
