@@ -361,9 +361,9 @@ def _verdict(row: Mapping[str, Any], *, active: int | None = None) -> list[str]:
         return [f"{matched}; no null was drawn."]
     beyond, undecided = row["beyond_token"], row["undecided"]
     chance = SIGNIFICANT * beyond
-    by_chance = f"about {chance:.0f}" if chance >= 1 else "fewer than 1"
+    by_chance = f"at most about {chance:.0f}" if chance >= 1 else "fewer than 1"
     guide = f" (as a guide, {by_chance} by chance)" if beyond else ""
     return [
         f"{matched}. {beyond:,} exceed what tokens and documents alone give, at a false discovery rate of "
-        f"{SIGNIFICANT:.0%} over all {row['matches']:,} pairs{guide}; {undecided:,} are undecided."
+        f"{SIGNIFICANT:.0%} over all pairs before filters{guide}; {undecided:,} are undecided."
     ]

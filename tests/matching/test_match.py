@@ -413,14 +413,14 @@ VERDICTS = [
         {"draws": 10, "beyond_token": 248},
         511,
         "463 of 511 active features of a have a one-to-one counterpart in b. 248 exceed what tokens and documents alone "
-        "give, at a false discovery rate of 5% over all 2,148 pairs (as a guide, about 12 by chance); 31 are "
+        "give, at a false discovery rate of 5% over all pairs before filters (as a guide, at most about 12 by chance); 31 are "
         "undecided.",
     ),
     (
         {"draws": 10, "beyond_token": 3},
         None,
         "463 features of a have a one-to-one counterpart in b. 3 exceed what tokens and documents alone give, at a false "
-        "discovery rate of 5% over all 2,148 pairs (as a guide, fewer than 1 by chance); 31 are undecided.",
+        "discovery rate of 5% over all pairs before filters (as a guide, fewer than 1 by chance); 31 are undecided.",
     ),
     (
         {"draws": 0},
