@@ -5,10 +5,10 @@
 // column bin (int64): number of the bin, rising with frequency
 // column frequency (string): the bin's range; the lower end belongs to it
 // column features (int64): number of features measured in it; empty bins have no row
-// column kl (double): mean over features of KL at the ablated token and later ones
+// column kl (double): mean over features of KL, summed over the ablated token and later ones
 // column random (double): the same for random directions of equal norm
 // column other (double): the same for other features at the same tokens
-// column ce (double): mean change of the cross-entropy at the token and later ones
+// column ce (double): mean change of the cross-entropy, summed in the same way
 // column above_random (int64): features of which the KL exceeds random directions, q ≤ 0.05
 MATCH (f:Feature {sae: 'tiny-a-l1-s0' /* $sae */})
 WHERE f.effect_kl IS NOT NULL AND f.frequency > 0.0

@@ -11,8 +11,8 @@
 // column first_token (string): token on which the first is active most often
 // column second_token (string): the same for the second
 // column third_token (string): the same for the third
-// column first_mean (double): mean change of the second as the first is ablated
-// column second_mean (double): mean change of the third as the second is ablated
+// column first_mean (double): change of the second as the first is ablated, a sum over tokens
+// column second_mean (double): the same of the third as the second is ablated
 // column direct (bool): the third is a target of the first, too
 MATCH (a:Feature {sae: 'tiny-a-l1-s0' /* $sae_a */})-[x:AFFECTS]->(b:Feature)
 WHERE b.sae = 'tiny-a-l1-s1' /* $sae_b */

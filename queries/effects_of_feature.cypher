@@ -7,12 +7,12 @@
 // column sae (string): SAE of the target
 // column target (string): the target
 // column top_token (string): token on which the target is active most often
-// column mean (double): mean change of the target's activation at the token and later ones
+// column mean (double): mean change of its activation, summed over the ablated token and later ones
 // column low (double): lower limit of its 95% interval over documents
 // column high (double): upper limit
 // column share (double): share of tokens with this sign, above a random direction
-// column here (double): mean change at the token alone
-// column random (double): mean size of the effect of random directions of equal norm
+// column here (double): mean change at the ablated token alone
+// column random (double): mean size of the same sum for random directions of equal norm
 // column q (double): false discovery rate
 MATCH (f:Feature {id: 'tiny-a-l1-s0/7' /* $feature */})-[e:AFFECTS]->(g:Feature)
 WHERE '' /* $sae */ IN ['', g.sae]

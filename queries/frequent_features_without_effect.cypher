@@ -8,7 +8,7 @@
 // column feature (string): the feature
 // column top_token (string): token on which it is active most often
 // column frequency (double): share of tokens on which it is active
-// column kl (double): mean KL at the ablated token and later ones
+// column kl (double): mean KL, summed over the ablated token and later ones
 // column random (double): the same for random directions of equal norm
 // column other (double): the same for other features at the same tokens
 // column edges (int64): targets in later SAEs

@@ -8,9 +8,9 @@
 // column source_token (string): token on which it is active most often
 // column target (string): the feature that changes
 // column target_token (string): token on which that is active most often
-// column mean (double): mean change of its activation at the token and later ones
-// column random (double): mean size of the effect of random directions of equal norm
-// column other (double): mean effect of other features that are active at the same tokens
+// column mean (double): mean change of its activation, summed over the ablated token and later ones
+// column random (double): mean size of the same sum for random directions of equal norm
+// column other (double): the same sum for other features that are active at the same tokens
 // column q (double): false discovery rate
 // column low (double): lower limit of the 95% interval of `mean` over documents
 // column high (double): upper limit

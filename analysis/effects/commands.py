@@ -30,12 +30,9 @@ _SHOWN = (
     "tokens",
     "edges",
     "sources_with_edges",
-    "rank_correlation",
-    "rank_correlation_ce",
     "kl",
     "kl_random",
     "kl_other",
-    "tokens_with_other",
     "features_above_random",
     "additivity_targets",
     "joint_kl_ratio",
@@ -43,7 +40,7 @@ _SHOWN = (
 
 #: Edges on a screen without --rows, and their columns.
 _EDGES = 5
-_OF_EDGES = ("source", "target", "mean", "random", "other", "q", "low", "high")
+_OF_EDGES = ("source", "target", "mean", "low", "high", "random", "other", "q")
 
 
 @click.command(cls=StudyCommand)
@@ -74,7 +71,7 @@ def effects(saes: tuple[str, ...], on: tuple[str, ...], **options: Any) -> None:
     Each feature is ablated at tokens where it is active.
 
     Measured are the change of the loss, KL, and the change of the features of SAEs at later sites,
-    at the token and at later ones. Random directions of equal norm and other active features are
+    summed over the token and later ones. Random directions of equal norm and other active features are
     the controls. The results are properties effect_* of features and edges AFFECTS. For one
     feature: `atlas changes SAE/INDEX`.
 
@@ -101,7 +98,10 @@ def effects(saes: tuple[str, ...], on: tuple[str, ...], **options: Any) -> None:
         for one in results:
             _print_edges(one, all_rows=prints_all())
         floor = ["role"] if any("role" in row for row in results.rows) else []
-        print_table(results.rows, columns=[_SHOWN[0], *floor, *_SHOWN[1:]])
+        shown = [
+            name for name in _SHOWN[1:] if any(row[name] not in (None, "") for row in results.rows)
+        ]
+        print_table(results.rows, columns=[_SHOWN[0], *floor, *shown])
 
     rows = [
         {**one.summary, "strongest_edges": strongest_edges(one.table("AFFECTS"))} for one in results
@@ -120,12 +120,12 @@ def _print_edges(result: Result, *, all_rows: bool) -> None:
     print_table(
         [{name: edge[name] for name in _OF_EDGES} for edge in edges[:number]],
         title=f"Strongest effects of {result['sae']}",
-        controls={"mean": ("random", "q")},
+        controls={"mean": ("low", "high", "random", "other", "q")},
         unbroken=("target",),
     )
     print_text(
-        "mean: change of the target's activation, at the token and later ones. random: size of the effect of "
-        "random directions. other: mean effect of other active features."
+        "mean: change of the target's activation, summed over the ablated token and later ones. low, high: its 95% "
+        "interval. random: size of this sum for random directions. other: this sum for other active features."
     )
     if len(edges) > number:
         command = f"atlas query strongest_effects --sae {shlex.quote(result['sae'])}"

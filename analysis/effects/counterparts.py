@@ -82,8 +82,8 @@ def counterpart_effects(
         A row for each kind of effect (``targets``: activations of later SAEs, ``predictions``:
         log-probabilities of the next token) and pair: ``feature``, ``counterpart``, and
         ``pearson``, the strength of the match; ``kl`` and ``counterpart_kl``, the mean KL of both
-        ablations at the token and later ones; ``own``, the correlation of the effects of both
-        features; ``shuffled``, the mean correlation with the effects of the counterparts of other
+        ablations, summed over the token and later ones; ``own``, the correlation of the effects
+        of both features; ``shuffled``, the mean correlation with the effects of the counterparts of other
         features; ``random``, that of the feature with a random direction of equal norm at the
         counterpart's tokens; ``other``, that with another feature that is active at these tokens,
         NaN without any.

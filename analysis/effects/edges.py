@@ -1,6 +1,5 @@
-"""The edges of an effects study in words: numbers by target, the strongest, and the power of the test."""
+"""The edges of an effects study in words: numbers by target, and the strongest."""
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +8,7 @@ import pyarrow as pa
 
 from atlas.amounts import counted
 
-__all__ = ["about_edges", "about_power", "strongest_edges"]
+__all__ = ["about_edges", "strongest_edges"]
 
 
 def strongest_edges(edges: pa.Table) -> list[dict[str, Any]]:
@@ -58,36 +57,8 @@ def about_edges(edges: pa.Table, on: Sequence[str], *, q: float) -> list[str]:
         first = rows[0]
         change = "lowers" if first["mean"] < 0 else "raises"
         found.append(
-            f"The strongest: ablating {first['source']} {change} {first['target']} by {abs(first['mean']):.3g} "
-            f"on average, random directions change it by {first['random']:.3g} "
-            f"(q {first['q']:.2g})."
+            f"The strongest: ablating {first['source']} at a token {change} {first['target']} by "
+            f"{abs(first['mean']):.3g} on average, summed over this token and later ones. Random directions change "
+            f"this sum by {first['random']:.3g} (q {first['q']:.2g})."
         )
     return found
-
-
-def about_power(lowest_q: float, *, directions: int, level: float = 0.05) -> str:
-    """State the lowest q, and how many features must exceed their random directions for a low q.
-
-    A q of n features that exceed d random directions each is at least 1 / (d n); see
-    ``analysis.effects.inference.decoy_q``.
-
-    Parameters
-    ----------
-    lowest_q
-        Lowest q of the features.
-    directions
-        Random directions of each feature, at least 1.
-    level
-        The level of q.
-
-    Examples
-    --------
-    >>> about_power(0.25, directions=3)
-    'The lowest q is 0.25. With 3 random directions per feature, q ≤ 0.05 needs at least 7 features that exceed theirs.'
-    """
-    needed = math.ceil(round(1 / (level * directions), 9))
-    features = "feature that exceeds its own" if needed == 1 else "features that exceed theirs"
-    return (
-        f"The lowest q is {lowest_q:.2g}. With {counted(directions, 'random direction')} per feature, q ≤ {level:g} needs "
-        f"at least {needed} {features}."
-    )

@@ -11,6 +11,7 @@ from ingest.statistics.permutation import exceedance_p
 __all__ = [
     "decoy_q",
     "document_interval",
+    "feature_mean_interval",
     "max_target_p",
     "paired_p",
     "source_q",
@@ -175,3 +176,39 @@ def document_interval(
     weights = bootstrap_weights(len(counts), draws, np.random.default_rng(seed))
     low, high = quantile_interval((weights @ sums) / (weights @ counts))
     return float(low), float(high)
+
+
+def feature_mean_interval(
+    values: Floats, feature: Any2, document: Any2, *, draws: int, seed: int
+) -> tuple[float, float, float]:
+    """Return the mean over features of their means over tokens, with its 95% interval over documents.
+
+    Parameters
+    ----------
+    values
+        (tokens,). A number at each token, such as a difference of effects; at least one.
+    feature, document
+        (tokens,). Feature and document of each token.
+    draws, seed
+        Number of bootstrap draws, and their seed. A feature without a token in a draw is not in it.
+
+    Returns
+    -------
+        Mean and limits. The features, and random directions, are fixed.
+
+    Examples
+    --------
+    >>> feature_mean_interval(np.array([1.0, 1.0, 4.0]), [0, 0, 1], [0, 1, 0], draws=99, seed=0)[0]
+    2.5
+    """
+    _, row = np.unique(feature, return_inverse=True)
+    _, group = np.unique(document, return_inverse=True)
+    shape = (int(group.max()) + 1, int(row.max()) + 1)
+    sums, counts = np.zeros(shape), np.zeros(shape)
+    np.add.at(sums, (group, row), values)
+    np.add.at(counts, (group, row), 1.0)
+    weights = bootstrap_weights(shape[0], draws, np.random.default_rng(seed))
+    number = weights @ counts
+    means = np.divide(weights @ sums, number, out=np.full(number.shape, np.nan), where=number > 0)
+    low, high = quantile_interval(np.nanmean(means, axis=1))
+    return float((sums.sum(0) / counts.sum(0)).mean()), float(low), float(high)

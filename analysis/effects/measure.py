@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from analysis.effects.ablation.source import Source, ablation_delta
 from analysis.effects.inference import (
     decoy_q,
     document_interval,
+    feature_mean_interval,
     max_target_p,
     paired_p,
     source_q,
@@ -28,7 +29,15 @@ if TYPE_CHECKING:
     from ingest.model.upper_blocks import UpperBlocks
     from ingest.sae.autoencoder import Autoencoder
 
-__all__ = ["BATCH", "Effects", "draws_of", "feature_q", "measure"]
+__all__ = [
+    "BATCH",
+    "Effects",
+    "above_all_random",
+    "draws_of",
+    "feature_q",
+    "kl_above",
+    "measure",
+]
 
 Floats = NDArray[np.float64]
 Floats32 = NDArray[np.float32]
@@ -101,7 +110,7 @@ class Effects:
 
     @property
     def kl_of_random(self) -> Floats:
-        """The KL at the token and later ones of each random direction, (draws, sources)."""
+        """The KL of each random direction, summed over the token and later ones, (draws, sources)."""
         return np.stack([self.loss_of(arm)[:, 2:].sum(1) for arm in self.random])
 
 
@@ -390,5 +399,42 @@ def feature_q(effects: Effects) -> Floats:
     KL of the size of rounding is none: all are raised to three times the largest KL of a sham
     edit, and to 1e-7 nats at least.
     """
+    own, random = _raised_kl(effects)
+    return decoy_q(own, random)
+
+
+def above_all_random(effects: Effects) -> NDArray[np.bool_]:
+    """Return which sources have a larger KL than all their random directions, apart from rounding."""
+    own, random = _raised_kl(effects)
+    found: NDArray[np.bool_] = own > random.max(axis=0)
+    return found
+
+
+def kl_above(effects: Effects, control: Literal["random", "other"]) -> tuple[float, float, float]:
+    """Return the mean over features of KL minus that of a control, with its 95% interval over documents.
+
+    Parameters
+    ----------
+    effects
+        The effects. For ``other``, another feature is active at one of their tokens at least.
+    control
+        Random directions at the same tokens, or other features at the tokens with one.
+    """
+    source = effects.source
+    arms = effects.random if control == "random" else [effects.other]
+    use = np.ones(len(source.chosen), bool) if control == "random" else source.has_other
+    kl = [arm.loss[use, 2:].sum(1) for arm in (effects.own, *arms)]
+    return feature_mean_interval(
+        kl[0] - np.mean(kl[1:], axis=0),
+        source.row[use],
+        effects.document[use],
+        draws=_SIGNS,
+        seed=0,
+    )
+
+
+def _raised_kl(effects: Effects) -> tuple[Floats, Floats]:
+    """Return the KL of sources and of random directions, raised to that of rounding."""
+    floor = max(3 * effects.sham_kl, _ROUNDING)
     own = effects.loss_of(effects.own)[:, 2:].sum(1)
-    return decoy_q(own, effects.kl_of_random, floor=max(3 * effects.sham_kl, _ROUNDING))
+    return np.maximum(own, floor), np.maximum(effects.kl_of_random, floor)

@@ -97,12 +97,12 @@ def effect_vectors(
     Returns
     -------
         ``targets``, ``targets_random`` and ``targets_other``, (sources, features of all targets):
-        mean change of the targets at the token and later ones, by the ablation, by a random
+        mean change of the targets, summed over the token and later ones, by the ablation, by a random
         direction of equal norm, and by the ablation of another feature that is active at the
         token (over tokens with one; NaN without any). ``predictions``, ``predictions_random``
         and ``predictions_other``, (sources, vocabulary): mean change of the log-probabilities of
-        the next token. ``kl``, ``kl_random`` and ``kl_other``, (sources, 1): mean KL at the token
-        and later ones.
+        the next token. ``kl``, ``kl_random`` and ``kl_other``, (sources, 1): mean KL,
+        summed over the token and later ones.
     """
     (unit,) = random_directions(source, 1, seed=seed)
     every = np.arange(len(source.chosen))

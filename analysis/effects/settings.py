@@ -36,15 +36,15 @@ class EffectSettings:
     )
     directions: int = setting(
         500,
-        "Least number of random directions, shared among the features; the lowest p is 1 / (1 + "
-        "directions).",
+        "Least number of random directions of all features together; the lowest p of an edge is 1 / (1 + their "
+        "number).",
         least=19,
         metavar="N",
     )
     decoys: int = setting(
         3,
-        "Least number of random directions of each feature; effect_q of n features that exceed them is at "
-        "least 1 / (n * directions).",
+        "Least number of random directions of each feature. effect_q of n features that exceed their d random "
+        "directions is at least 1 / (n * d).",
         least=1,
         paper=9,
         metavar="N",

@@ -8,20 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from analysis.effects.ablation.attribution import attribution_bytes, attribution_seconds
 from analysis.effects.ablation.rows import Edits, measured
 from analysis.effects.ablation.sample import SHORTER
 from analysis.effects.ablation.source import ablation_delta
-from analysis.effects.edges import about_edges, about_power
 from analysis.effects.measure import BATCH, draws_of, measure
 from analysis.effects.questions import pair_measures
 from analysis.effects.settings import EffectSettings
 from analysis.effects.subjects import Opened, later_saes, open_subjects
 from analysis.effects.tables import effect_tables
-from atlas.amounts import counted
+from analysis.effects.verdict import verdict
 from atlas.disk.parts import Part
 from atlas.errors import BadInput
 from atlas.progress import SILENT, Progress
@@ -38,16 +36,10 @@ from ingest.torch_study import TorchStudy
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["EffectStudy", "measure_effects", "verdict"]
+__all__ = ["EffectStudy", "measure_effects"]
 
 #: Edits of the sample of a forecast, and the contexts that they are in.
 _SAMPLE, _CONTEXTS = 192, 16
-
-#: Additivity below which a verdict warns that single effects do not add up.
-_ADDITIVE = 0.8
-
-#: Edges below which a verdict has no AUC of edges.
-_LEAST_EDGES = 10
 
 
 @dataclass(frozen=True)
@@ -69,7 +61,7 @@ class EffectStudy(TorchStudy):
     """
 
     kind: ClassVar[str] = "effects"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     tables: ClassVar[Mapping[str, str]] = {
         "summary": "means over features, with controls",
         "calibration": "predicted and measured effects",
@@ -287,94 +279,6 @@ def _active(opened: Opened) -> float:
     return len(every) / len(np.unique(every.context * (1 << 32) + every.position))
 
 
-def verdict(
-    summary: dict[str, Any],
-    *,
-    q: float,
-    edges: pa.Table | None = None,
-    lowest_q: float | None = None,
-) -> list[str]:
-    """Return the sentences of a result.
-
-    Parameters
-    ----------
-    summary
-        Its summary.
-    q
-        Largest q of an edge.
-    edges
-        Its rows of AFFECTS; without them, edges are not stated.
-    lowest_q
-        Lowest q of its features; without it, the power of the test is not stated.
-    """
-    sae, features = summary["sae"], summary["features"]
-    other, share = summary["kl_other"], summary["tokens_with_other"]
-    others = (
-        "no other feature is active at these tokens"
-        if other is None
-        else f"other active features by {other:.3g} (at {share:.0%} of the tokens)"
-    )
-    name = f"{sae} (floor, {role})" if (role := summary.get("role")) else sae
-    power = ""
-    if lowest_q is not None and not summary["features_above_random"]:
-        power = f"{about_power(lowest_q, directions=summary['random_directions'] // features)} "
-    more = "changes" if summary["features_above_random"] == features == 1 else "change"
-    found = [
-        f"{name}: {summary['features_above_random']:,} of {counted(features, 'feature')} {more} predictions more "
-        f"than random directions of equal norm (q ≤ 0.05). {power}"
-        f"Ablating a feature at a token changes the predictions by {summary['kl']:.3g} nats of KL on average, "
-        f"random directions by {summary['kl_random']:.3g}; {others}."
-    ]
-    if edges is not None and summary["on"]:
-        found += about_edges(edges, summary["on"].split(", "), q=q)
-    if summary["rank_correlation"] is not None:
-        found.append(
-            f"Attribution predicts the measured effects with a rank correlation of "
-            f"{summary['rank_correlation']:.2f} over the pairs in which either is not 0."
-        )
-    if summary["phi_correlation"] is not None:
-        found.append(_explained(summary))
-    if (sentence := _added(summary)) is not None:
-        found.append(sentence)
-    return found
-
-
 def _list_digest(on: Sequence[str]) -> str:
     """Return a short name of a list of targets: each list of an SAE has its own part."""
     return hashlib.sha256("\n".join(on).encode()).hexdigest()[:12]
-
-
-def _added(summary: dict[str, Any]) -> str | None:
-    """State whether single effects add up: those on targets, or on the loss without any target."""
-    of_targets = summary["additivity_targets"] is not None
-    added = summary["additivity_targets" if of_targets else "additivity_ce"]
-    if added is None:
-        return None
-    ratio, where = summary["joint_kl_ratio"], "" if of_targets else " of the loss"
-    kl = "" if ratio is None else f". Its KL is {ratio:.2g} times the sum of their KL"
-    if added >= _ADDITIVE:
-        how = "Single effects add up to"
-    elif added > 0:
-        how = "Single effects do not add up to, but partly predict,"
-    else:
-        how = "Single effects do not add up to, and predict no better than 0 would,"
-    return (
-        f"{how} the effect of the joint ablation of all features at a token (additivity{where} "
-        f"{added:.2f}; 1 if they add up){kl}."
-    )
-
-
-def _explained(summary: dict[str, Any]) -> str:
-    """Compare the measures of pairs that predict the size of an effect."""
-    phi, random = summary["phi_correlation"], summary["random_phi_correlation"]
-    edges_found = summary["edges"]
-    enough = edges_found >= _LEAST_EDGES
-    aucs = [(n, summary[f"{n}_auc"]) for n in ("phi", "virtual") if enough]
-    edges = ", ".join(f"{n} {v:.2f}" for n, v in aucs if v is not None)
-    virtual = summary["virtual_correlation"]
-    weights = "" if virtual is None else f", with the virtual weight {virtual:.2f}"
-    control = "" if random is None else f" (random directions: {random:.2f})"
-    auc = f"; AUC of the {edges_found:,} edges among candidates: {edges}" if edges else ""
-    if not enough and edges_found:
-        auc = f"; no AUC of edges, since fewer than {_LEAST_EDGES} were found"
-    return f"The size of an effect has a rank correlation of {phi:.2f} with co-activation{control}{weights}{auc}."

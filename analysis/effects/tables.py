@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from analysis.effects.measure import Effects, feature_q
+from analysis.effects.measure import Effects, above_all_random, feature_q, kl_above
 from analysis.statistics.ranks import auc, rank_correlation
 from ingest.reduce.arrays import graph_table, keys
 
@@ -197,7 +197,10 @@ def summary_of(effects: Effects, sae: str, on: Sequence[str]) -> dict[str, Any]:
         "kl_random": float(random.mean()),
         "kl_other": float(np.nanmean(other)) if has_other.any() else None,
         "tokens_with_other": float(has_other.mean()),
+        **_interval("above_random", kl_above(effects, "random")),
+        **_interval("above_other", kl_above(effects, "other") if has_other.any() else None),
         "features_above_random": int((feature_q(effects) <= 0.05).sum()),
+        "features_above_all_random": int(above_all_random(effects).sum()),
         "additivity_targets": added["targets"],
         "additivity_ce": added["ce"],
         "joint_kl_ratio": added["kl_ratio"],
@@ -206,3 +209,9 @@ def summary_of(effects: Effects, sae: str, on: Sequence[str]) -> dict[str, Any]:
         "sham": effects.sham,
         "sham_kl": effects.sham_kl,
     }
+
+
+def _interval(name: str, values: tuple[float, float, float] | None) -> dict[str, float | None]:
+    """Return a mean and its limits as columns; None without values."""
+    ends = (name, f"{name}_low", f"{name}_high")
+    return dict(zip(ends, values or (None, None, None), strict=True))

@@ -183,8 +183,8 @@ SECTIONS = (
         "effects_of_feature",
         ("target", "top_token", "mean", "random", "q", "low", "high"),
         (Score("mean", ("random", "q")),),
-        "mean: change of the activation, with its interval over documents. random: size of the "
-        "effect of random directions of equal norm.",
+        "mean: change of the activation, summed over the ablated token and later ones, with its interval "
+        "over documents. random: size of the same sum for random directions of equal norm.",
         kind="effects",
         command="atlas effects {sae}",
         role="first",

@@ -26,19 +26,20 @@ from analysis.effects.ablation.attribution import attribute, changes_of_active, 
 from analysis.effects.ablation.rows import Edits, measured
 from analysis.effects.ablation.sample import Contexts, Occurrences, drawn, nearest_other
 from analysis.effects.ablation.source import Source, source_of
-from analysis.effects.edges import about_edges, about_power
+from analysis.effects.edges import about_edges
 from analysis.effects.inference import (
     decoy_q,
     document_interval,
+    feature_mean_interval,
     max_target_p,
     paired_p,
     source_q,
 )
-from analysis.effects.measure import feature_q
+from analysis.effects.measure import above_all_random, feature_q
 from analysis.effects.questions import correlations, effect_vectors, pair_measures
 from analysis.effects.settings import EffectSettings
-from analysis.effects.study import verdict
 from analysis.effects.tables import effect_tables, explained, summary_of
+from analysis.effects.verdict import about_power, verdict
 from analysis.statistics.ranks import auc
 from atlas.errors import BadInput
 from ingest.model.next_token import NextTokenModel
@@ -80,14 +81,15 @@ def test_joint_ablation_that_does_not_add_up_is_reported():
     assert not {(e["source"], e["target"]) for e in both.edges} & {(5, 5), (6, 5)}
     summary = summary_of(both, "a", ["b"]) | explained(both, [])
     for of_targets, shown in (
-        (summary["additivity_targets"], "additivity "),
-        (None, "of the loss -3.00"),
+        (summary["additivity_targets"], "on later features of ablating all features"),
+        (None, "on the loss of ablating all features"),
     ):
         numbers = summary | {"additivity_targets": of_targets, "additivity_ce": -3.0}
         (sentence,) = (sentence for sentence in verdict(numbers, q=0.05) if "joint" in sentence)
-        assert "do not add up" in sentence
+        assert sentence.startswith("Single effects do not add up: ")
         assert shown in sentence
-        assert ("no better than 0" in sentence) == (of_targets is None)
+        assert ("does not predict" in sentence) == (of_targets is None)
+        assert ("additivity -3.00; 1: the sum equals it" in sentence) == (of_targets is None)
     assert not any("joint" in s for s in verdict(numbers | {"additivity_ce": None}, q=0.05))
 
 
@@ -137,7 +139,7 @@ def test_without_any_other_feature_there_is_no_edge():
     assert not alone.edges
     summary = summary_of(alone, "a", ["b"]) | explained(alone, [])
     assert (summary["kl_other"], summary["tokens_with_other"]) == (None, 0.0)
-    assert "no other feature is active at these tokens" in verdict(summary, q=0.05)[0]
+    assert any("No other feature is active" in one for one in verdict(summary, q=0.05))
     tables = dict(effect_tables(alone, "a", ["b"]))
     assert tables["Feature"]["effect_kl_other"].null_count == len(alone.source.features)
 
@@ -634,6 +636,11 @@ def test_the_auc_of_few_edges_is_omitted(edges, expected):
         "kl_random": 0.1,
         "tokens_with_other": 0.5,
         "features_above_random": 1,
+        "features_above_all_random": 2,
+        "random_directions": 15,
+        "above_random": 0.0,
+        "above_random_low": -0.1,
+        "above_random_high": 0.1,
         "edges": edges,
         "sources_with_edges": min(edges, 2),
         "phi_correlation": 0.5,
@@ -651,7 +658,8 @@ def test_the_verdict_counts_edges_by_target_and_names_the_strongest():
     )
     assert about_edges(edges, ["b", "none", "c"], q=0.05) == [
         "3 edges exceed both controls (q ≤ 0.05), from 2 features; by target: c (2), b (1), none (0).",
-        "The strongest: ablating a/1 lowers c/0 by 2 on average, random directions change it by 0.25 (q 0.004).",
+        "The strongest: ablating a/1 at a token lowers c/0 by 2 on average, summed over this token and later ones. "
+        "Random directions change this sum by 0.25 (q 0.004).",
     ]
     assert about_edges(edges[:0], ["b"], q=0.05) == [
         "0 edges exceed both controls (q ≤ 0.05), from 0 features; by target: b (0)."
@@ -667,4 +675,64 @@ def test_the_number_of_features_that_a_low_q_needs_is_that_of_decoys(directions,
 
     assert lowest(needed) <= 0.05 + 1e-12
     assert needed == 1 or lowest(needed - 1) > 0.05
-    assert f"needs at least {needed} feature" in about_power(0.5, directions=directions)
+    few = about_power(0.5, directions=directions, exceeding=needed - 1)
+    assert f"needs {'' if needed == 1 else 'at least '}{needed} such feature" in few
+    assert "use more `decoys`" in few
+    enough = about_power(0.5, directions=directions, exceeding=2 * needed)
+    assert f"allow {lowest(2 * needed):.2g}. So the number of random" in enough
+
+
+def test_features_that_exceed_all_random_directions_are_counted_with_their_expectation(found):
+    kl, random = found.loss_of(found.own)[:, 2:].sum(1), found.kl_of_random
+    floor = max(3 * found.sham_kl, 1e-7)
+    by_hand = [
+        max(value, floor) > max(max(draw[s], floor) for draw in random)
+        for s, value in enumerate(kl)
+    ]
+    assert above_all_random(found).tolist() == by_hand
+    summary = summary_of(found, "a", ["b"])
+    number, draws = sum(by_hand), len(random)
+    assert summary["features_above_all_random"] == number
+    first = verdict(summary | explained(found, []), q=0.05)[0]
+    assert f"a: ablating {number} of {len(kl)} features changes predictions more than each" in first
+    assert f"of {draws} random directions" in first
+    assert f"(expected if directions do not matter: {len(kl) / (draws + 1):.2g})" in first
+
+
+def test_the_interval_of_a_mean_over_features_is_that_of_resampled_documents():
+    rng = np.random.default_rng(0)
+    feature, document = rng.integers(0, 6, 300), rng.integers(0, 30, 300)
+    values = rng.random(300) + feature
+    mean, low, high = feature_mean_interval(values, feature, document, draws=2000, seed=0)
+    assert mean == pytest.approx(np.mean([values[feature == f].mean() for f in range(6)]))
+    drawn_means = []
+    for _ in range(2000):
+        rows = np.concatenate([np.flatnonzero(document == d) for d in rng.integers(0, 30, 30)])
+        own = [values[rows][feature[rows] == f] for f in range(6)]
+        drawn_means.append(np.mean([one.mean() for one in own if len(one)]))
+    np.testing.assert_allclose([low, high], np.quantile(drawn_means, [0.025, 0.975]), atol=0.02)
+    one = feature_mean_interval(np.ones(3), np.array([1, 1, 4]), np.zeros(3, int), draws=9, seed=0)
+    assert one == (1.0, 1.0, 1.0)  # a single document
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.1, 0.2, "exceeds that of other active features."),
+        (-0.1, 0.2, "is not shown to differ from that of other active features."),
+        (-0.2, -0.1, "is smaller than that of other active features."),
+    ],
+)
+def test_the_mean_kl_is_compared_with_that_of_other_features(found, low, high, expected):
+    summary = summary_of(found, "a", ["b"]) | explained(found, [])
+    kl = found.own.loss[:, 2:].sum(1) - found.other.loss[:, 2:].sum(1)
+    there, row = found.source.has_other, found.source.row
+    means = [kl[there & (row == s)].mean() for s in np.unique(row[there])]
+    assert summary["above_other"] == pytest.approx(np.mean(means))
+    ends = {"above_other_low": low, "above_other_high": high}
+    (sentence,) = (one for one in verdict(summary | ends, q=0.05) if "nats of KL" in one)
+    assert sentence.endswith(expected)
+    nothing = {"kl_other": None, "above_other": None}
+    (sentence,) = (one for one in verdict(summary | nothing, q=0.05) if "nats of KL" in one)
+    assert "No other feature is active" in sentence
+    assert "other active features" not in sentence

@@ -359,7 +359,8 @@ def test_the_report_has_a_row_of_each_feature_with_its_controls(made, monkeypatc
     trained, floor = analysis.measure_effects(path, ["a", "a-floor"], settings=settings)
     assert ("role" in trained.summary, floor["role"]) == (False, "untrained")
     first = floor.verdict[0]
-    assert first.startswith(f"a-floor (floor, untrained): {floor['features_above_random']} of ")
-    assert "more than random directions of equal norm (q ≤ 0.05)." in first
+    number = floor["features_above_all_random"]
+    assert first.startswith(f"a-floor (floor, untrained): ablating {number} of ")
+    assert "changes predictions more than each of 20 random directions of equal norm" in first
     assert "Effects of counterparts" in tables
     assert any("Calibration" in title for title in tables)

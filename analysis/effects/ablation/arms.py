@@ -42,8 +42,8 @@ class Arm:
     loss
         float64, (occurrences, 4); see ``LOSSES``.
     total
-        By target SAE, float32, (sources, features): mean change of the target at the token and
-        later ones.
+        By target SAE, float32, (sources, features): mean over the ablated tokens of
+        the change of the target, summed over the token and later ones.
     here
         By target SAE, float32, (sources, features): the same at the token alone. Of the ablation
         of the features themselves only; empty for controls.
