@@ -1,5 +1,5 @@
 // title: Matches that are more than a shared token
-// question: Which one-to-one matches correlate more than their shared tokens explain?
+// question: Which one-to-one counterparts correlate more than shared tokens alone give?
 // topic: Counterparts in other SAEs
 // param sae_a (SAE, such as 'tiny-a-l1-s0'): name of the one SAE
 // param sae_b (SAE, such as 'tiny-a-l1-s1'): name of the other SAE

@@ -1,7 +1,7 @@
 """The card of a feature: its numbers with their controls, examples, and related features."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -478,8 +478,9 @@ def _verdict(
     if tokens := tables.get("Tokens"):
         first = tokens[0]
         sentences.append(_about_token(first))
-    if matches := tables.get("Counterparts in other SAEs"):
-        sentences.append(_about_match(max(matches, key=lambda row: row["pearson"])))
+    if matches := tables.get("Matches in other SAEs"):
+        best = max(matches, key=lambda row: row["pearson"])
+        sentences += [_about_match(best), *_about_counterpart(best, matches)]
     return sentences
 
 
@@ -487,7 +488,7 @@ def _about_token(token: Mapping[str, Any]) -> str:
     """State whether one token dominates, so that a rare one is not read as the meaning."""
     rate = f"active on {_percent(token['rate'])} of the occurrences of that token"
     share = (
-        f"{token['token']!r}, with {_percent(token['share'])} of its activity "
+        f"{token['token']!r}, with {_percent(token['share'])} of its active tokens "
         f"({_percent(token['expected_share'])} of all tokens)"
     )
     if token["share"] >= _DOMINANT:
@@ -513,7 +514,7 @@ def _about_few_active(number: int | None) -> list[str]:
 
 
 def _about_match(match: Mapping[str, Any]) -> str:
-    sentence = f"Its best counterpart is {match['counterpart']} (Pearson {match['pearson']:.2f})"
+    sentence = f"Its best match is {match['match']} (Pearson {match['pearson']:.2f})"
     if match["q"] is None:
         return f"{sentence}, not tested against a null."
     if match["q"] > 0.05:
@@ -522,7 +523,30 @@ def _about_match(match: Mapping[str, Any]) -> str:
     if len(token) < 2:
         return f"{sentence}, better than under the null of shifted documents."
     by_token = match["token_document_null_pearson"]
-    size = "" if by_token is None else f" (best under the null within documents: {by_token:.2f})"
+    size = (
+        ""
+        if by_token is None
+        else f" (mean best of either feature under the null within documents: {by_token:.2f})"
+    )
     if max(token) > 0.05:
-        return f"{sentence}, which shared tokens explain{size}."
-    return f"{sentence}, significantly more than shared tokens explain{size}."
+        return f"{sentence}, not significantly more than shared tokens alone could give{size}."
+    return f"{sentence}, significantly more than shared tokens alone give{size}."
+
+
+def _about_counterpart(
+    best: Mapping[str, Any], matches: Sequence[Mapping[str, Any]]
+) -> Iterator[str]:
+    """State the one-to-one counterpart in the SAE of the best match, if it is another feature."""
+    if best["one_to_one"]:
+        return
+    sae, _, _ = best["match"].rpartition("/")
+    for row in matches:
+        if row["one_to_one"] and row["match"].rpartition("/")[0] == sae:
+            null = row["token_document_null_pearson"]
+            control = "" if null is None else f"; under the null within documents, {null:.2f}"
+            yield (
+                f"Its one-to-one counterpart in {sae} is {row['match']} "
+                f"(Pearson {row['pearson']:.2f}{control})."
+            )
+            return
+    yield f"It has no one-to-one counterpart in {sae}."

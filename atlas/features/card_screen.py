@@ -29,7 +29,7 @@ _SHADES, _INK = (230, 223, 216, 209, 208), 16
 
 # On one screen: rows of each table, top examples, and the tables that are not a line.
 _ROWS, _TOP = 3, 2
-_TABLES = frozenset({"Counterparts in other SAEs"})
+_TABLES = frozenset({"Matches in other SAEs"})
 # Numbers on one screen, in addition to those that have controls.
 _NUMBERS = frozenset({"mean_activation", "max_activation"})
 # Widths of the label and of the count of a line, and the largest number of rows on it.
@@ -84,9 +84,9 @@ def print_card(card: FeatureCard, *, rows: int | None = None) -> None:
 
 
 def _few_columns(table: CardTable, row: Mapping[str, Any]) -> list[str]:
-    """Return the columns of names, of scores, and of their controls."""
+    """Return the columns of names, of scores, of their controls, and of yes or no."""
     scores = {name for score in table.scores for name in (score.column, *score.controls)}
-    return [name for name, value in row.items() if name in scores or isinstance(value, str)]
+    return [name for name, value in row.items() if name in scores or isinstance(value, str | bool)]
 
 
 def _print_missing(card: FeatureCard, *, complete: bool) -> None:

@@ -124,7 +124,7 @@ class SaeView:
         Returns
         -------
         pandas.DataFrame
-            ``feature`` of this SAE, ``counterpart``, and the properties of MATCHES. The pairs
+            ``feature`` of this SAE, ``match`` of the other, and the properties of MATCHES. The pairs
             of properties named after the direction, such as ``rank_ab``, refer to the SAE whose
             name sorts first as a.
 
@@ -145,11 +145,11 @@ class SaeView:
         ends = ("source", "target") if self.name < other else ("target", "source")
         frame = frame[frame[ends[1]].str.rsplit("/", n=1).str[0] == other]
         frame = frame[frame[ends[0]].str.rsplit("/", n=1).str[0] == self.name]
-        frame = frame.rename(columns={ends[0]: "feature", ends[1]: "counterpart"})
+        frame = frame.rename(columns={ends[0]: "feature", ends[1]: "match"})
         columns = [
             "feature",
-            "counterpart",
-            *(c for c in frame if c not in ("feature", "counterpart")),
+            "match",
+            *(c for c in frame if c not in ("feature", "match")),
         ]
         return frame[columns].sort_values("pearson", ascending=False, ignore_index=True)
 

@@ -86,24 +86,25 @@ SECTIONS = (
         "share: of the tokens on which the feature is active. expected_share: of all tokens of the text. rate: of the occurrences of the token.",
     ),
     Section(
-        "Counterparts in other SAEs",
-        "Counterparts",
+        "Matches in other SAEs",
+        "Matches",
         "counterparts_of_feature",
         (
-            "counterpart",
+            "match",
+            "one_to_one",
             "top_token",
             "pearson",
             "q",
             "token_document_null_pearson",
             "token_document_q",
             "token_q",
-            "one_to_one",
             "decoder_cosine",
         ),
         (Score("pearson", ("q", "token_document_null_pearson", "token_document_q")),),
         "q: null of shifted documents. token_q, token_document_q: nulls that shuffle occurrences of "
-        "the same token, everywhere or within documents. If one is large, shared tokens explain the match. "
-        "token_document_null_pearson: mean best correlation of either feature, with any feature, under the latter.",
+        "the same token, everywhere or within documents. If one is large, the match is not shown to exceed what shared tokens alone give. "
+        "token_document_null_pearson: mean best correlation of either feature, with any feature, under the latter. "
+        "one_to_one: the counterpart, of which a feature has at most one in each SAE.",
         kind="match",
         command="atlas match {sae} OTHER_SAE",
         largest="pearson",

@@ -96,7 +96,7 @@ def test_answers_to_a_client_equal_the_atlas(engine, atlas_path, request):
             for title, name in (
                 ("Passages", "SHOWN_BY"),
                 ("Tokens", "FIRES_ON"),
-                ("Counterparts in other SAEs", "MATCHES"),
+                ("Matches in other SAEs", "MATCHES"),
                 ("Features active on the same tokens", "CO_ACTIVATES"),
             )
         }

@@ -82,7 +82,7 @@ def test_a_card_equals_the_tables_of_the_atlas(opened):
             for e in opened.table("MATCHES").to_pylist()
             if row["id"] in (e["source"], e["target"])
         ]
-        shown = [r["pearson"] for r in tables.get("Counterparts in other SAEs", [])]
+        shown = [r["pearson"] for r in tables.get("Matches in other SAEs", [])]
         assert shown == sorted(matches, reverse=True)[:5]
         examples = [
             e
@@ -105,7 +105,7 @@ def test_totals_are_the_numbers_of_edges_whatever_the_limit(opened, run):
     row = live(opened)[0]
     edges = {
         "Tokens": "FIRES_ON",
-        "Counterparts in other SAEs": "MATCHES",
+        "Matches in other SAEs": "MATCHES",
         "Features active on the same tokens": "CO_ACTIVATES",
     }
     stored = {
@@ -133,8 +133,8 @@ def test_totals_are_the_numbers_of_edges_whatever_the_limit(opened, run):
         ("Neighbours", "Features active on the same tokens"),
     ):
         assert [label, str(stored[title])] in [line[:2] for line in lines]
-    count = stored["Counterparts in other SAEs"]
-    assert (f"Counterparts in other SAEs (3 of {count})" in out) == (count > 3)
+    count = stored["Matches in other SAEs"]
+    assert (f"Matches in other SAEs (3 of {count})" in out) == (count > 3)
     _, out, _ = run("show", row["id"], "--rows")
     found = [
         t["feature"] for t in card_rows(opened, row["id"], "Features active on the same tokens")
@@ -157,14 +157,20 @@ def test_the_verdict_states_frequency_and_most_frequent_token(opened):
     [
         (
             0.09,
-            "No token dominates: the most frequent is ' to', with 9% of its activity (2.5% of all tokens), and ",
+            "No token dominates: the most frequent is ' to', with 9% of its active tokens (2.5% of all tokens), and ",
         ),
         (
             0.24,
-            "No token dominates: the most frequent is ' to', with 24% of its activity (2.5% of all tokens), and ",
+            "No token dominates: the most frequent is ' to', with 24% of its active tokens (2.5% of all tokens), and ",
         ),
-        (0.25, "Its most frequent token is ' to', with 25% of its activity (2.5% of all tokens); "),
-        (1.0, "Its most frequent token is ' to', with 100% of its activity (2.5% of all tokens); "),
+        (
+            0.25,
+            "Its most frequent token is ' to', with 25% of its active tokens (2.5% of all tokens); ",
+        ),
+        (
+            1.0,
+            "Its most frequent token is ' to', with 100% of its active tokens (2.5% of all tokens); ",
+        ),
     ],
 )
 def test_a_rare_token_does_not_lead_the_verdict(share, expected):
@@ -387,28 +393,46 @@ def test_shown_runs_stay_distinct(runs, shown):
         (
             0.001,
             0.93,
-            ", significantly more than shared tokens explain (best under the null within documents: 0.93).",
+            ", significantly more than shared tokens alone give (mean best of either feature under the null within documents: 0.93).",
         ),
-        (0.2, 0.95, ", which shared tokens explain (best under the null within documents: 0.95)."),
-        (0.001, None, ", significantly more than shared tokens explain."),
+        (
+            0.2,
+            0.95,
+            ", not significantly more than shared tokens alone could give (mean best of either feature under the null within documents: 0.95).",
+        ),
+        (0.001, None, ", significantly more than shared tokens alone give."),
     ],
 )
 def test_the_verdict_on_a_match_has_the_best_under_the_null_within_documents(q, by_token, expected):
-    match = {"counterpart": "b/1", "pearson": 0.96, "q": 0.001, "token_q": 0.001}
+    match = {"match": "b/1", "pearson": 0.96, "q": 0.001, "token_q": 0.001}
     match |= {"token_document_q": q, "token_document_null_pearson": by_token}
-    assert (
-        card_module._about_match(match) == f"Its best counterpart is b/1 (Pearson 0.96){expected}"
-    )
+    assert card_module._about_match(match) == f"Its best match is b/1 (Pearson 0.96){expected}"
+
+
+def test_the_verdict_states_the_one_to_one_counterpart_if_it_is_not_the_best_match():
+    rows = [
+        {"match": "b/1", "pearson": 0.9, "one_to_one": False},
+        {"match": "c/3", "pearson": 0.8, "one_to_one": True},
+        {"match": "b/7", "pearson": 0.4, "one_to_one": True},
+    ]
+    for row, null in zip(rows, (0.5, None, 0.61), strict=True):
+        row["token_document_null_pearson"] = null
+    say = card_module._about_counterpart
+    assert list(say(rows[0], rows)) == [
+        "Its one-to-one counterpart in b is b/7 (Pearson 0.40; under the null within documents, 0.61)."
+    ]
+    assert list(say(rows[0], rows[:2])) == ["It has no one-to-one counterpart in b."]
+    assert list(say(rows[1], rows)) == []
 
 
 def test_empty_tables_are_distinguished_from_missing_ones(opened):
     """A match is stored for both SAEs, but a dead feature has no row."""
     dead = next(r for r in opened.features("a").to_pylist() if r["dead"])
     card = feature_card(opened, dead["id"])
-    assert "Counterparts in other SAEs" in card.none
-    assert "Counterparts in other SAEs" not in card.empty
+    assert "Matches in other SAEs" in card.none
+    assert "Matches in other SAEs" not in card.empty
     assert card.empty["Community"].startswith("atlas communities a")
-    assert "Stored, without a row of this feature: Counterparts" in card.to_html()
+    assert "Stored, without a row of this feature: Matches" in card.to_html()
 
 
 def test_empty_tables_are_distinguished_from_missing_ones_without_a_folder(store):
@@ -418,7 +442,7 @@ def test_empty_tables_are_distinguished_from_missing_ones_without_a_folder(store
     tables = {name: table.to_pylist() for name, table in graph.tables.items()}
     ablated = "What its ablation changes in later features"
     ends = {
-        "Counterparts in other SAEs": ("COMPARED_WITH", "source target"),
+        "Matches in other SAEs": ("COMPARED_WITH", "source target"),
         "Community": ("IN_COMMUNITY", "source"),
         "Predicted from sites of the model": ("PREDICTED_FROM", "source"),
         "Promoted tokens": ("PROMOTES", "source"),

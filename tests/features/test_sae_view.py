@@ -72,7 +72,7 @@ def test_matches_are_the_same_edges_from_both_sides(opened):
     assert edges
     for name, other, turned in (("a", "b", False), ("b", "a", True)):
         frame = opened[name].matches(other)
-        ends = zip(frame["feature"], frame["counterpart"], strict=True)
+        ends = zip(frame["feature"], frame["match"], strict=True)
         pairs = [(b, a) if turned else (a, b) for a, b in ends]
         assert dict(zip(pairs, frame["pearson"], strict=True)) == edges
         assert frame["pearson"].is_monotonic_decreasing

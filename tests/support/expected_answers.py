@@ -683,12 +683,12 @@ def counterparts_of_feature(w, feature, sae, limit):
     return [
         (
             g["id"],
+            e["one_to_one"],
             e["pearson"],
             e["token_document_null_pearson"],
             e["token_document_q"],
             e["q"],
             e["token_q"],
-            e["one_to_one"],
             g["top_token"],
             rank,
             back,
