@@ -365,8 +365,6 @@ def test_a_correlation_of_matches_is_printed_with_its_null_and_q_at_80_columns(
     assert {"token_b", "q", "token_q"} <= {*omitted_columns(done)}
     row = click.unstyle(done.stdout).splitlines()[-1].split()
     assert row == ["tiny-a-l1-s0/265", "little", "tiny-a-l1-s0/265", "0.961", "0.932", "0.0123"]
-<<<<<<< HEAD
-=======
 
 
 def test_matches_of_a_feature_state_whether_they_are_the_counterpart_at_80_columns(
@@ -381,7 +379,6 @@ def test_matches_of_a_feature_state_whether_they_are_the_counterpart_at_80_colum
     row = click.unstyle(done.stdout).splitlines()[-1].split()
     assert row[:5] == ["tiny-a-l1-wide/265", "yes", "0.00104", "0.00104", "0.00104"]
     assert not {"one_to_one", "token_document_q"} & {*omitted_columns(done)}
->>>>>>> 374a2068 (Best matches and one-to-one counterparts have two names; a null that is not exceeded explains nothing)
 
 
 def test_the_p_of_a_counterpart_is_the_one_that_its_q_corrects():
