@@ -667,9 +667,7 @@ def test_study_command_and_stored_result(world):
     assert written.exit_code == 0, written.output
     text = page.read_text("utf-8")
     assert "4. Do later probes need these features?" in text
-    assert (
-        text.count("<figure>") == 4
-    )  # the ablations, and three pictures of the SAE  # the ablations, and the SAE
+    assert text.count("<figure>") == 4  # the ablations, and three of the SAE
     assert "--ablated 1 --ablated 30 --random-sets 3" in text
     assert " --all --rank --ablate " in text
     assert f"--page {page} -a {world / 'a.atlas'}" in text
