@@ -26,6 +26,7 @@ __all__ = [
     "Room",
     "StudyCommand",
     "computing_command",
+    "feature_command",
     "find_plotter",
     "find_reader",
     "find_rooms",
@@ -83,6 +84,8 @@ class StudyCommand(click.Command):
         Arguments of the command in messages; if empty, its required arguments, or else its SAEs.
     also
         Option with which the command computes parts of another kind, by this kind.
+    of_feature
+        Name of the command that answers the question for a single feature, SAE/INDEX.
     """
 
     def __init__(
@@ -93,12 +96,14 @@ class StudyCommand(click.Command):
         package: str = "",
         example: str = "",
         also: Mapping[str, str] | None = None,
+        of_feature: str = "",
         **attributes: Any,
     ) -> None:
         super().__init__(name, **attributes)
         self.kind = kind or str(name)
         self.package = package or str(self.callback.__module__).rpartition(".")[0]
         self.also = dict(also or {})
+        self.of_feature = of_feature
         self._example = example
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -242,6 +247,15 @@ def computing_command(kind: str) -> str:
             return f"atlas {command.name}"
         if kind in command.also:
             return f"atlas {command.name} {command.also[kind]}"
+    return ""
+
+
+def feature_command() -> str:
+    """Return the command for a feature that belongs to the running one: ``atlas changes``; empty if none."""
+    context = click.get_current_context(silent=True)
+    command = None if context is None else context.command
+    if isinstance(command, StudyCommand) and command.of_feature:
+        return f"atlas {command.of_feature}"
     return ""
 
 

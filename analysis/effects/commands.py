@@ -43,7 +43,7 @@ _EDGES = 5
 _OF_EDGES = ("source", "target", "mean", "low", "high", "random", "other", "q")
 
 
-@click.command(cls=StudyCommand)
+@click.command(cls=StudyCommand, of_feature="changes")
 @click.argument("saes", nargs=-1, metavar="[SAE]...")
 @all_option
 @click.option(

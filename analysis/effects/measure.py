@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -10,17 +10,12 @@ from numpy.typing import NDArray
 
 from analysis.effects.ablation.arms import Arm, measured_arms
 from analysis.effects.ablation.attribution import Attribution, attribute
+from analysis.effects.ablation.replication import Replication, replicated
 from analysis.effects.ablation.rows import LOSSES, Edits, measured
-from analysis.effects.ablation.sample import Contexts
+from analysis.effects.ablation.sample import Contexts, first_half
+from analysis.effects.ablation.selection import SIGNS, selected_edges, tested
 from analysis.effects.ablation.source import Source, ablation_delta
-from analysis.effects.inference import (
-    decoy_q,
-    document_interval,
-    feature_mean_interval,
-    max_target_p,
-    paired_p,
-    source_q,
-)
+from analysis.effects.inference import decoy_q, feature_mean_interval
 from analysis.effects.settings import EffectSettings
 from atlas.progress import SILENT, Progress
 from atlas.studies.steps import NOT_STORED, Steps
@@ -45,9 +40,6 @@ Ints = NDArray[np.int64]
 
 #: Contexts of a batch of attribution.
 BATCH = 32
-
-#: Random signs of documents, and draws of the bootstrap over documents.
-_SIGNS = 999
 
 #: Least rounding of KL, in nats: its terms are sums in float32.
 _ROUNDING = 1e-7
@@ -75,6 +67,8 @@ class Effects:
         By target SAE, (sources, features); q over the sources, adjusted for all targets.
     edges
         A row for each edge.
+    replication
+        Edges of one half of the documents that replicate in the other half.
     sham, sham_kl
         Largest change of a target, and largest KL, of an edit that changes nothing.
     additivity
@@ -91,6 +85,7 @@ class Effects:
     p: list[Floats]
     q: list[Floats]
     edges: list[dict[str, Any]]
+    replication: Replication
     sham: float
     sham_kl: float
     additivity: Mapping[str, float | None]
@@ -170,11 +165,14 @@ def measure(
         )
     own, other, *random = arms
     sham, sham_kl = _sham(upper, contexts, source, targets=targets)
-    p = _p(own, random, sham)
-    q = _split(source_q(np.concatenate(p, axis=1)), [one.shape[1] for one in p]) if p else []
+    p, q = tested(own, random, sham)
     document = contexts.document[source.chosen.context]
-    edges = _edges(
+    edges = selected_edges(
         source, document, arms, candidates=candidates, p=p, q=q, sham=sham, settings=settings
+    )
+    first = first_half(document, seed=settings.seed)
+    replication = replicated(
+        source, document, arms, candidates=candidates, first=first, sham=sham, settings=settings
     )
     added = additivity(upper, contexts, source, targets=targets, settings=settings)
     return Effects(
@@ -188,6 +186,7 @@ def measure(
         p,
         q,
         edges,
+        replication,
         sham,
         sham_kl,
         added,
@@ -287,112 +286,6 @@ def _sham(
     return largest, divergence
 
 
-def _p(own: Arm, random: Sequence[Arm], sham: float) -> list[Floats]:
-    """Return p by target SAE, adjusted for the targets of all SAEs."""
-    if not own.total:
-        return []
-    total = np.concatenate(own.total, axis=1).astype(np.float64)
-    null = np.stack([np.concatenate(arm.total, axis=1) for arm in random]).astype(np.float64)
-    p = max_target_p(total, null, floor=max(3 * sham, 1e-6))
-    return _split(p, [one.shape[1] for one in own.total])
-
-
-def _split(values: Floats, widths: Sequence[int]) -> list[Floats]:
-    return np.split(values, np.cumsum(widths)[:-1], axis=1)
-
-
-def _edges(
-    source: Source,
-    document: Ints,
-    arms: Sequence[Arm],
-    *,
-    candidates: list[Ints],
-    p: list[Floats],
-    q: list[Floats],
-    sham: float,
-    settings: EffectSettings,
-) -> list[dict[str, Any]]:
-    """Return the strongest effects of each source that exceed every control.
-
-    A source needs a token at which another feature is active; only these tokens are compared.
-    """
-    order = np.argsort(source.row, kind="stable")
-    starts = np.searchsorted(source.row[order], np.arange(len(source.features) + 1))
-    edges = []
-    for s, feature in enumerate(source.features):
-        rows = order[starts[s] : starts[s + 1]]
-        tokens = _SourceTokens(s, rows, source.has_other[rows], document)
-        if not tokens.has_other.any():
-            continue
-        found = []
-        for i, columns in enumerate(candidates):
-            for column, target in enumerate(columns[s]):
-                if q[i][s, target] > settings.q:
-                    continue
-                at = _Target(i, int(target), column)
-                effect = _effect(arms, tokens, at, sham=sham, seed=settings.seed)
-                if effect is not None:
-                    known = {"source": int(feature), "sae": i, "target": int(target)}
-                    tests = {"p": float(p[i][s, target]), "q": float(q[i][s, target])}
-                    found.append(known | effect | tests)
-        found.sort(key=lambda e: (-abs(e["mean"]), e["sae"], e["target"]))
-        edges += [edge | {"rank": rank} for rank, edge in enumerate(found[: settings.strongest])]
-    return edges
-
-
-@dataclass(frozen=True)
-class _SourceTokens:
-    """The tokens at which a source is ablated: its number, their rows, and the document of all rows."""
-
-    source: int
-    rows: Ints
-    has_other: NDArray[np.bool_]
-    document: Ints
-
-
-class _Target(NamedTuple):
-    """A target: the number of its SAE, its number there, and its column among the candidates."""
-
-    sae: int
-    feature: int
-    column: int
-
-
-def _effect(
-    arms: Sequence[Arm], tokens: _SourceTokens, at: _Target, *, sham: float, seed: int
-) -> dict[str, Any] | None:
-    """Return the effect of a source on a target; None if it does not exceed every control."""
-    own, other, *random = arms
-    i, rows, both = at.sae, tokens.rows, tokens.has_other
-    cell = (tokens.source, at.feature)
-    mean = float(own.total[i][cell])
-    if abs(mean) <= sham:
-        return None
-    compared = rows[both]
-    values = own.values[i][rows, at.column].astype(np.float64)
-    others = other.values[i][compared, at.column].astype(np.float64)
-    low, high = document_interval(values, tokens.document[rows], draws=_SIGNS, seed=seed)
-    paired = paired_p(
-        np.abs(values[both]), np.abs(others), tokens.document[compared], draws=_SIGNS, seed=seed
-    )
-    if low <= 0 <= high or paired > 0.05:
-        return None
-    drawn_values = np.abs(random[0].values[i][rows, at.column])
-    holds = (np.sign(values) == np.sign(mean)) & (np.abs(values) > drawn_values)
-    return {
-        "mean": mean,
-        "here": float(own.here[i][cell]),
-        "low": low,
-        "high": high,
-        "share": float(holds.mean()),
-        "positions": len(rows),
-        "documents": len(np.unique(tokens.document[rows])),
-        "random": float(np.mean([abs(arm.total[i][cell]) for arm in random])),
-        "other": float(others.mean()),
-        "p_other": paired,
-    }
-
-
 def feature_q(effects: Effects) -> Floats:
     """Return the q-value of each source that its KL exceeds that of random directions.
 
@@ -428,7 +321,7 @@ def kl_above(effects: Effects, control: Literal["random", "other"]) -> tuple[flo
         kl[0] - np.mean(kl[1:], axis=0),
         source.row[use],
         effects.document[use],
-        draws=_SIGNS,
+        draws=SIGNS,
         seed=0,
     )
 

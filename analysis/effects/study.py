@@ -132,7 +132,7 @@ class EffectStudy(TorchStudy):
         )
         pairs = len(source.features) * sum(sae.info.d_sae for sae in targets)
         batch = attribution_bytes(contexts, targets, batch=BATCH)
-        return Cost(seconds, bytes=4 * pairs * (5 + arms) + batch)
+        return Cost(seconds, bytes=4 * pairs * (5 + 2 * arms) + batch)
 
     def run(self, task: Task, at: TaskContext) -> Found:
         """Measure one SAE."""

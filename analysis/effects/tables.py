@@ -189,6 +189,8 @@ def summary_of(effects: Effects, sae: str, on: Sequence[str]) -> dict[str, Any]:
         "targets": effects.targets_per_source,
         "edges": len(of_edges),
         "sources_with_edges": len({source for source, *_ in of_edges}),
+        "half_edges": effects.replication.edges,
+        "half_edges_replicated": effects.replication.replicated,
         "rank_correlation": rank_correlation(attributed, measured),
         "rank_correlation_ce": rank_correlation(
             effects.attribution.loss, effects.loss_of(effects.own)[:, :2].sum(1)

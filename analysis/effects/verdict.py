@@ -45,7 +45,7 @@ def verdict(
     of_edges = []
     if edges is not None and summary["on"]:
         number, *of_edges = about_edges(edges, summary["on"].split(", "), q=q)
-        found.append(number)
+        found += [number, _replication(summary)]
     if (sentence := _added(summary)) is not None:
         found.append(sentence)
     found += [_size(summary), *of_edges]
@@ -71,6 +71,21 @@ def _exceeding(summary: Mapping[str, Any]) -> str:
         f"{name}: ablating {summary['features_above_all_random']:,} of {counted(features, 'feature')} changes "
         f"predictions more than {than} of equal norm (expected if directions do not matter: "
         f"{_whole(features / (directions + 1))})."
+    )
+
+
+def _replication(summary: Mapping[str, Any]) -> str:
+    """State how many edges of one half of the documents replicate in the other half."""
+    number, again = summary["half_edges"], summary["half_edges_replicated"]
+    if not number:
+        return (
+            "Half of the documents alone give no edge, so the list of edges depends on the sampled tokens: another "
+            "`seed` gives another list. More `contexts` and `occurrences` find more edges again."
+        )
+    return (
+        f"Replication: of {counted(number, 'edge')} found in one half of the documents alone, {again:,} ({again / number:.0%}) "
+        f"{'recurs' if again == 1 else 'recur'} in the other half (same sign, p ≤ {_LEVEL:g}; without effects at most "
+        f"{_LEVEL:.0%}). Another `seed` gives another list of edges."
     )
 
 

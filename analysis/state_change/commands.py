@@ -18,11 +18,11 @@ __all__ = ["changes"]
 
 _COLUMNS = (
     "feature",
+    "moved",
     "change",
     "low",
     "high",
     "control_largest",
-    "moved",
     "q",
     "edited",
     "mean_before",
@@ -31,6 +31,11 @@ _COLUMNS = (
     "rate_after",
 )
 _CONTROLS = {"change": ("low", "high", "control_largest", "q")}
+_SAE_CONTROLS = {
+    "moved": ("moved_by_random", "moved_by_random_most"),
+    "total_change": ("total_change_by_random",),
+    "overlap": ("overlap_by_random",),
+}
 
 
 @click.command(cls=StudyCommand, kind="state_change")
@@ -39,7 +44,8 @@ _CONTROLS = {"change": ("low", "high", "control_largest", "q")}
     "--on",
     multiple=True,
     metavar="SAE",
-    help="SAE whose features are compared; can be repeated. [default: all at the site and at later sites]",
+    help="SAE whose features are compared, and no other; can be repeated. [default: all at the site and at later "
+    "sites]",
 )
 @settings_options(StateSettings)
 @click.option(
@@ -99,7 +105,7 @@ def changes(
     def show() -> None:
         print_verdict(one.verdict)
         echo()
-        print_table(saes)
+        print_table(saes, controls=_SAE_CONTROLS, folded=True)
         shown = saes
         if on_terminal() and not requested("rows"):
             shown = [row for row in saes if has_evidence(row, found)]
@@ -110,10 +116,17 @@ def changes(
                 own[:top],
                 columns=_COLUMNS,
                 controls=_CONTROLS,
+                keys=("moved",),
+                folded=True,
                 title=f"Largest changes of {row['sae']}, with 95% intervals",
             )
         if hidden := len(saes) - len(shown):
             remark = f"Features of {counted(hidden, 'SAE')} without evidence are not shown; --rows prints all."
             print_text(remark, err=True)
 
-    emit({**one.summary, "saes": saes, "changes": found}, as_json=as_json, show=show)
+    edited = one.table("edited").to_pylist()
+    emit(
+        {**one.summary, "edited": edited, "saes": saes, "changes": found},
+        as_json=as_json,
+        show=show,
+    )

@@ -10,7 +10,7 @@ from scipy import sparse
 
 from analysis.steering.subject import Subject
 from atlas.errors import BadInput
-from atlas.progress import Progress
+from atlas.progress import Progress, Stage
 from ingest.model.edits import SiteEdit
 from ingest.model.next_token import NextTokenModel
 from ingest.sae.autoencoder import Autoencoder
@@ -37,18 +37,20 @@ class TextSample:
         The batches.
     document
         int64, (tokens,). Document of each counted token, over all batches.
+    searched
+        Tokens of text that were read to find the batches.
     """
 
     batches: tuple[Batch, ...]
     document: NDArray[np.int64]
+    searched: int | None = None
 
 
 def sampled_text(subject: Subject, tokens: int, *, seed: int) -> TextSample:
     """Return random batches of the text of the atlas, until they hold some tokens."""
     found = list(subject.sampled(tokens, seed=seed))
-    return TextSample(
-        tuple(batch for batch, _ in found), np.concatenate([document for _, document in found])
-    )
+    document = np.concatenate([document for _, document in found])
+    return TextSample(tuple(batch for batch, _ in found), document, len(document))
 
 
 def text_with_features(
@@ -100,8 +102,9 @@ def text_with_features(
                 )
                 documents.append(document[inside])
                 found += int(inside.sum())
+            # The last batch is read completely, so that more than ``search`` tokens can be searched.
+            stage.advance(max(0, min(len(document), search - searched)))
             searched += len(document)
-            stage.advance(len(document))
             if found >= tokens:
                 break
     if not batches:
@@ -110,7 +113,7 @@ def text_with_features(
             f"The edit changes nothing: {names} is active at none of the {searched:,} tokens of text that were "
             "searched. Search more with `search`."
         )
-    return TextSample(tuple(batches), np.concatenate(documents))
+    return TextSample(tuple(batches), np.concatenate(documents), searched)
 
 
 def contexts_with(
@@ -166,7 +169,7 @@ def read_state(
     *,
     hook: str,
     edits: Sequence[SiteEdit],
-    progress: Progress,
+    stage: Stage | None = None,
 ) -> State:
     """Run a text with some edits and return the state.
 
@@ -182,8 +185,8 @@ def read_state(
         The edited site.
     edits
         The edits; none for the state before.
-    progress
-        Shows how far the work is.
+    stage
+        Advanced by one for each batch.
 
     Raises
     ------
@@ -193,10 +196,7 @@ def read_state(
     hooks = list(dict.fromkeys([hook, *(h for sae in saes for h in sae.info.hooks)]))
     parts: dict[str, list[sparse.csr_array]] = {sae.info.name: [] for sae in saes}
     site = []
-    with (
-        progress.stage("Codes of all SAEs", total=len(text.batches), unit="batches") as stage,
-        model.edited(list(edits)),  # around all batches: a feature can be inactive in one of them
-    ):
+    with model.edited(list(edits)):  # around all batches: a feature can be inactive in one of them
         for batch in text.batches:
             ids, mask, keep = map(
                 torch.from_numpy, (batch.input_ids, batch.attention_mask, batch.keep)
@@ -211,7 +211,8 @@ def read_state(
                         shape=(int(keep.sum()), sae.info.d_sae),
                     )
                 )
-            stage.advance()
+            if stage is not None:
+                stage.advance()
     codes_of = {
         name: sparse.csr_array(sparse.vstack(each, format="csr")) for name, each in parts.items()
     }

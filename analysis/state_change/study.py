@@ -28,7 +28,7 @@ from analysis.state_change.states import (
     sampled_text,
     text_with_features,
 )
-from analysis.state_change.verdict import verdict_of
+from analysis.state_change.verdict import verdict
 from analysis.steering.study import features_by_sae
 from analysis.steering.subject import Subject, open_subject
 from atlas.disk.folder import Folder
@@ -57,7 +57,6 @@ from ingest.torch_study import TorchStudy
 
 __all__ = ["StateStudy", "compare_states"]
 
-
 #: Numbers of each SAE in the summary.
 _COUNTS = ("moved", "moved_by_random", "moved_by_random_most", "overlap", "overlap_by_random")
 
@@ -76,18 +75,20 @@ class StateStudy(TorchStudy):
     features
         The edited features.
     on
-        SAEs whose features are compared; all at the site or later ones of the model if empty.
+        SAEs whose features are compared, and no others; all at the site or later ones of the model if
+        empty.
     opened, model, tokenizer, device
         See ``analysis.steering.subject.open_subject``.
     """
 
     kind: ClassVar[str] = "state_change"
     command: ClassVar[str] = "changes"
-    version: ClassVar[int] = 4
-    part_names: ClassVar[str] = "`sae@features@edit`"
+    version: ClassVar[int] = 5
+    part_names: ClassVar[str] = "`sae@features@edit`, and `@list` if only some SAEs are compared"
     tables: ClassVar[Mapping[str, str]] = {
         "changes": "each feature before and after",
         "saes": "numbers of moved features",
+        "edited": "edited features, and their text",
         "map": "both states on one map",
     }
 
@@ -113,12 +114,14 @@ class StateStudy(TorchStudy):
         """Return the task of the edited SAE."""
         (name,) = check_saes(at.sound, saes or ())
         open_sae_record(at.sound, name).check_features(self.features)
-        targets = self._targets(at, name)
+        targets, every = (self._targets(at, name, on) for on in (self.on, ()))
         chosen = "-".join(map(str, self.features))
         label = chosen if len(chosen) <= 40 else sha256(chosen.encode()).hexdigest()[:12]
+        some = "" if targets == every else f"@{sha256('|'.join(targets).encode()).hexdigest()[:12]}"
+        on = f" on {', '.join(targets)}" if some else ""
         return [
             Task(
-                f"{name}@{label}@{self.settings.edit}",
+                f"{name}@{label}@{self.settings.edit}{some}",
                 (name,),
                 self.settings,
                 made_from=(
@@ -132,7 +135,7 @@ class StateStudy(TorchStudy):
                         one for one in targets if is_floor(open_sae_record(at.sound, one).row)
                     ],
                 },
-                label=", ".join(f"{name}/{feature}" for feature in self.features),
+                label=", ".join(f"{name}/{feature}" for feature in self.features) + on,
             )
         ]
 
@@ -140,15 +143,11 @@ class StateStudy(TorchStudy):
         """Return the cost, from the search, the state and the neighbours in the first batch."""
         subject = self._subject(task.saes[0], at)
         text = sampled_text(subject, 1, seed=self.settings.seed)
-        saes = self._saes(at, subject, task)
+        saes = _with_own(subject, self._saes(at, subject, task))
         found: list[State] = []
 
         def state() -> None:
-            found.append(
-                read_state(
-                    subject.complete, saes, text, hook=subject.hook, edits=[], progress=SILENT
-                )
-            )
+            found.append(read_state(subject.complete, saes, text, hook=subject.hook, edits=[]))
 
         def overlaps() -> None:
             for codes in found[0].codes.values():
@@ -184,23 +183,7 @@ class StateStudy(TorchStudy):
         subject.check_live(self.features)
         saes = self._saes(at, subject, task)
         text = _text(subject, self.features, settings, at.progress)
-        edits = [_edit(subject, feature, settings) for feature in self.features]
-
-        def state(chosen: Sequence[FeatureEdit]) -> State:
-            return read_state(
-                subject.complete,
-                saes,
-                text,
-                hook=subject.hook,
-                edits=[FeatureEdits(subject.sae, chosen)] if chosen else [],
-                progress=at.progress,
-            )
-
-        before, after = state([]), state(edits)
-        controls = [
-            state([randomised(edit, settings.seed + 1 + draw) for edit in edits])
-            for draw in range(settings.draws)
-        ]
+        before, after, controls = self._states(subject, _with_own(subject, saes), text, at.progress)
         reached = reached_tokens(text, before.site, after.site)
         changes, summaries, positions = [], [], []
         for sae in saes:
@@ -224,8 +207,10 @@ class StateStudy(TorchStudy):
                     seed=settings.seed,
                 )
                 positions += maps.rows(sae.info.name) if maps is not None else []
+        edited_rows = _edited(subject.name, self.features, before, after, text, at=reached)
         return Found(
             [
+                ("edited", pa.Table.from_pylist(edited_rows, schema=_EDITED)),
                 ("changes", pa.Table.from_pylist(changes, schema=_CHANGES)),
                 ("saes", pa.Table.from_pylist(summaries, schema=_SAES)),
                 ("map", pa.Table.from_pylist(positions, schema=_MAP)),
@@ -233,16 +218,46 @@ class StateStudy(TorchStudy):
             sources={"edit": settings.edit, "site": subject.hook},
         )
 
+    def _states(
+        self, subject: Subject, saes: Sequence[Autoencoder], text: TextSample, progress: Progress
+    ) -> tuple[State, State, list[State]]:
+        """Return the states before and after the edit, and after each random direction."""
+        settings = self.settings
+        edits = [_edit(subject, feature, settings) for feature in self.features]
+        chosen: list[Sequence[FeatureEdit]] = [[], edits]
+        chosen += [
+            [randomised(edit, settings.seed + 1 + draw) for edit in edits]
+            for draw in range(settings.draws)
+        ]
+        title = f"Before and after the edit, and after {settings.draws} random ones"
+        with progress.stage(title, total=len(chosen) * len(text.batches), unit="batches") as stage:
+            before, after, *controls = (
+                read_state(
+                    subject.complete,
+                    saes,
+                    text,
+                    hook=subject.hook,
+                    edits=[FeatureEdits(subject.sae, some)] if some else [],
+                    stage=stage,
+                )
+                for some in chosen
+            )
+        return before, after, controls
+
     def result(self, part: Part) -> Result:
         """Return the numbers of moved features, by SAE."""
         stored = part.manifest.settings
         names = [f"{part.manifest.saes[0]}/{i}" for i in stored["features"]]
         saes = part.table("saes").to_pylist()
+        edited = part.table("edited").to_pylist()
+        searches = stored["search"] > 0 and stored["edit"] in _OF_ACTIVE
         summary = {
             "features": names,
             "edit": stored["edit"],
             "tokens": saes[0]["tokens"],
             "reached": saes[0]["reached"],
+            "edited_tokens": edited[0]["edited_tokens"],
+            "searched": edited[0]["searched"],
         }
         for row in saes:
             for key in _COUNTS:
@@ -251,10 +266,12 @@ class StateStudy(TorchStudy):
             self.kind,
             part.manifest.name,
             summary,
-            verdict=verdict_of(
+            verdict=verdict(
                 summary,
                 saes,
                 part.table("changes").to_pylist(),
+                edited=edited,
+                requested=stored["tokens"] if searches else None,
                 draws=stored["draws"],
                 floors=stored["floors"],
             ),
@@ -281,8 +298,8 @@ class StateStudy(TorchStudy):
                 found.append(reopen_sae(row, self.opened).to(subject.model.device))
         return found
 
-    def _targets(self, at: TaskContext, name: str) -> list[str]:
-        """Return the SAEs that are compared: the edited one first, then by depth."""
+    def _targets(self, at: TaskContext, name: str, on: Sequence[str]) -> list[str]:
+        """Return the SAEs that are compared: the edited one first, then by depth; all if ``on`` is empty."""
         own = open_sae_record(at.sound, name)
 
         def site_depth(row: Mapping[str, Any]) -> tuple[int, int]:
@@ -290,14 +307,14 @@ class StateStudy(TorchStudy):
 
         rows = {
             one: open_sae_record(at.sound, one).row
-            for one in check_saes(at.sound, self.on or at.sound.saes)
+            for one in check_saes(at.sound, on or at.sound.saes)
         }
         found = []
         for one, row in rows.items():
             if row["model"] == own.row["model"] and site_depth(row) >= site_depth(own.row):
                 if one != name:
                     found.append((site_depth(row), one))
-            elif self.on:
+            elif on:
                 why = (
                     f"it reads the model {row['model']}"
                     if row["model"] != own.row["model"]
@@ -306,7 +323,8 @@ class StateStudy(TorchStudy):
                 raise BadInput(
                     f"An edit of {name} cannot change {one}: {why}. Name SAEs at the same site or at later ones."
                 )
-        return [name, *(one for _, one in sorted(found))]
+        own_first = [name] if name in rows else []
+        return [*own_first, *(one for _, one in sorted(found))]
 
 
 def compare_states(
@@ -331,7 +349,8 @@ def compare_states(
     features
         The edited features of one SAE, ``sae/index``.
     on
-        SAEs whose features are compared; by default all at the same site and at later ones.
+        SAEs whose features are compared, and no others; by default all at the same site and at later
+        ones. Each list has its own result.
     settings
         The edit, the text, and the number of random directions.
     opened, model, tokenizer, device
@@ -344,7 +363,7 @@ def compare_states(
     One result. Its table ``changes`` has a row for each feature that is active in a state: its mean
     and rate before and after over the tokens that the edit reaches, the 95% interval over
     documents, q, and the change under random directions of equal norm. ``saes`` has a row for
-    each SAE, and ``map`` the positions of features in both states on one map.
+    each SAE, ``edited`` one for each edited feature, and ``map`` the positions of features in both states on one map.
 
     Raises
     ------
@@ -433,6 +452,39 @@ class _Compared:
         }
 
 
+def _with_own(subject: Subject, saes: Sequence[Autoencoder]) -> list[Autoencoder]:
+    """Return SAEs that are read: those that are compared, and the edited one."""
+    return [subject.sae, *(sae for sae in saes if sae.info.name != subject.name)]
+
+
+def _edited(
+    sae: str,
+    features: Sequence[int],
+    before: State,
+    after: State,
+    text: TextSample,
+    *,
+    at: np.ndarray[Any, Any],
+) -> list[dict[str, Any]]:
+    """Return a row for each edited feature; its means are over the compared tokens."""
+    changed = int((before.site != after.site).any(axis=1).sum())
+    rows = []
+    for feature in features:
+        own = [state.codes[sae][:, [feature]].toarray()[:, 0] for state in (before, after)]
+        means = [float(one[at].mean(dtype=np.float64)) for one in own]
+        rows.append(
+            {
+                "feature": f"{sae}/{feature}",
+                "active_tokens": int((own[0] > 0).sum()),
+                "mean_before": means[0],
+                "mean_after": means[1],
+                "edited_tokens": changed,
+                "searched": text.searched,
+            }
+        )
+    return rows
+
+
 def _searches(settings: StateSettings) -> bool:
     return settings.search > 0 and settings.edit in _OF_ACTIVE
 
@@ -502,6 +554,16 @@ _SAES = pa.schema(
             "overlap",
             "overlap_by_random",
         )
+    ]
+)
+_EDITED = pa.schema(
+    [
+        ("feature", pa.string()),
+        ("active_tokens", pa.int64()),
+        ("mean_before", pa.float64()),
+        ("mean_after", pa.float64()),
+        ("edited_tokens", pa.int64()),
+        ("searched", pa.int64()),
     ]
 )
 _MAP = pa.schema(

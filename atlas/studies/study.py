@@ -5,6 +5,7 @@ SAEs, pairs or sites, ``run`` computes one task, and ``result`` reads a part.
 ``atlas.studies.runner.run_study`` does the rest.
 """
 
+import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from atlas.amounts import listed
 from atlas.disk.folder import Folder, Sound
 from atlas.disk.parts import Part
 from atlas.errors import AtlasError, BadInput, Missing, RequestError, UnknownName
-from atlas.plugins import computing_command
+from atlas.plugins import computing_command, feature_command
 from atlas.progress import Progress
 from atlas.studies.forecast import Cost
 from atlas.studies.results import Result
@@ -429,6 +430,8 @@ def other_settings(stored: Mapping[str, Any], other: Mapping[str, Any], word: st
 def _short(value: Any) -> str:
     """Shorten a value for a message."""
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    if not text:
+        return "none"
     return text if len(text) <= _SHORT else f"{text[:_SHORT]}…"
 
 
@@ -447,7 +450,10 @@ def check_saes(atlas: "Sound | Atlas", saes: Sequence[str]) -> list[str]:
         if name not in atlas.saes:
             hint = "`atlas list` shows them."
             if name.rpartition("/")[0] in atlas.saes:
-                hint = f"It is a feature, and an SAE is expected; `atlas show {name}` shows the feature."
+                feature = shlex.quote(name)
+                hint = f"It is a feature, and an SAE is expected; `atlas show {feature}` shows the feature."
+                if command := feature_command():
+                    hint = f"It is a feature, and an SAE is expected; for a feature: `{command} {feature}`."
             raise UnknownName("SAE", name, known=atlas.saes, hint=hint)
     return list(dict.fromkeys(saes))
 

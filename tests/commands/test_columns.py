@@ -177,3 +177,24 @@ def test_a_name_is_broken_between_its_parts_and_not_in_a_number(monkeypatch, cap
     assert {"tiny-a-l1-s0-untrained-decoder", "blocks.11.", "hook_resid_", "rate=0.00123"} <= {
         *words
     }
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_both_limits_of_an_interval_are_chosen_or_neither(seed):
+    rng = random.Random(seed)
+    names = ["id", "a", "a_null", "a_low", "a_high", "low", "high", "b", "b low", "b high", "n"]
+    rng.shuffle(names)
+    words = {name: rng.randint(4, 14) for name in names}
+    owned = {"a": ["a_null", "a_low", "a_high"], "b": ["b low", "b high"]}
+    controls = owned if rng.random() < 0.7 else {}
+    groups = with_controls(names, controls)
+    for width in range(10, 140, 3):
+        chosen = fitting(groups, words, width=width)
+        for low, high in (("a_low", "a_high"), ("low", "high"), ("b low", "b high")):
+            if next(iter(groups)) not in (low, high):  # the first column is always printed
+                assert (low in chosen) == (high in chosen), (width, chosen)
+
+
+def test_a_limit_without_the_other_is_a_column_like_others():
+    groups = {"id": (), "low": (), "n": ()}
+    assert fitting(groups, {"id": 5, "low": 5, "n": 5}, width=12) == ["id", "low"]

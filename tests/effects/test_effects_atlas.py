@@ -1,10 +1,14 @@
 """The study of effects on a small atlas: parts, messages, counterparts, and `intervene`."""
 
+import re
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import small_ingest
 import small_parts
 import torch
+from click.testing import CliRunner
 from drawn_charts import check_chart
 from random_models import random_model, small_tokenizer
 
@@ -13,6 +17,7 @@ from analysis.effects.settings import EffectSettings
 from analysis.effects.study import EffectStudy
 from atlas import Atlas
 from atlas.assemble import assemble
+from atlas.cli.main import command
 from atlas.disk.parts import Manifest, write_part
 from atlas.errors import BadInput, Mismatch, UnknownName
 from ingest import Settings, ingest, match_saes
@@ -171,6 +176,27 @@ def test_messages(made):
         run("a", settings=EffectSettings(min_occurrences=999))
     with pytest.raises(BadInput, match="directions is 3; expected a whole number, 19 or more"):
         EffectSettings(directions=3)
+
+
+def test_a_feature_instead_of_an_sae_names_the_command_for_a_feature(made):
+    path, *_ = made
+    for words, expected in (
+        (["effects", "a/3"], r"for a feature: `atlas changes a/3`\."),
+        (["effects", "a", "--on", "c/3"], r"for a feature: `atlas changes c/3`\."),
+        (["changes", "a/3", "--on", "c/3"], r"`atlas show c/3` shows the feature\."),
+    ):
+        done = CliRunner().invoke(command(), [*words, "-q", "-a", str(path)])
+        assert isinstance(done.exception, UnknownName)
+        assert re.search(expected, str(done.exception))
+    with pytest.raises(UnknownName, match="`atlas show a/3` shows the feature"):
+        analysis.measure_effects(path, ["a/3"])
+
+
+def test_an_empty_list_in_a_difference_of_settings_is_named():
+    part = SimpleNamespace(manifest=SimpleNamespace(settings={"floors": ["f"], "on": []}))
+    task = SimpleNamespace(stored_settings={"floors": [], "on": ["c"]})
+    found = EffectStudy(SETTINGS).difference(part, task)
+    assert found == "other settings (floors f, now none; on none, now c)"
 
 
 def test_counterparts_by_strength(made, monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 import re
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -24,11 +25,8 @@ from analysis.state_change.states import (
     sampled_text,
     text_with_features,
 )
-from analysis.state_change.study import (
-    StateStudy,
-    compare_states,
-)
-from analysis.state_change.verdict import _conclusion, _of_single_features, has_evidence
+from analysis.state_change.study import StateStudy, compare_states
+from analysis.state_change.verdict import has_evidence, sae_sentence, verdict
 from analysis.steering.subject import open_subject
 from atlas.cli.main import command
 from atlas.disk.folder import Folder
@@ -239,9 +237,7 @@ def test_states_at_later_sites_equal_a_loop_with_hooks(atlas, tmp_path):
     text = TextSample(tuple(b for b, _ in found), np.concatenate([d for _, d in found]))
     vector = torch.linspace(-1, 1, 24)
     edits = [AddVector(subject.hook, vector)]
-    state = read_state(
-        subject.complete, saes, text, hook=subject.hook, edits=edits, progress=SILENT
-    )
+    state = read_state(subject.complete, saes, text, hook=subject.hook, edits=edits)
     rows, sites = [], []
     for one in text.batches:
         for ids, mask, selected in zip(one.input_ids, one.attention_mask, one.keep, strict=True):
@@ -282,9 +278,7 @@ def test_an_edit_of_a_feature_that_is_inactive_in_some_batches_is_no_error(atlas
     subject = open_subject(at, "middle", **options)
     found = list(subject.sampled(200, seed=0))
     text = TextSample(tuple(b for b, _ in found), np.concatenate([d for _, d in found]))
-    plain = read_state(
-        subject.complete, [subject.sae], text, hook=subject.hook, edits=[], progress=SILENT
-    )
+    plain = read_state(subject.complete, [subject.sae], text, hook=subject.hook, edits=[])
     counts = np.asarray((plain.codes["middle"] > 0).sum(axis=0)).ravel()
     rare = int(np.flatnonzero(counts == counts[counts > 0].min())[0])
     state = read_state(
@@ -293,7 +287,6 @@ def test_an_edit_of_a_feature_that_is_inactive_in_some_batches_is_no_error(atlas
         text,
         hook=subject.hook,
         edits=[FeatureEdits(subject.sae, [ablate(rare)])],
-        progress=SILENT,
     )
     assert (state.site != plain.site).any(axis=1).sum() == counts[rare]
 
@@ -314,9 +307,13 @@ def test_the_edited_feature_moves_and_its_numbers_are_stored(result):
     assert own["mean_after"] == pytest.approx(own["mean_before"] + own["change"])
     assert own["q"] <= 0.05
     assert set(frame["sae"]) == {"last"}  # the other SAE reads an earlier site
-    assert "only these are compared" in result.verdict[0]
-    assert result["reached"] <= result["tokens"]
-    assert "no more features" not in result.verdict[1]
+    assert result.verdict[0].startswith("Adding last/0 moves more features than each of 3 random")
+    assert "only these are compared" in result.verdict[1]
+    assert result["edited_tokens"] <= result["reached"] <= result["tokens"]
+    (edited,) = result.table("edited").to_pylist()
+    assert edited["mean_before"] == pytest.approx(own["mean_before"])
+    assert edited["mean_after"] == pytest.approx(own["mean_after"])
+    assert result.verdict[-1].startswith("last: ")
     assert {"last_moved", "last_moved_by_random", "last_overlap"} <= set(result)
     drawn = json.dumps(check_chart(result.plot()).to_dict())
     assert "one map" in drawn
@@ -341,7 +338,6 @@ def test_the_overlap_of_random_directions_is_the_mean_over_all(atlas, tmp_path):
             text,
             hook=subject.hook,
             edits=[FeatureEdits(subject.sae, edits)] if edits else [],
-            progress=SILENT,
         ).codes["last"]
 
     before = codes([])
@@ -412,9 +408,9 @@ def test_the_text_of_an_ablation_is_all_contexts_with_the_feature_and_no_others(
     at = TaskContext(folder, folder.sound(), tmp_path, SILENT)
     subject = open_subject(at, "middle", **options)
     every = sampled_text(subject, 10**9, seed=0)
-    plain = read_state(
-        subject.complete, [subject.sae], every, hook=subject.hook, edits=[], progress=SILENT
-    ).codes["middle"]
+    plain = read_state(subject.complete, [subject.sae], every, hook=subject.hook, edits=[]).codes[
+        "middle"
+    ]
     counts = np.asarray((plain > 0).sum(axis=0)).ravel()
     rare = int(np.flatnonzero(counts == counts[counts > 0].min())[0])
     active = plain[:, [rare]].toarray()[:, 0] > 0
@@ -434,11 +430,8 @@ def test_the_text_of_an_ablation_is_all_contexts_with_the_feature_and_no_others(
         found,
         hook=subject.hook,
         edits=[FeatureEdits(subject.sae, [ablate(rare)])],
-        progress=SILENT,
     )
-    again = read_state(
-        subject.complete, [subject.sae], found, hook=subject.hook, edits=[], progress=SILENT
-    )
+    again = read_state(subject.complete, [subject.sae], found, hook=subject.hook, edits=[])
     assert (state.site != again.site).any(axis=1).sum() == counts[rare]
     silent = int(np.flatnonzero(counts == 0)[0]) if (counts == 0).any() else None
     if silent is not None:
@@ -476,15 +469,18 @@ def test_a_forecast_counts_states_neighbours_and_the_search(atlas, tmp_path, mon
 @pytest.mark.parametrize(
     ("moved_features", "conclusion"),
     [
-        (10, "no more features than a random direction does"),
-        (12, "number of moved features is no evidence; single features may be"),
-        (20, "not more than every random direction"),
-        (21, r"more features than each of 9 random directions \(p <= 0.1; more `draws`"),
+        (10, r"a: no more features move than under a random direction \(10 of 99; "),
+        (12, r"a: more features move than on average, but not more than under every random"),
+        (20, r"not more than under every random direction \(20 of 99; .*10.0 on average, 20 at"),
+        (
+            21,
+            r"a: more features move than under each of 9 random directions \(p ≤ 0.1; more `draws`",
+        ),
     ],
 )
 def test_the_number_of_moved_features_has_a_conclusion(moved_features, conclusion):
-    row = {"moved": moved_features, "moved_by_random": 10.0, "moved_by_random_most": 20}
-    assert re.search(conclusion, _conclusion(row, draws=9))
+    row = {"sae": "a", "features": 99, "moved_by_random": 10.0, "moved_by_random_most": 20}
+    assert re.search(conclusion, sae_sentence(row | {"moved": moved_features}, [], draws=9))
 
 
 @pytest.mark.parametrize(
@@ -492,8 +488,98 @@ def test_the_number_of_moved_features_has_a_conclusion(moved_features, conclusio
     [(2.0, False, 1), (-2.0, False, 1), (1.9, False, 0), (9.0, True, 0)],
 )
 def test_single_features_far_beyond_random_directions_are_counted(change, edited, far):
-    row = {"sae": "a", "moved": 1, "moved_by_random": 3.0, "moved_by_random_most": 5}
-    one = {"sae": "a", "moved": True, "edited": edited, "change": change, "control_largest": 1.0}
+    row = {
+        "sae": "a", "moved": 1, "moved_by_random": 3.0, "moved_by_random_most": 5, "features": 9
+    }  # fmt: skip
+    one = {
+        "sae": "a", "feature": "a/1", "moved": True, "edited": edited, "change": change,
+        "control_largest": 1.0,
+    }  # fmt: skip
     others = [one | {"sae": "b", "change": 9.0}, one | {"moved": False, "change": 9.0}]
-    assert f" {far} moved features" in _of_single_features(row, [one, *others])
+    sentence = sae_sentence(row, [one, *others], draws=9)
+    assert f"; {far} of them, without edited ones, change" in sentence
     assert has_evidence(row, [one, *others]) == (far > 0)
+
+
+def test_a_verdict_names_the_saes_with_more_moved_features_and_states_its_text():
+    rows = [
+        {"sae": name, "moved": number, "moved_by_random": 3.0, "moved_by_random_most": 5, "features": 9}
+        for name, number in (("a", 2), ("b", 6), ("f", 7))
+    ]  # fmt: skip
+    summary = {
+        "features": ["a/1"], "edit": "ablate", "tokens": 600, "reached": 60, "edited_tokens": 8, "searched": 4100,
+    }  # fmt: skip
+    edited = [{"feature": "a/1", "active_tokens": 8, "mean_before": 0.5, "mean_after": 0.25}]
+    more = {"edited": edited, "draws": 9, "floors": ["f"]}
+    found = verdict(summary, rows, [], requested=1000, **more)
+    assert found[0] == (
+        "Ablating a/1 moves more features than each of 9 random directions of equal norm in 1 of 2 SAEs (b) and 1 of "
+        "1 floor (f)."
+    )
+    assert found[1].startswith(
+        "The edit changes 8 of 600 tokens of text at its site, and reaches 60 (10%)"
+    )
+    assert found[2].startswith("a/1 is active at 8 tokens of this text; its mean")
+    assert "is 0.5 before and 0.25 after the edit, not 0" in found[2]
+    assert "hold 600 tokens, fewer than the 1,000 requested (`tokens`): 4,100 tokens" in found[3]
+    assert [one.split(":")[0] for one in found[-3:]] == ["a", "b", "f (a floor)"]
+    assert not any("requested" in one for one in verdict(summary, rows, [], requested=600, **more))
+    assert not any("requested" in one for one in verdict(summary, rows, [], requested=None, **more))
+
+
+def test_only_named_saes_are_compared_and_each_list_has_its_own_result(atlas):
+    settings = StateSettings(tokens=100, draws=1, layout="none")
+    path, options = atlas
+    (every,) = compare_states(path, ["middle/3"], settings=settings, **options)
+    (some,) = compare_states(path, ["middle/3"], on=["last"], settings=settings, **options)
+    assert every.to_pandas("saes")["sae"].tolist() == ["middle", "last"]
+    assert some.to_pandas("saes")["sae"].tolist() == ["last"]
+    assert set(some.to_pandas("changes")["sae"]) == {"last"}
+    assert some.table("edited").to_pylist() == every.table("edited").to_pylist()
+    assert some.name != every.name
+    (both,) = compare_states(
+        path, ["middle/3"], on=["last", "middle"], settings=settings, **options
+    )
+    assert both.name == every.name
+    assert {"middle@3@ablate", some.name} <= {
+        part.manifest.name for part in Folder.open(path).sound().of("state_change")
+    }
+
+
+def test_edited_tokens_are_those_on_which_the_ablated_feature_is_active(atlas):
+    settings = StateSettings(tokens=100, draws=1, layout="none")
+    (found,) = compare_states(atlas[0], ["middle/3"], settings=settings, **atlas[1])
+    (edited,) = found.table("edited").to_pylist()
+    assert found["edited_tokens"] == edited["active_tokens"] <= found["reached"]
+    assert found["searched"] >= found["tokens"]
+
+
+def test_the_states_of_a_run_are_one_stage_and_the_search_ends_at_its_total(atlas, tmp_path):
+    class Stages:
+        def __init__(self):
+            self.seen = []
+
+        @contextmanager
+        def stage(self, title, *, total=None, unit=""):
+            own = [title, total, 0]
+            self.seen.append(own)
+
+            class Bar:
+                def advance(self, by=1):
+                    own[2] += by
+
+            yield Bar()
+
+        def report(self, sentence):
+            pass
+
+    path, options = atlas
+    folder, progress = Folder.open(path), Stages()
+    at = TaskContext(folder, folder.sound(), tmp_path, progress)
+    study = StateStudy(StateSettings(search=30, draws=2, layout="none"), (3,), **options)
+    (task,) = study.tasks(at, ["middle"])
+    study.run(task, at)
+    search, states = progress.seen
+    assert search[2] == search[1] == 30
+    assert states[0].startswith("Before and after the edit")
+    assert states[2] == states[1]

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from analysis.effects.ablation.rows import LOSSES, Edits, measured
-from analysis.effects.ablation.sample import Contexts
+from analysis.effects.ablation.sample import Contexts, first_half
 from analysis.effects.ablation.source import (
     Source,
     ablation_delta,
@@ -44,6 +44,9 @@ class Arm:
     total
         By target SAE, float32, (sources, features): mean over the ablated tokens of
         the change of the target, summed over the token and later ones.
+    first
+        By target SAE, float32, (sources, features): the same as ``total`` over the tokens of the first
+        half of the documents, 0 without any; see ``first_half``.
     here
         By target SAE, float32, (sources, features): the same at the token alone. Of the ablation
         of the features themselves only; empty for controls.
@@ -53,6 +56,7 @@ class Arm:
 
     loss: Floats
     total: list[Floats32]
+    first: list[Floats32]
     here: list[Floats32]
     values: list[Floats32]
 
@@ -96,6 +100,7 @@ def measured_arms(
     number, sources = draws + 2, len(source.features)
     arms = [_empty(source, candidates, targets, here=arm == 0) for arm in range(number)]
     row = source.row
+    first = first_half(contexts.document[source.chosen.context], seed=seed)
     for start in range(0, sources, _FEATURES):
         some = slice(start, min(start + _FEATURES, sources))
         rows = np.flatnonzero((row >= some.start) & (row < some.stop))
@@ -103,19 +108,31 @@ def measured_arms(
         known = [one[some] for one in candidates]
 
         def compute(
-            part: Source = part, some: slice = some, known: Sequence[Ints] = known
+            part: Source = part,
+            some: slice = some,
+            known: Sequence[Ints] = known,
+            half: NDArray[np.bool_] = first[rows],
         ) -> dict[str, NDArray[Any]]:
             deltas = [
                 ablation_delta(part, part.chosen),
                 ablation_delta(part, part.other),
                 *(random_delta(part, one[some]) for one in unit),
             ]
-            return _step(upper, contexts, part, deltas=deltas, targets=targets, candidates=known)
+            return _step(
+                upper,
+                contexts,
+                part,
+                deltas=deltas,
+                targets=targets,
+                candidates=known,
+                first=half,
+            )
 
         shapes: dict[str, tuple[int, ...]] = {"loss": (number, len(rows), len(LOSSES))}
         for i, one in enumerate(known):
             width = targets[i].info.d_sae
             shapes[f"total-{i}"] = (number, len(part.features), width)
+            shapes[f"first-{i}"] = (number, len(part.features), width)
             shapes[f"here-{i}"] = (len(part.features), width)
             shapes[f"values-{i}"] = (number, len(rows), one.shape[1])
         found = steps.get(f"ablation-{start}", compute, shapes=shapes)
@@ -137,6 +154,7 @@ def _empty(
     return Arm(
         np.zeros((occurrences, len(LOSSES))),
         [np.zeros(shape, np.float32) for shape in shapes],
+        [np.zeros(shape, np.float32) for shape in shapes],
         [np.zeros(shape, np.float32) for shape in shapes] if here else [],
         [np.zeros((occurrences, one.shape[1]), np.float32) for one in candidates],
     )
@@ -147,8 +165,9 @@ def _fill(
 ) -> None:
     """Write the part of an arm that a step has measured."""
     arm.loss[rows] = found["loss"][number]
-    for i, (total, values) in enumerate(zip(arm.total, arm.values, strict=True)):
+    for i, (total, first, values) in enumerate(zip(arm.total, arm.first, arm.values, strict=True)):
         total[some] = found[f"total-{i}"][number]
+        first[some] = found[f"first-{i}"][number]
         values[rows] = found[f"values-{i}"][number]
     for i, here in enumerate(arm.here):
         here[some] = found[f"here-{i}"]
@@ -162,12 +181,13 @@ def _step(
     deltas: Sequence[torch.Tensor],
     targets: "Sequence[Autoencoder]",
     candidates: Sequence[Ints],
+    first: NDArray[np.bool_],
 ) -> dict[str, NDArray[Any]]:
-    """Measure all arms of some features.
+    """Measure all arms of some features; ``first`` marks the occurrences of the first half.
 
     Returns
     -------
-        ``loss``, (arms, occurrences, 4); by target SAE ``total-i``, (arms, features, targets),
+        ``loss``, (arms, occurrences, 4); by target SAE ``total-i`` and ``first-i``, (arms, features, targets),
         ``here-i``, (features, targets), and ``values-i``, (arms, occurrences, candidates).
     """
     number, sources, occurrences = len(deltas), len(part.features), len(part.chosen)
@@ -178,6 +198,7 @@ def _step(
     )
     row = part.row
     total = [torch.zeros(number * sources, sae.info.d_sae) for sae in targets]
+    halves = [torch.zeros(number * sources, sae.info.d_sae) for sae in targets]
     here = [torch.zeros(sources, sae.info.d_sae) for sae in targets]
     values = [np.zeros((number * occurrences, one.shape[1]), np.float32) for one in candidates]
     loss = np.zeros((number * occurrences, len(LOSSES)))
@@ -185,16 +206,19 @@ def _step(
         loss[changes.rows] = changes.loss
         arm, which = np.divmod(changes.rows, occurrences)
         at = torch.from_numpy(arm * sources + row[which])
-        own = torch.from_numpy(arm == 0)
+        own, half = torch.from_numpy(arm == 0), torch.from_numpy(first[which])
         for i, (every, single) in enumerate(zip(changes.total, changes.here, strict=True)):
             total[i].index_add_(0, at, every)
+            halves[i].index_add_(0, at[half], every[half])
             here[i].index_add_(0, at[own], single[own])
             wanted = candidates[i][row[which]]
             values[i][changes.rows] = np.take_along_axis(every.numpy(), wanted, 1)
     counts = np.bincount(row, minlength=sources)[:, None].astype(np.float32)
+    of_first = np.bincount(row[first], minlength=sources)[:, None].clip(min=1).astype(np.float32)
     found: dict[str, NDArray[Any]] = {"loss": loss.reshape(number, occurrences, -1)}
     for i, one in enumerate(values):
         found[f"total-{i}"] = total[i].numpy().reshape(number, sources, -1) / counts
+        found[f"first-{i}"] = halves[i].numpy().reshape(number, sources, -1) / of_first
         found[f"here-{i}"] = here[i].numpy() / counts
         found[f"values-{i}"] = one.reshape(number, occurrences, -1)
     return found

@@ -17,6 +17,7 @@ __all__ = [
     "SHORTER",
     "Contexts",
     "Occurrences",
+    "first_half",
     "nearest_other",
     "occurrences_of",
     "sample_contexts",
@@ -179,6 +180,27 @@ def drawn(every: Occurrences, *, most: int, least: int, seed: int) -> Occurrence
     feature = every.feature[rows]
     chosen = (_ranks(feature) < most) & (np.bincount(feature)[feature] >= least)
     return every.take(np.sort(rows[chosen]))
+
+
+def first_half(document: Ints, *, seed: int) -> NDArray[np.bool_]:
+    """Return which tokens are in the documents of a random first half.
+
+    Parameters
+    ----------
+    document
+        (tokens,). Document of each token.
+    seed
+        Seed of the split.
+
+    Examples
+    --------
+    >>> first_half(np.array([3, 3, 8]), seed=0).sum() in (1, 2)
+    True
+    """
+    unique, number = np.unique(document, return_inverse=True)
+    half = np.random.default_rng(seed).permutation(len(unique)) % 2 == 0
+    found: NDArray[np.bool_] = half[number]
+    return found
 
 
 def nearest_other(

@@ -13,6 +13,9 @@ _AFTER = re.compile(
 )
 _BEFORE = re.compile(r"(token_|document_)*null_")
 
+# The lower limit of an interval; the name of the upper one ends in ``high``.
+_LOW = re.compile(r"(^|[_ ])low$")
+
 # Characters between two columns.
 _GAP = 2
 
@@ -121,7 +124,8 @@ def fitting(
         All columns, if they fit, in the order of the table. Otherwise each control follows its
         score. After the keys, scores with controls are selected until one does not fit, then other
         columns until one does not fit. Only the first score may be without some of its controls, and
-        without all if nothing else fits.
+        without all if nothing else fits. Both limits of an interval, such as ``low`` and ``high``, are
+        selected or neither.
 
     Examples
     --------
@@ -131,6 +135,9 @@ def fitting(
     ['sae', 'kl', 'kl_random']
     >>> fitting(groups, words, width=22, keys=["tokens"])
     ['sae', 'tokens']
+    >>> groups = {"sae": (), "mean": (), "low": (), "high": ()}
+    >>> fitting(groups, {"sae": 9, "mean": 5, "low": 5, "high": 5}, width=28)
+    ['sae', 'mean']
     """
     if _width(words, words) <= width:
         return list(words)
@@ -147,8 +154,9 @@ def fitting(
     others = [name for name in groups if name not in chosen]
     scores = [name for name in others if groups[name]]
     for names in (scores, [name for name in others if not groups[name]]):
-        for name in names:
-            together: Sequence[str] = (name, *groups[name])
+        for unit in _units(names):
+            name = unit[0]
+            together: Sequence[str] = [one for each in unit for one in (each, *groups[each])]
             if _width([*taken, *together], words) > width:
                 together = _until(together, words, width=width, taken=taken)
                 # The first score is printed with the controls that fit.
@@ -160,6 +168,23 @@ def fitting(
         name = next(iter(scores), others[0])
         chosen[name] = tuple(_until((name,), words, width=width, taken=taken))
     return [one for name in groups for one in chosen.get(name, ())]
+
+
+def _units(names: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return names in order, each lower limit of an interval together with its upper one.
+
+    Examples
+    --------
+    >>> _units(["p", "low", "n", "high", "r_low"])
+    [('p',), ('low', 'high'), ('n',), ('r_low',)]
+    """
+    upper = {name: f"{name.removesuffix('low')}high" for name in names if _LOW.search(name)}
+    found = {name: other for name, other in upper.items() if other in names}
+    return [
+        (name, found[name]) if name in found else (name,)
+        for name in names
+        if name not in found.values()
+    ]
 
 
 def narrowed(
@@ -196,7 +221,9 @@ def narrowed(
     """
     name = next((n for n in groups if groups[n] and n not in keys), "")
     others = [n for n in groups if n not in keys]
-    needs = [[name, *groups[name]], [name, *groups[name][:1]]] if name else [others[:2], others[:1]]
+    needs = [others[:2], others[:1]]
+    if name:
+        needs = [[name, *groups[name]], [name, *_units(groups[name])[0]]]
     for needed in needs:
         sizes = dict(words)
         while _width([*keys, *needed], sizes) > width:
@@ -222,10 +249,10 @@ def _until(
 ) -> list[str]:
     """Return the first names that fit after those taken."""
     found: list[str] = []
-    for name in names:
-        if _width([*taken, *found, name], words) > width:
+    for unit in _units(names):
+        if _width([*taken, *found, *unit], words) > width:
             break
-        found.append(name)
+        found += unit
     return found
 
 
