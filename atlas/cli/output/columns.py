@@ -166,7 +166,8 @@ def fitting(
             taken += together
     if len(chosen) == len(named) and others:  # nothing else fits: a score without controls
         name = next(iter(scores), others[0])
-        chosen[name] = tuple(_until((name,), words, width=width, taken=taken))
+        unit = (name,) if scores else _units(others)[0]
+        chosen[name] = tuple(_until(unit, words, width=width, taken=taken))
     return [one for name in groups for one in chosen.get(name, ())]
 
 
