@@ -338,6 +338,7 @@ NODES: tuple[Node, ...] = (
         P("stability", "double", "mean, over Leiden runs with other seeds, of the Jaccard overlap with the most similar community"),
         P("stability_halves", "double", "mean, over halves of the documents, of the Jaccard overlap with the most similar community of that half; null without codes or with fewer than 10 documents"),
         P("stability_null", "double", "`stability_halves` of the community nearest in size in a graph drawn by the bipartite null; null if `stability_halves` is null"),
+        P("stability_null_high", "double", "highest such value in any null graph, drawn by the bipartite null or within documents. A community exceeds all null graphs if its `stability_halves` is higher. Null in older results: run `atlas communities` again", since=6),
     )),
     Node("Token", "id", "One token of a tokenizer's vocabulary.", "tokens", (
         P("id", "string", "`tokenizer/token_id`"),

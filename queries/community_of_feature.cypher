@@ -8,7 +8,9 @@
 // column inner_share (double): of the feature: weight of its edges within the community / of all
 // column stability_halves (double): overlap with the best of half the documents; null: not computed
 // column stability_null (double): the same of a community of a null graph; null as before
+// column stability_null_high (double): highest in any null graph; null: older result
 MATCH (f:Feature {id: 'tiny-a-l1-s0/7' /* $feature */})-[m:IN_COMMUNITY]->(c:Community)
 RETURN c.number AS community, c.tokens AS tokens, c.size AS size, m.inner_share AS inner_share,
-       c.stability_halves AS stability_halves, c.stability_null AS stability_null
+       c.stability_halves AS stability_halves, c.stability_null AS stability_null,
+       c.stability_null_high AS stability_null_high
 ORDER BY community

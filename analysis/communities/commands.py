@@ -50,7 +50,15 @@ _CONTROLS = {"modularity": ("modularity of random graphs",)}
 _SHARED = ("id", "sae", "weighted_by", "min_count")
 
 #: Columns of the listed communities that come first, with the stability that has a control.
-_LISTED = ("number", "size", "tokens", "stability_halves", "stability_null", "stability")
+_LISTED = (
+    "number",
+    "size",
+    "tokens",
+    "stability_halves",
+    "stability_null",
+    "stability_null_high",
+    "stability",
+)
 
 #: Column titles of the partner test, in order, where they differ from the fields.
 _PARTNERS = {
@@ -216,7 +224,7 @@ def _show(rows: Sequence[Mapping[str, Any]], results: Results) -> None:
             [_community(one) for one in row["listed"]],
             title=f"\nLargest communities of {row['sae']}{_number_shown(row)}",
             keys=("tokens",),
-            controls={"stability_halves": ("stability_null",)},
+            controls={"stability_halves": ("stability_null", "stability_null_high")},
             spaced=True,
         )
     for row in rows:

@@ -44,10 +44,11 @@ class Stability:
     runs
         float64, (communities,). Mean overlap of each community with its best match in Leiden runs
         with other seeds.
-    halves, null
-        The same for communities of halves of the documents, and its value under the bipartite
-        null. The null value is that of the community nearest in size in a null graph, compared
-        with halves of that null graph. None without halves.
+    halves, null, null_high
+        The same for communities of halves of the documents, its mean under the bipartite null, and
+        its highest value in any null graph, bipartite or within documents. The null value is
+        that of the community nearest in size in a null graph, compared with halves of that
+        null graph. None without halves.
     ami_runs, ami_halves, ami_permuted, ami_null, ami_documents
         Adjusted mutual information, see ``agreement``. In order: with each other run; between the
         halves of each split; the same with the features of one half permuted; between halves
@@ -59,6 +60,7 @@ class Stability:
     runs: NDArray[np.float64]
     halves: NDArray[np.float64] | None
     null: NDArray[np.float64] | None
+    null_high: NDArray[np.float64] | None
     ami_runs: Sequence[float | None]
     ami_halves: Sequence[float | None]
     ami_permuted: Sequence[float | None]
@@ -115,7 +117,7 @@ def stability(
     ami_runs = [agreement(labels, other) for other in runs]
     overlap = mean_overlap(labels, runs)
     if membership is None:
-        return Stability(overlap, None, None, ami_runs, (), (), (), (), _without_codes(sae))
+        return Stability(overlap, None, None, None, ami_runs, (), (), (), (), _without_codes(sae))
     documents = np.unique(membership.document)
     if len(documents) < DOCUMENTS:
         note = (
@@ -123,12 +125,12 @@ def stability(
             f"more are needed, and {sae} has {len(documents)}."
         )
         progress.report(note)
-        return Stability(overlap, None, None, ami_runs, (), (), (), (), note)
+        return Stability(overlap, None, None, None, ami_runs, (), (), (), (), note)
     communities = _Communities(graph, settings, folder)
     rng = np.random.default_rng([settings.seed, 2])
     found: list[tuple[Labels, Labels]] = []
     null_agreement: dict[bool, list[float | None]] = {False: [], True: []}
-    null: list[NDArray[np.float64]] = []
+    null: dict[bool, list[NDArray[np.float64]]] = {False: [], True: []}
     splits = [split(documents, 2, seed=settings.seed, repeat=i) for i in range(settings.splits)]
     with progress.stage(
         f"Halves of the documents of {sae}", total=len(splits), unit="splits"
@@ -139,13 +141,13 @@ def stability(
                 table = swapped(membership, int(rng.integers(2**32)), within_documents=within)
                 both = [communities.drawn(table, some) for some in (one, two)]
                 null_agreement[within].append(agreement(*both))
-                if not within:
-                    null.append(_null_overlap(labels, communities.drawn(table), both))
+                null[within].append(_null_overlap(labels, communities.drawn(table), both))
             stage.advance()
     return Stability(
         runs=overlap,
         halves=mean_overlap(labels, [one for both in found for one in both]),
-        null=np.mean(null, axis=0),
+        null=np.mean(null[False], axis=0),
+        null_high=np.fmax.reduce([*null[False], *null[True]]),
         ami_runs=ami_runs,
         ami_halves=[agreement(a, b) for a, b in found],
         ami_permuted=[agreement(permuted(a, rng), b) for a, b in found],

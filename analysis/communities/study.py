@@ -64,7 +64,7 @@ class CommunityStudy(Study):
 
     kind: ClassVar[str] = "graph"
     command: ClassVar[str] = "communities"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     tables: ClassVar[Mapping[str, str]] = {
         "summary": "sizes, modularity and agreements",
         "partners_by_frequency": "different partners of features by frequency",
@@ -118,8 +118,8 @@ class CommunityStudy(Study):
         sample = TokenSample(folder, sae, tokens=of.tokens, min_count=of.min_count)
         for within in (False, True):
             drawn = sample.draw(within_documents=within, measure=lambda g: partition(g, seed=0))
-            # A split has the graphs of both halves; without regard to documents, also of both together.
-            seconds += how.splits * (drawn.swap * 2 + drawn.graph * (2 if within else 3))
+            # A split has the graphs of both halves, and of both together.
+            seconds += how.splits * (drawn.swap * 2 + drawn.graph * 3)
             self._partners(sample.small, sample.min_count, within=within)  # loads compiled loops
             some = timed(
                 lambda: self._partners(sample.sample, sample.min_count, within=within)  # noqa: B023 - called at once
@@ -235,6 +235,9 @@ def graph_features(
     )
 
 
+#: Communities that do not exceed their nulls and are named in a verdict.
+_NAMED = 5
+
 #: Weights of edges in the words of a verdict.
 _WEIGHTED = {
     "total": "weighted by tokens times mean cosine, which counts frequent pairs more",
@@ -267,17 +270,37 @@ def verdict_of(row: dict[str, Any]) -> list[str]:
     return [text for text in verdict if text]
 
 
-def _overlaps(listed: Sequence[Mapping[str, Any]]) -> tuple[list[int], NDArray[np.float64]]:
+def _overlaps(
+    listed: Sequence[Mapping[str, Any]], *, null: str
+) -> tuple[list[int], NDArray[np.float64]]:
     """Return the numbers of the communities with a null, and their overlaps: with halves, and in the null."""
-    names = ("stability_halves", "stability_null")
-    known = [one for one in listed if None not in [one[name] for name in names]]
+    names = ("stability_halves", null)
+    known = [one for one in listed if None not in [one.get(name) for name in names]]
     values = np.array([[one[name] for name in names] for one in known]).reshape(-1, 2)
     return [one["number"] for one in known], values
 
 
+def _exceeding(listed: Sequence[Mapping[str, Any]]) -> str:
+    """Count the single communities that exceed all null graphs, and name the others."""
+    numbers, values = _overlaps(listed, null="stability_null_high")
+    if not numbers:  # a part of an earlier version, or no halves
+        return ""
+    exceeds = values[:, 0] > values[:, 1]
+    others = [number for number, more in zip(numbers, exceeds, strict=True) if not more]
+    counted = (
+        f"{int(exceeds.sum()):,} of {len(numbers):,} single communities exceed all null graphs"
+    )
+    if not others or len(others) == len(numbers):
+        return counted
+    named = [str(number) for number in others[:_NAMED]]
+    last = f"{len(others) - _NAMED:,} more" if len(others) > _NAMED else named.pop()
+    listed_others = f"{', '.join(named)} and {last}" if named else last
+    return f"{counted}, and not number{'s' if len(others) > 1 else ''} {listed_others}"
+
+
 def _overlapping(listed: Sequence[Mapping[str, Any]]) -> str | None:
     """State how much communities overlap with those of halves, compared with those of null graphs."""
-    numbers, values = _overlaps(listed)
+    numbers, values = _overlaps(listed, null="stability_null")
     if not numbers:
         return None
     own, null = values.mean(axis=0)
@@ -285,7 +308,7 @@ def _overlapping(listed: Sequence[Mapping[str, Any]]) -> str | None:
     least, its_null = values[closest]
     return (
         f"Single communities have a mean Jaccard index of {own:.2f} with those of the halves, and of {null:.2f} with "
-        f"one of similar size in a bipartite null graph; the closest to the null, number {numbers[closest]}, has "
+        f"one of similar size in a bipartite null graph; the closest to this null, number {numbers[closest]}, has "
         f"{least:.2f} ({its_null:.2f})."
     )
 
@@ -329,17 +352,15 @@ def _recurring(row: dict[str, Any]) -> str:
     values = (
         f"(AMI {row['ami_halves']:.3f}) than halves of null graphs ({row['ami_null']:.3f}{within})"
     )
-    overlaps = _overlaps(row["listed"])[1]
-    more = (
-        f"{int(np.sum(overlaps[:, 0] > overlaps[:, 1])):,} of {len(overlaps):,} single communities"
-    )
+    exceeding = _exceeding(row["listed"])
+    single = f"; {exceeding}" if exceeding else ""
     if row["ami_halves_low"] > highest:
         of = "the only split" if splits == 1 else f"each of {splits} splits"
-        and_single = f", and so do {more}" if len(overlaps) else ""
-        return f"{number}, which recur: in {of}, halves of the documents agree more {values}{and_single}."
+        return (
+            f"{number}, which recur: in {of}, halves of the documents agree more {values}{single}."
+        )
     of = "the only split" if splits == 1 else f"at least one of {splits} splits"
-    but_single = f"; {more} agree more" if len(overlaps) else ""
-    return f"{number}, which do not recur: in {of}, halves of the documents agree no more {values}{but_single}."
+    return f"{number}, which do not recur: in {of}, halves of the documents agree no more {values}{single}."
 
 
 #: What the nulls of agreement and of partners preserve.
@@ -459,6 +480,7 @@ class _Communities:
             "stability": self.stability.runs,
             "stability_halves": self.stability.halves,
             "stability_null": self.stability.null,
+            "stability_null_high": self.stability.null_high,
         }
         return _table("Community", columns, rows=len(numbers))
 

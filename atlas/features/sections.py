@@ -123,11 +123,19 @@ SECTIONS = (
         "Community",
         "Community",
         "community_of_feature",
-        ("community", "tokens", "stability_halves", "stability_null", "inner_share", "size"),
-        (Score("stability_halves", ("stability_null",)),),
+        (
+            "community",
+            "tokens",
+            "stability_halves",
+            "stability_null",
+            "stability_null_high",
+            "inner_share",
+            "size",
+        ),
+        (Score("stability_halves", ("stability_null", "stability_null_high")),),
         "community: its number; 0 is the largest. tokens: those that distinguish it. inner_share: weight of the feature's edges "
         "within it. stability_halves: overlap with the best community of half of the documents; "
-        "stability_null: the same in a null graph.",
+        "stability_null, stability_null_high: the same in null graphs, mean and highest.",
         kind="graph",
         command="atlas communities {sae}",
     ),

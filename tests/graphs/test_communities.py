@@ -619,7 +619,7 @@ def test_stability_has_its_nulls(made):
     recorded = found.summary()
     assert recorded["ami_halves_low"] <= recorded["ami_halves"] <= recorded["ami_halves_high"]
     without = stability(labels, replace(graph, membership=None), settings=settings, folder=folder)
-    assert without.halves is without.null is None
+    assert without.halves is without.null is without.null_high is None
     assert without.summary()["ami_halves"] is None
 
 
@@ -658,6 +658,11 @@ def test_random_communities_are_as_stable_as_the_null(monkeypatch):
     blocks = of_table(blocks_membership(rng, **shape, mixed=0.2), monkeypatch)
     assert blocks.halves.min() > 0.9
     assert blocks.null.max() < 0.5
+    # Planted communities exceed every null graph; most of those of a random table do not.
+    assert (blocks.halves > blocks.null_high).all()
+    assert np.mean(nothing.halves > nothing.null_high) < 0.5
+    for found in (nothing, blocks):
+        assert (found.null_high >= found.null).all()
 
 
 @pytest.mark.parametrize("documents", [1, 9])
@@ -675,7 +680,9 @@ def test_few_documents_have_no_halves(monkeypatch, documents):
 
 
 def test_summary_counts_undefined_agreements():
-    recorded = Stability(np.ones(1), None, None, [0.5, None, 0.75], [None], [], [], []).summary()
+    recorded = Stability(
+        np.ones(1), None, None, None, [0.5, None, 0.75], [None], [], [], []
+    ).summary()
     assert (recorded["ami_runs"], recorded["ami_runs_counted"], recorded["ami_runs_of"]) == (
         0.625,
         2,
@@ -831,15 +838,20 @@ def test_a_verdict_begins_with_whether_communities_recur():
     row |= {"ami_null": 0.1, "ami_null_high": 0.2}
     row |= {"ami_documents": 0.3, "ami_documents_high": 0.4, "partners_conclusion": None}
     row["listed"] = [
-        {"number": 0, "stability_halves": 1.0, "stability_null": 0.25},
-        {"number": 1, "stability_halves": 0.5, "stability_null": 0.5},
-        {"number": 2, "stability_halves": 0.75, "stability_null": 0.0},
+        {"number": 0, "stability_halves": 1.0, "stability_null": 0.25, "stability_null_high": 0.5},
+        {"number": 1, "stability_halves": 0.5, "stability_null": 0.25, "stability_null_high": 0.5},
+        {
+            "number": 2,
+            "stability_halves": 0.75,
+            "stability_null": 0.25,
+            "stability_null_high": 0.25,
+        },
         {"number": 3, "stability_halves": None, "stability_null": None},
     ]
     first, second, nulls, third = verdict_of(row)
     assert first == (
         "s: 2 communities, which recur: in each of 3 splits, halves of the documents agree more (AMI 0.800) "
-        "than halves of null graphs (0.100; 0.300 within documents), and so do 2 of 3 single communities."
+        "than halves of null graphs (0.100; 0.300 within documents); 2 of 3 single communities exceed all null graphs, and not number 1."
     )
     assert nulls.startswith("The bipartite null preserves the number of tokens of each feature")
     partners = verdict_of(row | {"partners_conclusion": "Frequent features have more."})
@@ -850,9 +862,20 @@ def test_a_verdict_begins_with_whether_communities_recur():
     assert "which recur: in the only split, halves" in one[0]
     none = verdict_of(row | {"listed": []})
     assert none[0].endswith("(0.100; 0.300 within documents).")
+    older = [{**one, "stability_null_high": None} for one in row["listed"]]
+    assert verdict_of(row | {"listed": older})[0] == none[0]
+    many = [{**row["listed"][1], "number": n} for n in range(7)] + row["listed"][:1]
+    assert (
+        "; 1 of 8 single communities exceed all null graphs, and not numbers 0, 1, 2, 3, 4 and 2 more."
+        in (verdict_of(row | {"listed": many})[0])
+    )
+    two = [{**row["listed"][1], "number": n} for n in (8, 9)] + row["listed"][:1]
+    assert (
+        "exceed all null graphs, and not numbers 8 and 9." in verdict_of(row | {"listed": two})[0]
+    )
     assert second == (
         "Single communities have a mean Jaccard index of 0.75 with those of the halves, and of 0.25 with one "
-        "of similar size in a bipartite null graph; the closest to the null, number 1, has 0.50 (0.50)."
+        "of similar size in a bipartite null graph; the closest to this null, number 1, has 0.50 (0.25)."
     )
     assert third == (
         "Modularity is 0.500 with edges weighted by tokens times mean cosine, which counts frequent pairs "
@@ -866,7 +889,9 @@ def test_a_verdict_begins_with_whether_communities_recur():
     assert (
         "do not recur: in at least one of 3 splits, halves of the documents agree no more" in never
     )
-    assert never.endswith("(0.100; 0.300 within documents); 2 of 3 single communities agree more.")
+    assert never.endswith(
+        "(0.100; 0.300 within documents); 2 of 3 single communities exceed all null graphs, and not number 1."
+    )
     alone = row | {"ami_halves": None, "ami_null": None, "listed": [], "weight": "none"}
     first, second = verdict_of(alone)
     assert first == (

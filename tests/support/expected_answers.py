@@ -1158,8 +1158,12 @@ def members(w, sae):
 def communities_of_sae(w, sae, min_size, limit):
     rows = [c for c in w.Community if c["sae"] == sae and c["size"] >= min_size]
     rows.sort(key=lambda c: c["number"])
-    columns = "number size tokens edges inner_share conductance weighted_by min_count stability"
-    return pick(rows[:limit], *columns.split(), "stability_halves", "stability_null")
+    columns = (
+        "number size tokens stability_halves stability_null stability_null_high stability edges"
+    )
+    return pick(
+        rows[:limit], *columns.split(), "inner_share", "conductance", "weighted_by", "min_count"
+    )
 
 
 @answers
@@ -1177,7 +1181,7 @@ def community_of_feature(w, feature):
         for f, e, c in members(w, feature.rpartition("/")[0])
         if f["id"] == feature
     ]
-    columns = "number tokens size inner_share stability_halves stability_null"
+    columns = "number tokens size inner_share stability_halves stability_null stability_null_high"
     return pick(rows, *columns.split())
 
 

@@ -991,6 +991,7 @@ def _add_communities(
                 "stability": 0.5,
                 "stability_halves": 0.5 if n else None,
                 "stability_null": 0.125 if n else None,
+                "stability_null_high": 0.25 if n else None,
             }
         )
     for row in [r for r in rows["Feature"] if r["sae"] == sae.name]:
