@@ -126,8 +126,8 @@ def load(
     -------
     table
         The columns of PREDICTED_FROM except ``source`` and ``target``, and ``feature``,
-        ``sae``, ``idx``, ``layer`` (block that the SAE reads; null at the embedding), ``floor``
-        (whether the SAE is a floor),
+        ``sae``, ``idx``, ``layer`` (block that the SAE reads; null at the embedding), ``model``
+        (of the SAE), ``floor`` (whether the SAE is a floor),
         ``frequency`` (share of tokens), ``max_activation``, ``top_token``, ``site`` (hook
         name), ``site_layer``, ``site_rank`` (rank of the site in model order, from 0),
         ``accuracy_gap`` (training - validation, balanced accuracy) and ``inactive_share``
@@ -242,8 +242,8 @@ def breakdown(
         The result of ``load``; only classifiers are counted: probes of kind 'activation' are not.
     by
         ``"frequency"`` or ``"max_activation"``: by its quantiles over the features of each SAE,
-        site and run. ``"layer"``: by the block that the SAE reads; trained SAEs of a layer share a
-        row, and each floor has its own.
+        site and run. ``"layer"``: by the block that the SAE reads; trained SAEs of one layer of one
+        model share a row, and each floor has its own.
     bins
         Number of quantile bins; fewer if values repeat.
 
@@ -266,11 +266,11 @@ def breakdown(
     active = _active(table)
     if by == "layer":
         alone = active["sae"].where(active["floor"], "").rename("alone")
-        order = ["site_rank", "run", "layer", "alone"]
+        order = ["site_rank", "run", "layer", "alone", "model"]
         groups = (
             active.assign(alone=alone)
             .sort_values(order, na_position="first", kind="stable")
-            .groupby(["site", "run", "layer", "alone"], sort=False, dropna=False)
+            .groupby(["site", "run", "layer", "alone", "model"], sort=False, dropna=False)
         )
         return [
             {
@@ -280,7 +280,7 @@ def breakdown(
                 "layer": _whole(layer),
                 **_averaged(of),
             }
-            for (site, run, layer, _), of in groups
+            for (site, run, layer, *_), of in groups
         ]
     rows = []
     for (sae, site, run), of in active.groupby(GROUP, sort=False):
@@ -449,8 +449,9 @@ def _features(atlas: "Atlas") -> pd.DataFrame:
     site_of = dict(zip(read["source"].to_pylist(), read["target"].to_pylist(), strict=True))
     of_sae = {sae: layers.get(site) for sae, site in site_of.items()}
     features["layer"] = features["sae"].map(of_sae).astype("float64")
-    floors = [row["name"] for row in atlas.table("SAE").to_pylist() if is_floor(row)]
-    features["floor"] = features["sae"].isin(floors)
+    saes = atlas.table("SAE").to_pylist()
+    features["model"] = features["sae"].map({row["name"]: row["model"] for row in saes})
+    features["floor"] = features["sae"].isin([row["name"] for row in saes if is_floor(row)])
     return features
 
 

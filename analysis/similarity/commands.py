@@ -110,7 +110,8 @@ similarity = study_command(
     SimilaritySettings,
     help="Compare the spaces that matched features span.\n\nThe measures are SVCCA, CCA, CKA, RSA, shared neighbours and Procrustes."
     "\n\nDecoder rows and activations on the same tokens are compared, on one-to-one matches. Each "
-    "value has the mean of shuffled pairings next to it. `frequency_null` shuffles pairs within "
+    "value has its mean under a null next to it: shuffled pairings, or shifted documents where the "
+    "points are tokens. `frequency_null` shuffles pairs within "
     "bins of frequency. `matched_null` draws random matched pairs of equal number and frequency. "
     "With several pairs, q is over all of them."
     "\n\nFor a paper, add --full, which draws and samples more, and takes several times as long."

@@ -280,8 +280,8 @@ def compare_spaces(
     Returns
     -------
     A result for each pair. Its table ``rows`` has a row for each space, subset and measure,
-    with the value, ``null`` (mean over shuffled pairings), ``null_low`` and ``null_high`` (95%
-    range) and ``p``. ``frequency_null`` shuffles pairs within bins of frequency;
+    with the value, ``null`` (mean over shuffled pairings; over shifted documents for measures of
+    activations whose points are tokens), ``null_low`` and ``null_high`` (95% range) and ``p``. ``frequency_null`` shuffles pairs within bins of frequency;
     ``matched_null`` draws random matched pairs of equal number and frequency.
 
     Raises
@@ -425,9 +425,7 @@ def _edge(saes: Sequence[str], rows: Sequence[Row], spaces: Spaces, draws: int) 
     return pa.Table.from_pylist([edge], schema=arrow_schema("COMPARED_WITH", "similarity"))
 
 
-_SELECTED = (
-    "The pairs were selected by activation, so shuffled pairings are a weak null for activations."
-)
+_SELECTED = "The pairs were selected by activation, so this null is weak for activations."
 
 
 def _of_matched_null(rows: Sequence[Row], of: Row, what: str) -> str:
@@ -461,7 +459,7 @@ def _verdict(a: str, b: str, rows: Sequence[Row]) -> list[str]:
         rsa = next((row for row in own if row["measure"] == "rsa"), own[0])
         found.append(
             f"{a} and {b}, {what} of {rsa['pairs']:,} pairs: {len(above)} of {len(own)} measures exceed "
-            f"shuffled pairings (p ≤ 0.05); {rsa['measure']} is {rsa['value']:.3g}, {rsa['null']:.3g} if shuffled."
+            f"the null (p ≤ 0.05); {rsa['measure']} is {rsa['value']:.3g}, {rsa['null']:.3g} under the null."
             + _of_matched_null(rows, rsa, what)
         )
         if space == "activations":

@@ -304,7 +304,7 @@ def test_planted_pairs_exceed_both_nulls(results):
     assert all(r["p"] == 0.05 for r in full if r["p"] is not None)
     assert next(r for r in full if r["measure"] == "mutual_nearest")["value"] > 0.9
     verdict = " ".join(result.verdict)
-    assert "exceed shuffled pairings" in verdict
+    assert "exceed the null" in verdict
     assert "selected by activation" in verdict
     assert "No floor is compared: the atlas has no floor of " in verdict
     (half,) = (

@@ -277,6 +277,12 @@ def test_breakdown_by_layer_never_pools_a_floor_with_a_trained_sae(loaded):
     assert not loaded["floor"].any()
 
 
+def test_breakdown_by_layer_never_pools_two_models(loaded):
+    table = loaded.assign(layer=1.0, model=loaded["sae"] + " model")
+    rows = tables.breakdown(table, by="layer")
+    assert {(r["sae"], r["saes"]) for r in rows} == {("one", 1), ("two", 1)}
+
+
 # --- sites compared --------------------------------------------------------------------------
 
 
