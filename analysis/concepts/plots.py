@@ -93,7 +93,7 @@ def draw(result: Result, *, kind: Kind | None = None) -> Chart:
     if kind == "retained" and not separated:
         raise BadInput(
             f"The layer of {result['sae']} separates no concept of {result['words']}, so nothing is retained; "
-            "use `kind=selectivity`."
+            "use `kind='selectivity'`."
         )
     possible = separated if kind == "retained" else concepts
     shown = possible[:_SHOWN]
