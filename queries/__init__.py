@@ -27,13 +27,15 @@ treats them as several statements and shows no table.
 
 ``such as`` marks a required parameter, ``default`` an optional one. Instead of a type,
 ``SAE``, ``feature``, ``site``, ``model`` or ``concept`` declares that the text is a name. An unknown
-name is then reported, and not mistaken for an answer without rows. Two kinds of header
+name is then reported, and not mistaken for an answer without rows. Three kinds of header
 lines are optional::
 
     // param by (string, default 'weight', or 'count', 'lift'): no other value is allowed
     // matched: sae_a, sae_b
+    // answer: token, share
 
-The second declares that the query needs a match of these two SAEs.
+The second declares that the query needs a match of these two SAEs. The third names columns that answer
+the question: a narrow table never omits them, unless they alone are wider.
 
 Rules for every query, so that kuzu and Neo4j return equal answers and no query sees an
 incomplete SAE on a server:

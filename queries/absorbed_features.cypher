@@ -4,6 +4,7 @@
 // param sae (SAE, such as 'tiny-a-l1-s0'): the narrow SAE
 // param other (SAE, such as 'tiny-a-l1-wide'): the wider SAE
 // param limit (int64, default 20): number of rows at most
+// answer: child, main_absent
 // column parent (string): the feature of the narrow SAE
 // column parent_token (string): token on which it is active most often
 // column main (string): its main child: the same feature in the wider SAE

@@ -4,6 +4,7 @@
 // param feature (feature, such as 'tiny-a-l1-s0/7'): the parent, as `sae/index`
 // param sae (SAE, default ''): only children in this SAE; '' for all SAEs
 // param limit (int64, default 20): number of rows at most
+// answer: child, parent_given_child, q
 // column sae (string): SAE of the child
 // column child (string): the child
 // column top_token (string): token on which the child is active most often

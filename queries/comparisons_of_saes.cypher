@@ -1,6 +1,7 @@
 // title: Comparisons of SAEs
 // question: How much do matched SAEs have in common, and how much do null models explain?
 // topic: Counterparts in other SAEs
+// answer: sae_b, one_to_one, beyond_token
 // column sae_a (string): the one SAE
 // column sae_b (string): the other SAE
 // column one_to_one (int64): pairs that are partners in the best one-to-one assignment

@@ -6,6 +6,7 @@
 // param concept (concept, default ''): only this concept, as `set/label`; '' for all
 // param limit (int64, default 20): number of rows at most
 // matched: sae_a, sae_b
+// answer: feature, counterpart, counterpart_auroc
 // column concept (string): the concept
 // column feature (string): the feature of the one SAE
 // column counterpart (string): its one-to-one match in the other SAE

@@ -3,6 +3,7 @@
 // topic: Concepts
 // param feature (feature, such as 'tiny-a-l1-s0/7'): the feature, as `sae/index`
 // param limit (int64, default 20): number of rows at most
+// answer: auroc_held_out, p_max, q
 // column concept (string): the concept, as `set/label`
 // column positive (string): label of its positive class
 // column negative (string): label of its negative class

@@ -7,6 +7,7 @@
 // param min_count (int64, default 3): only edges of the one SAE of at least N tokens
 // param limit (int64, default 100): number of rows at most
 // matched: sae_a, sae_b
+// answer: one_b, two_b
 // column one_a (string): the one feature of the pair
 // column two_a (string): the other feature of the pair
 // column tokens (string[]): the tokens these two are active on most often

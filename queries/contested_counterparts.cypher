@@ -6,6 +6,7 @@
 // param min_claims (int64, default 2): only features claimed by at least N
 // param limit (int64, default 100): number of rows at most
 // matched: sae_a, sae_b
+// answer: claims, claimant
 // column claimed (string): the feature of the other SAE
 // column claimed_token (string): the token it is active on most often
 // column claims (int64): features of the one SAE whose best match it is; a row for each

@@ -8,6 +8,7 @@
 // param max_q (double, default 0.05): largest q of a counterpart; 1.0 includes those not tested
 // param limit (int64, default 100): number of rows at most
 // matched: sae, sae_baseline
+// answer: counterpart, counterpart_verdict
 // column feature (string): the feature of the residual
 // column top_token (string): the token it is active on most often
 // column token_ceiling (double): best score of any function of the token id; 0.5 is chance

@@ -1,6 +1,7 @@
 // title: Corpora
 // question: On which texts were the SAEs measured?
 // topic: SAEs and sites
+// answer: source, documents, saes
 // column corpus (string): name of the corpus
 // column id (string): its id, made from the documents
 // column source (string): file, folder or data set it was read from

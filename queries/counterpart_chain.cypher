@@ -7,6 +7,7 @@
 // param limit (int64, default 100): number of rows at most
 // matched: sae_a, sae_b
 // matched: sae_b, sae_c
+// answer: feature_c, direct, closes
 // column feature_a (string): the feature of the one SAE
 // column token_a (string): the token it is active on most often
 // column feature_b (string): its counterpart in the next

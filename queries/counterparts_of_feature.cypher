@@ -5,6 +5,7 @@
 // param sae (SAE, default ''): only features of this SAE; '' for all SAEs
 // param limit (int64, default 20): number of rows at most
 // matched: feature, sae
+// answer: one_to_one, pearson
 // column match (string): a feature of another SAE among the best matches of either
 // column one_to_one (bool): it is the counterpart: the partner in the best assignment
 // column pearson (double): correlation of both activations

@@ -4,6 +4,7 @@
 // param feature (feature, such as 'tiny-a-l1-s0/7'): the target, as `sae/index`
 // param sae (SAE, default ''): only sources in this SAE; '' for all SAEs
 // param limit (int64, default 20): number of rows at most
+// answer: mean, q
 // column hook (string): site that the SAE of the source reads
 // column source (string): the source
 // column top_token (string): token on which the source is active most often; null: none stored

@@ -5,6 +5,7 @@
 // param sae_b (SAE, such as 'tiny-a-l1-s1'): the SAE between
 // param sae_c (SAE, such as 'tiny-a-l1-wide'): the SAE at the last site
 // param limit (int64, default 20): number of rows at most
+// answer: second, third, first_mean, second_mean
 // column first (string): feature of the first SAE
 // column second (string): its target
 // column third (string): the target of the second

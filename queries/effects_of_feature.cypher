@@ -4,6 +4,7 @@
 // param feature (feature, such as 'tiny-a-l1-s0/7'): the ablated feature, as `sae/index`
 // param sae (SAE, default ''): only targets in this SAE; '' for all SAEs
 // param limit (int64, default 20): number of rows at most
+// answer: mean, random, q
 // column sae (string): SAE of the target
 // column target (string): the target
 // column top_token (string): token on which the target is active most often

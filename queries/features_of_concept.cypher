@@ -4,6 +4,7 @@
 // param concept (concept, such as 'gender/female'): name of the concept, as `set/label`
 // param sae (SAE, default ''): only features of this SAE; '' for all SAEs
 // param limit (int64, default 20): number of rows at most
+// answer: auroc_held_out, p_max, q
 // column sae (string): the SAE
 // column feature (string): the feature, as `sae/index`
 // column top_token (string): token on which it is active most often

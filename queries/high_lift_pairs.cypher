@@ -5,6 +5,7 @@
 // param min_lift (double, default 5.0): smallest lift
 // param max_joint (int64, default 10): most tokens on which both are active
 // param limit (int64, default 20): number of rows at most
+// answer: lift, joint_count, expected_joint
 // column feature_a (string): the one feature
 // column token_a (string): the token it is active on most often
 // column feature_b (string): the other feature

@@ -1,5 +1,5 @@
 // title: Matches that may be only a shared token
-// question: Which one-to-one counterparts may correlate no more than shared tokens alone could give?
+// question: Which one-to-one counterparts may correlate no more than shared tokens could give?
 // topic: Counterparts in other SAEs
 // param sae_a (SAE, such as 'tiny-a-l1-s0'): name of the one SAE
 // param sae_b (SAE, such as 'tiny-a-l1-s1'): name of the other SAE

@@ -3,6 +3,7 @@
 // topic: Concepts
 // param sae (SAE, such as 'tiny-a-l1-s0'): the SAE
 // param limit (int64, default 20): number of rows at most
+// answer: concept, auroc_held_out, p_max
 // column feature (string): the feature, as `sae/index`
 // column top_token (string): token on which it is active most often
 // column frequency (double): share of the tokens of the text on which it is active

@@ -4,6 +4,7 @@
 // param feature (feature, such as 'tiny-a-l1-wide/1'): the child, as `sae/index`
 // param sae (SAE, default ''): only parents in this SAE; '' for all SAEs
 // param limit (int64, default 20): number of rows at most
+// answer: parent, parent_given_child, q
 // column sae (string): SAE of the parent
 // column parent (string): the parent
 // column top_token (string): token on which the parent is active most often

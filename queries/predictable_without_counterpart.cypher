@@ -8,6 +8,7 @@
 // param max_q (double, default 0.05): largest q of a counterpart; 1.0 includes those not tested
 // param limit (int64, default 100): number of rows at most
 // matched: sae, other
+// answer: counterpart, reason
 // column feature (string): the feature
 // column top_token (string): the token it is active on most often
 // column balanced_accuracy (double): score of the probe; 0.5 is chance

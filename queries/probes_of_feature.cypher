@@ -2,6 +2,7 @@
 // question: From which sites of the model is this feature predictable, and how well?
 // topic: Probes and maps
 // param feature (feature, such as 'tiny-a-l1-s0/7'): the feature, as `sae/index`
+// answer: balanced_accuracy, token_ceiling, r2, verdict
 // column site (string): the site probed, as `model/hook name`
 // column layer (int64): the block of the site, from 0; null at the embedding
 // column run (string): which probe, as `split/kind/l2=penalty`

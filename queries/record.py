@@ -41,6 +41,7 @@ _PARAM = re.compile(
     rf"(?:, or ({_CHOICES}))?\): (.+)"
 )
 _MATCHED = re.compile(r"// matched: (\w+), (\w+)")
+_ANSWER = re.compile(r"// answer: (\w+(?:, \w+)*)")
 _COLUMN = re.compile(rf"// column (\w+) \(({_TYPE})\): (.+)")
 _MARKED = re.compile(rf"({_LITERAL}) /\* \$(\w+) \*/")
 
@@ -138,6 +139,8 @@ class Query:
     matched
         Pairs of parameters that name two SAEs, directly or by a feature. The query has an
         answer only if these SAEs were matched.
+    answer
+        Columns that answer the question; a narrow table never omits them.
     cypher
         The query for a driver, with ``$name`` for each parameter.
     text
@@ -151,6 +154,7 @@ class Query:
     parameters: tuple[Parameter, ...]
     columns: tuple[Column, ...]
     matched: tuple[tuple[str, str], ...]
+    answer: tuple[str, ...]
     cypher: str
     text: str
 
@@ -207,11 +211,14 @@ def parse(name: str, text: str) -> Query:
     parameters: list[Parameter] = []
     columns: list[Column] = []
     matched: list[tuple[str, str]] = []
+    answer: list[str] = []
     for line in lines[:size]:
         if found := _PARAM.fullmatch(line):
             parameters.append(_parameter(*found.groups()))
         elif found := _MATCHED.fullmatch(line):
             matched.append((found[1], found[2]))
+        elif found := _ANSWER.fullmatch(line):
+            answer += found[1].split(", ")
         elif found := _COLUMN.fullmatch(line):
             columns.append(Column(*found.groups()))
         elif found := re.fullmatch(r"// (title|question|topic): (.+)", line):
@@ -228,6 +235,10 @@ def parse(name: str, text: str) -> Query:
             f"{name}.cypher: the line 'matched' expects parameters that name an SAE or a feature; got "
             f"{', '.join(sorted(wrong))}"
         )
+    if unknown := set(answer) - {column.name for column in columns}:
+        raise ValueError(
+            f"{name}.cypher: the line 'answer' expects columns of the answer; got {', '.join(sorted(unknown))}"
+        )
     return Query(
         name=name,
         title=fields["title"],
@@ -236,6 +247,7 @@ def parse(name: str, text: str) -> Query:
         parameters=tuple(parameters),
         columns=tuple(columns),
         matched=tuple(matched),
+        answer=tuple(answer),
         cypher=_MARKED.sub(r"$\2", body),
         text=text,
     )

@@ -6,6 +6,7 @@
 // param max_q (double, default 0.05): largest q; 1.0 for all, those not tested included
 // param limit (int64, default 100): number of rows at most
 // matched: sae, sae_baseline
+// answer: counterpart, pearson
 // column feature (string): the feature of the residual
 // column top_token (string): the token it is active on most often
 // column less (string): what is subtracted from the activations that its SAE reads; null: nothing

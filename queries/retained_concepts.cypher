@@ -3,6 +3,7 @@
 // topic: Concepts
 // param concept (concept, default ''): name of the concept, as `set/label`; '' for all
 // param limit (int64, default 50): number of rows at most
+// answer: sae, auc, layer_auc, permuted_auc, retained, k90
 // column concept (string): the concept
 // column sae (string): the SAE
 // column role (string): 'trained', or the kind of floor; null if not recorded

@@ -1,6 +1,7 @@
 // title: All SAEs
 // question: Which SAEs are in the atlas, and how good are they?
 // topic: SAEs and sites
+// answer: l0, fvu, dead_share
 // column sae (string): name of the SAE
 // column model (string): the model it reads
 // column hook (string): the site, by TransformerLens name

@@ -3,6 +3,7 @@
 // topic: Probes and maps
 // param model (model, such as 'tiny-a'): name of the model
 // param run (string, default 'document/active/l2=0.001'): which probe, as `split/kind/l2=penalty`
+// answer: site, balanced_accuracy, token_ceiling
 // column layer (int64): the block that the SAE reads, from 0; null at the embedding
 // column sae (string): name of the SAE
 // column site_layer (int64): the block of the site probed; null at the embedding

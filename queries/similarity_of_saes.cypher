@@ -1,6 +1,7 @@
 // title: Similarity of the spaces of SAEs
 // question: Which matched SAEs have similar spaces, and how similar are they under a null?
 // topic: Counterparts in other SAEs
+// answer: sae_b
 // column sae_a (string): the one SAE
 // column sae_b (string): the other SAE
 // column pairs (int64): one-to-one matches that were compared

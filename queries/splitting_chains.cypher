@@ -5,6 +5,7 @@
 // param sae_b (SAE, such as 'tiny-a-l1-s0'): the SAE between
 // param sae_c (SAE, such as 'tiny-a-l1-wide'): the widest SAE
 // param limit (int64, default 20): number of rows at most
+// answer: second, third, first_given_second, second_given_third
 // column first (string): feature of the narrowest SAE
 // column second (string): its child
 // column third (string): the child of the child

@@ -2,6 +2,7 @@
 // question: How much of each site do an affine map of another site and the token id predict?
 // topic: Probes and maps
 // param model (model, such as 'tiny-a'): name of the model
+// answer: target, r2_weighted, token_r2_weighted
 // column source_layer (int64): block of the site that is mapped from; null at the embedding
 // column source (string): that site, as `model/hook name`
 // column target_layer (int64): block of the site that is mapped to; null at the embedding

@@ -2,6 +2,7 @@
 // question: How many features of an SAE depend on the token, need context, or are undecided?
 // topic: Probes and maps
 // param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
+// answer: verdict, features
 // column site (string): the site probed, as `model/hook name`
 // column layer (int64): the block of the site, from 0; null at the embedding
 // column run (string): which probe, as `split/kind/l2=penalty`

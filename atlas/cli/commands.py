@@ -160,7 +160,7 @@ def query(
         of_matches = bool(rows) and rows[0].keys() >= {*_MATCH_CONTROLS["pearson"]}
         print_table(
             [marked(row) for row in rows],
-            keys=_MATCH_NAMING if of_matches else _NAMING,
+            keys=(*(_MATCH_NAMING if of_matches else _NAMING), *(asked.answer if asked else ())),
             controls=_MATCH_CONTROLS if of_matches else None,
             folded=True,
         )

@@ -367,6 +367,45 @@ def test_a_correlation_of_matches_is_printed_with_its_null_and_q_at_80_columns(
     assert row == ["tiny-a-l1-s0/265", "little", "tiny-a-l1-s0/265", "0.961", "0.932", "0.0123"]
 
 
+ANSWERED = [query for query in queries.every() if query.answer]
+
+
+@pytest.mark.parametrize("query", ANSWERED, ids=lambda q: q.name)
+def test_columns_that_answer_the_question_are_printed_at_80_columns(query, demo, monkeypatch):
+    texts = {"sae": "tiny-a-l1-s0", "sae_b": "tiny-a-l1-s1", "verdict": "context"}
+    texts |= {"site": "tiny-a/blocks.1.hook_resid_post", "hook": "blocks.1.hook_resid_post"}
+    values = {"double": 0.00104, "int64": 1234, "bool": True, "string[]": [" Lily", " Ben"]}
+    row = {
+        c.name: texts.get(c.name, "tiny-a-l1-s0/265") if c.type == "string" else values[c.type]
+        for c in query.columns
+    }
+    row |= {name: " little" for name in row if name.endswith("token") and type(row[name]) is str}
+    monkeypatch.setattr(Atlas, "answer", lambda *_, **__: pa.Table.from_pylist([row] * 2))
+    for variable, value in (("COLUMNS", "80"), ("FORCE_COLOR", "1"), ("NO_COLOR", "1")):
+        monkeypatch.setenv(variable, value)
+    words = [
+        word
+        for p in query.parameters
+        if p.required
+        for word in (f"--{p.name}", ",".join(p.example) if type(p.example) is list else p.example)
+    ]
+    done = run("query", query.name, *map(str, words), "-q", "-a", demo)
+    assert not {*query.answer} & {*omitted_columns(done)}
+
+
+def test_the_quality_of_saes_answers_the_query_of_saes():
+    assert queries.get("saes").answer == ("l0", "fvu", "dead_share")
+    assert {"one_to_one", "beyond_token"} <= {*queries.get("comparisons_of_saes").answer}
+
+
+def test_an_answer_is_a_column_of_the_query():
+    text = queries.get("saes").text.replace("// answer: l0,", "// answer: zero,")
+    with pytest.raises(
+        ValueError, match="the line 'answer' expects columns of the answer; got zero"
+    ):
+        parse("saes", text)
+
+
 def test_matches_of_a_feature_state_whether_they_are_the_counterpart_at_80_columns(
     demo, monkeypatch
 ):
