@@ -58,8 +58,16 @@ def atlas_as_first_argument(command: click.Command) -> None:
             one.callback = _without_atlas
 
 
-def atlas_among(error: click.ClickException) -> str | None:
-    """Return the message for an atlas among arguments where click expects none; None without one."""
+def atlas_among(error: click.ClickException, args: Sequence[str]) -> str | None:
+    """Return the message for an atlas among arguments where click expects none; None without one.
+
+    Parameters
+    ----------
+    error
+        The error of click.
+    args
+        The words after ``atlas``.
+    """
     found = re.search(
         r"unexpected extra arguments? \((.*)\)|No such command '(.*?)'", error.format_message()
     )
@@ -70,7 +78,9 @@ def atlas_among(error: click.ClickException) -> str | None:
     if name is not None:
         if not _is_atlas(name):
             return None
-        path = f"{context.command_path} COMMAND {shlex.quote(name)}"
+        following = list(args[args.index(name) + 1 :]) if name in args else []
+        first, *rest = following or ["COMMAND"]
+        path = f"{context.command_path} {shlex.join([first, name, *rest])}"
         return f"{name} is an atlas, which follows the name of a command: `{path}`."
     if "where" not in {p.name for p in context.command.params}:
         return None

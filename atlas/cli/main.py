@@ -17,6 +17,7 @@ from atlas.cli.number_limits import limit_numbers
 from atlas.cli.output.text import echo, print_text
 from atlas.cli.selected_atlas import without_atlas
 from atlas.cli.setting_names import name_options
+from atlas.cli.wrong_words import about_wrong_word
 from atlas.errors import AtlasError, BadInput, Interrupted, OutOfSpace
 from atlas.plugins import SECTIONS, Failed, find_rooms
 from atlas.safe_text import json_line
@@ -143,7 +144,7 @@ def _run(args: list[str]) -> int:
     try:
         status = command().main(args, prog_name="atlas", standalone_mode=False)
     except click.ClickException as error:
-        if refused := atlas_among(error):
+        if refused := atlas_among(error, args) or about_wrong_word(error, args):
             _print_error(args, BadInput.__name__, refused)
             return error.exit_code
         _print_error(args, type(error).__name__, error.format_message(), usage=error)

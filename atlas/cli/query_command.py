@@ -14,7 +14,14 @@ from atlas.cli.early_checks import first_argument
 from atlas.errors import UnknownName
 from atlas.safe_text import SPACE, with_spaces
 
-__all__ = ["QueryCommand", "complete_query", "example_of", "named_query", "values_of"]
+__all__ = [
+    "QueryCommand",
+    "complete_query",
+    "example_of",
+    "named_query",
+    "values_of",
+    "written_parameters",
+]
 
 _META = "atlas.query"
 _PREFIX = "query_parameter_"
@@ -116,6 +123,13 @@ def values_of(options: dict[str, Any], query: queries.Query | None) -> dict[str,
 def _written(parameter: queries.Parameter) -> str:
     """Return a parameter of a query as an option, with the kind of its value."""
     return f"{_flag(parameter)} {_metavar(parameter)}"
+
+
+def written_parameters(query: queries.Query) -> list[str]:
+    """Return the parameters of a query as options, each with what it is and whether it is required."""
+    return [
+        f"{_written(p)} ({p.meaning}{', required' if p.required else ''})" for p in query.parameters
+    ]
 
 
 def _flag(parameter: queries.Parameter) -> str:

@@ -101,7 +101,7 @@ def test_another_argument_that_is_an_atlas_is_answered_with_the_command(message)
         assert typed is None or text == expected.format(typed)
     assert message("demo.atlas", "list")[1] == (
         "atlas: demo.atlas is an atlas, which follows the name of a command: "
-        "`atlas COMMAND demo.atlas`."
+        "`atlas list demo.atlas`."
     )
 
 

@@ -195,7 +195,7 @@ def test_unknown_names_report_the_nearest():
 def test_an_unknown_command_is_exit_2(tmp_path):
     done = run("qurey", cwd=tmp_path)
     assert done.returncode == 2
-    assert "No such command 'qurey'" in done.stderr
+    assert "There is no command 'qurey'; the nearest is 'query'." in done.stderr
     assert "Traceback" not in done.stderr
 
 
