@@ -31,7 +31,9 @@ def prepare(
     if kind is not None and not outs:
         raise BadInput(f"`kind={kind}` selects a picture; name its file with `out`.")
     if kind == "families" and len(saes) < 3:
-        raise BadInput(f"`kind='families'` draws three SAEs, and {len(saes)} are named; name three.")
+        raise BadInput(
+            f"`kind='families'` draws three SAEs, and {len(saes)} are named; name three."
+        )
 
     def draw(results: Results) -> "Chart":
         if kind == "families" or (kind is None and len(saes) > 2):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,7 +117,7 @@ def half_arm(
         np.bincount(source.row[half], minlength=len(source.features))[sources, None]
         for half in (first, ~first)
     ]
-    total = [one[sources] for one in arm.first]
+    total: list[NDArray[np.floating[Any]]] = [one[sources] for one in arm.first]
     if not first[rows].any():  # the rest of the mean over all tokens
         total = [
             ((counts[0] + counts[1]) * one[sources] - counts[0] * half) / counts[1]
