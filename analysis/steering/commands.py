@@ -213,7 +213,7 @@ def _short(row: dict[str, Any]) -> dict[str, Any]:
     """Return what a cell shows: the first of several features, and a mean of successes with one decimal."""
     names = row.get("features") or []
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    success = row["success"] if isinstance(row["success"], int) else f"{row['success']:.1f}"
+    success = round(row["success"], 1)
     return {"features": f"{names[0]}{more}" if names else None, "success": success}
 
 
