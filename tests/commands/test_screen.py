@@ -2,12 +2,13 @@
 
 import re
 import textwrap
+from pathlib import Path
 
 import click
 import pytest
 from study_arguments import ARGUMENTS, MAY_NEED_INPUTS
 
-from atlas.cli.output.screen import split_verdict
+from atlas.cli.output.screen import prints_all, split_verdict
 from atlas.cli.output.tables import print_table
 from atlas.cli.output.text import echo, fold, print_verdict, wrap
 from atlas.cli.shared_options import shared_options
@@ -192,3 +193,26 @@ def test_every_study_prints_one_screen(request, tmp_path, name, monkeypatch, cap
     assert any(lines)
     assert len(lines) <= 40 + verdict
     assert max(map(len, lines)) <= 80
+
+
+def test_a_study_prints_all_rows_in_a_pipe_and_with_rows(output):
+    for terminal, flags, expected in (
+        (False, [], True),
+        (True, [], False),
+        (True, ["--rows"], True),
+        (True, ["--full"], True),
+    ):
+        lines, _ = output(lambda: echo(str(prints_all())), *flags, terminal=terminal)
+        assert lines == [str(expected)], (terminal, flags)
+
+
+def test_no_study_cuts_its_rows_in_a_pipe():
+    """`atlas concepts` printed 5 of 8 features in a pipe, where the docs promise all rows."""
+    root = Path(__file__).parents[2] / "analysis"
+    lines = [
+        f"{file.name}: {line.strip()}"
+        for file in root.rglob("*.py")
+        for line in file.read_text("utf-8").splitlines()
+        if 'requested("rows")' in line and "on_terminal()" not in line
+    ]
+    assert not lines
