@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--contexts", type=int, default=96)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    settings = EffectSettings(contexts=args.contexts)
+    settings = EffectSettings(contexts=args.contexts, occurrences=12)
     rows = compare_counterpart_effects(args.atlas, args.saes, on=args.on, settings=settings)
     if args.json:
         print(json.dumps(rows, indent=2))

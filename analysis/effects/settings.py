@@ -13,7 +13,7 @@ class EffectSettings:
     """Settings of ``measure_effects``."""
 
     contexts: int = setting(
-        96,
+        192,
         "Contexts of the sample, each from another document where there are enough.",
         least=2,
         paper=400,
@@ -22,7 +22,7 @@ class EffectSettings:
         32, "Most tokens of a context, BOS included.", least=4, metavar="TOKENS"
     )
     occurrences: int = setting(
-        12,
+        24,
         "Most tokens at which each feature is ablated, one at a time.",
         least=2,
         metavar="N",

@@ -9,7 +9,14 @@ from atlas.amounts import counted
 from atlas.cli.options import chosen_settings, settings_options
 from atlas.cli.output.screen import on_terminal
 from atlas.cli.output.tables import print_table
-from atlas.cli.output.text import echo, emit, make_progress, print_text, print_verdict
+from atlas.cli.output.text import (
+    echo,
+    emit,
+    make_progress,
+    print_paragraph,
+    print_text,
+    print_verdict,
+)
 from atlas.cli.selected_atlas import folder_of, which_atlas
 from atlas.cli.shared_options import atlas_option, requested, shared_options
 from atlas.plugins import StudyCommand
@@ -49,7 +56,7 @@ _SAE_CONTROLS = {
 )
 @settings_options(StateSettings)
 @click.option(
-    "--top", default=5, show_default=True, type=click.IntRange(0), metavar="N",
+    "--top", default=3, show_default=True, type=click.IntRange(0), metavar="N",
     help="Largest changes of each SAE that are printed.",
 )  # fmt: skip
 @click.option(
@@ -103,7 +110,9 @@ def changes(
     saes = one.table("saes").to_pylist()
 
     def show() -> None:
-        print_verdict(one.verdict)
+        general, own_sentences = one.verdict[: -len(saes)], one.verdict[-len(saes) :]
+        sentence = {row["sae"]: text for row, text in zip(saes, own_sentences, strict=True)}
+        print_verdict(general)
         echo()
         print_table(saes, controls=_SAE_CONTROLS, folded=True)
         shown = saes
@@ -111,7 +120,7 @@ def changes(
             shown = [row for row in saes if has_evidence(row, found)]
         for row in shown:
             own = [each for each in found if each["sae"] == row["sae"]]
-            echo()
+            print_paragraph(sentence[row["sae"]])
             print_table(
                 own[:top],
                 columns=_COLUMNS,
@@ -120,6 +129,7 @@ def changes(
                 folded=True,
                 title=f"Largest changes of {row['sae']}, with 95% intervals",
             )
+        print_verdict([sentence[row["sae"]] for row in saes if row not in shown])
         if hidden := len(saes) - len(shown):
             remark = f"Features of {counted(hidden, 'SAE')} without evidence are not shown; --rows prints all."
             print_text(remark, err=True)

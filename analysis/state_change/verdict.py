@@ -144,7 +144,7 @@ def sae_sentence(
         for one in changes
         if one["sae"] == row["sae"] and one["moved"] and not one["edited"]
     ][:_NAMED]
-    most = f" Largest changes of moved features: {', '.join(names)}." if names else ""
+    most = f" Largest changes of its moved features: {', '.join(names)}." if names else ""
     far = _far(row, changes)
     return (
         f"{row['sae']}{floor}: {conclusion} ({row['moved']:,} of {row['features']:,}; random directions: "

@@ -108,6 +108,7 @@ def measured_arms(
         known = [one[some] for one in candidates]
 
         def compute(
+            *,
             part: Source = part,
             some: slice = some,
             known: Sequence[Ints] = known,
