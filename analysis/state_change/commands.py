@@ -93,8 +93,8 @@ def changes(
       atlas changes tiny-a-l0-s0/13
       atlas changes tiny-a-l0-s0/359 --edit clamp --times 2 --on tiny-a-l1-s0
     """
-    from analysis.state_change.study import compare_states
-    from analysis.state_change.verdict import has_evidence
+    from analysis.state_change.study import compare_states, requested_tokens
+    from analysis.state_change.verdict import has_evidence, text_shortage
 
     (one,) = compare_states(
         folder_of(which_atlas(where)),
@@ -112,7 +112,9 @@ def changes(
     def show() -> None:
         general, own_sentences = one.verdict[: -len(saes)], one.verdict[-len(saes) :]
         sentence = {row["sae"]: text for row, text in zip(saes, own_sentences, strict=True)}
-        print_verdict(general)
+        # Stated below the tables, where a terminal has space for it.
+        shortage = text_shortage(one.summary, requested_tokens(one.settings))
+        print_verdict([text for text in general if text != shortage])
         echo()
         print_table(saes, controls=_SAE_CONTROLS, folded=True)
         shown = saes
@@ -130,6 +132,8 @@ def changes(
                 title=f"Largest changes of {row['sae']}, with 95% intervals",
             )
         print_verdict([sentence[row["sae"]] for row in saes if row not in shown])
+        if shortage is not None:
+            print_text(shortage, err=True)
         if hidden := len(saes) - len(shown):
             remark = f"Features of {counted(hidden, 'SAE')} without evidence are not shown; --rows prints all."
             print_text(remark, err=True)

@@ -55,7 +55,7 @@ from ingest.sae.autoencoder import Autoencoder
 from ingest.sae.record import open_sae_record, reopen_sae
 from ingest.torch_study import TorchStudy
 
-__all__ = ["StateStudy", "compare_states"]
+__all__ = ["StateStudy", "compare_states", "requested_tokens"]
 
 #: Numbers of each SAE in the summary.
 _COUNTS = ("moved", "moved_by_random", "moved_by_random_most", "overlap", "overlap_by_random")
@@ -250,7 +250,6 @@ class StateStudy(TorchStudy):
         names = [f"{part.manifest.saes[0]}/{i}" for i in stored["features"]]
         saes = part.table("saes").to_pylist()
         edited = part.table("edited").to_pylist()
-        searches = stored["search"] > 0 and stored["edit"] in _OF_ACTIVE
         summary = {
             "features": names,
             "edit": stored["edit"],
@@ -271,7 +270,7 @@ class StateStudy(TorchStudy):
                 saes,
                 part.table("changes").to_pylist(),
                 edited=edited,
-                requested=stored["tokens"] if searches else None,
+                requested=requested_tokens(stored),
                 draws=stored["draws"],
                 floors=stored["floors"],
             ),
@@ -485,8 +484,20 @@ def _edited(
     return rows
 
 
+def requested_tokens(settings: Mapping[str, Any]) -> int | None:
+    """Return the tokens that are searched for contexts with the features; None if none are searched.
+
+    Parameters
+    ----------
+    settings
+        Stored settings of a result.
+    """
+    searches = settings["search"] > 0 and settings["edit"] in _OF_ACTIVE
+    return int(settings["tokens"]) if searches else None
+
+
 def _searches(settings: StateSettings) -> bool:
-    return settings.search > 0 and settings.edit in _OF_ACTIVE
+    return requested_tokens(vars(settings)) is not None
 
 
 def _text(

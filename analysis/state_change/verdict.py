@@ -5,7 +5,7 @@ from typing import Any
 
 from atlas.amounts import counted
 
-__all__ = ["has_evidence", "sae_sentence", "verdict"]
+__all__ = ["has_evidence", "sae_sentence", "text_shortage", "verdict"]
 
 #: Moved features that a verdict names.
 _NAMED = 3
@@ -42,11 +42,8 @@ def verdict(
     """
     found = [_over_saes(summary, saes, draws=draws, floors=floors), _of_text(summary)]
     found += [_of_edited(one, summary["edit"]) for one in edited]
-    if requested is not None and summary["tokens"] < requested:
-        found.append(
-            f"The contexts with {_names(summary)} hold {summary['tokens']:,} tokens, fewer than the {requested:,} "
-            f"requested (`tokens`): {summary['searched']:,} tokens of text were searched; `search` sets this number."
-        )
+    if (shortage := text_shortage(summary, requested)) is not None:
+        found.append(shortage)
     found.append(
         "A feature moves if q ≤ 0.05 and its change is larger than under every random direction. Where the number "
         "of moved features is no evidence, single features can be."
@@ -55,6 +52,24 @@ def verdict(
         floor = " (a floor)" if row["sae"] in floors else ""
         found.append(sae_sentence(row, changes, draws=draws, floor=floor))
     return found
+
+
+def text_shortage(summary: Mapping[str, Any], requested: int | None) -> str | None:
+    """State that the searched text has fewer tokens with the features than requested; None otherwise.
+
+    Parameters
+    ----------
+    summary
+        The summary.
+    requested
+        See ``verdict``.
+    """
+    if requested is None or summary["tokens"] >= requested:
+        return None
+    return (
+        f"The contexts with {_names(summary)} hold {summary['tokens']:,} tokens, fewer than the {requested:,} "
+        f"requested (`tokens`): {summary['searched']:,} tokens of text were searched; `search` sets this number."
+    )
 
 
 def _names(summary: Mapping[str, Any]) -> str:
@@ -130,6 +145,7 @@ def sae_sentence(
     >>> sae_sentence(row, [], draws=9)
     'a: no more features move than under a random direction (2 of 9; random directions: 2.5 on average, 3 at most); 0 of them, without edited ones, change at least twice as much as under any random direction.'
     """
+    p = ""
     if row["moved"] <= row["moved_by_random"]:
         conclusion = "no more features move than under a random direction"
     elif row["moved"] <= row["moved_by_random_most"]:
@@ -137,8 +153,9 @@ def sae_sentence(
             "more features move than on average, but not more than under every random direction"
         )
     else:
-        more = "; more `draws` can give a lower p" if draws < _CLEAR else ""
-        conclusion = f"more features move than under each of {counted(draws, 'random direction')} (p ≤ {1 / (draws + 1):.2g}{more})"
+        more = ", and more `draws` can give a lower p" if draws < _CLEAR else ""
+        conclusion = f"more features move than under each of {counted(draws, 'random direction')}"
+        p = f"; p ≤ {1 / (draws + 1):.2g}{more}"
     names = [
         f"{one['feature']} ({one['change']:+.3g})"
         for one in changes
@@ -148,7 +165,7 @@ def sae_sentence(
     far = _far(row, changes)
     return (
         f"{row['sae']}{floor}: {conclusion} ({row['moved']:,} of {row['features']:,}; random directions: "
-        f"{row['moved_by_random']:.1f} on average, {row['moved_by_random_most']:,} at most); {far:,} of them, without "
+        f"{row['moved_by_random']:.1f} on average, {row['moved_by_random_most']:,} at most{p}); {far:,} of them, without "
         f"edited ones, {'changes' if far == 1 else 'change'} at least twice as much as under any random direction.{most}"
     )
 

@@ -474,7 +474,7 @@ def test_a_forecast_counts_states_neighbours_and_the_search(atlas, tmp_path, mon
         (20, r"not more than under every random direction \(20 of 99; .*10.0 on average, 20 at"),
         (
             21,
-            r"a: more features move than under each of 9 random directions \(p ≤ 0.1; more `draws`",
+            r"a: more features move than under each of 9 random directions \(21 of 99; .*; p ≤ 0.1, and more `draws`",
         ),
     ],
 )
