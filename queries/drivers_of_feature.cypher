@@ -8,7 +8,7 @@
 // column hook (string): site that the SAE of the source reads
 // column source (string): the source
 // column top_token (string): token on which the source is active most often; null: none stored
-// column mean (double): mean change, summed over the ablated token and later ones; < 0: the source raises it
+// column mean (double): change summed over the ablated token and later ones; < 0: raised by source
 // column low (double): lower limit of its 95% interval over documents
 // column high (double): upper limit
 // column share (double): share of tokens with this sign, above a random direction

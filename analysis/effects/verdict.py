@@ -83,9 +83,9 @@ def _replication(summary: Mapping[str, Any]) -> str:
             "`seed` gives another list. More `contexts` and `occurrences` find more edges again."
         )
     return (
-        f"Replication: of {counted(number, 'edge')} found in one half of the documents alone, {again:,} ({again / number:.0%}) "
-        f"{'recurs' if again == 1 else 'recur'} in the other half (same sign, p ≤ {_LEVEL:g}; without effects at most "
-        f"{_LEVEL:.0%}). Another `seed` gives another list of edges."
+        f"Another `seed` gives another list of edges: of {counted(number, 'edge')} found in one half of the documents "
+        f"alone, {again:,} ({again / number:.0%}) {'recurs' if again == 1 else 'recur'} in the other half (same sign, "
+        f"p ≤ {_LEVEL:g}; without effects at most {_LEVEL:.0%})."
     )
 
 
@@ -93,7 +93,8 @@ def _significant(summary: Mapping[str, Any], lowest_q: float) -> str:
     """State how many features exceed random directions at a low q, and what limits the number."""
     clear = summary["features_above_random"]
     if clear:
-        return f"Of these features, {clear:,} {'has' if clear == 1 else 'have'} a q ≤ {_LEVEL:g}."
+        exceed = "exceeds its" if clear == 1 else "exceed their"
+        return f"{counted(clear, 'feature')} {exceed} random directions at q ≤ {_LEVEL:g}."
     directions = summary["random_directions"] // summary["features"]
     power = about_power(
         lowest_q, directions=directions, exceeding=summary["features_above_all_random"]
