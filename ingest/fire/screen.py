@@ -65,9 +65,29 @@ def verdict_of(found: Any) -> str:
     active = sum(found.active.values())
     return (
         f"{size} The strongest feature is {best['feature']}, {token}: at least as high as {best['quantile']:.1%} "
-        f"of its {number} in the corpus (estimated from a histogram). This quantile is the highest of {counted(active, 'activation')} on this "
-        f"text; in a text like the corpus, about {active / (active + 1):.1%} is expected."
+        f"of its {number} in the corpus (estimated). {_conclusion(best['quantile'], best['active_tokens'], active)}"
     )
+
+
+def _conclusion(quantile: float, tokens: int | None, active: int) -> str:
+    """State whether the highest quantile of a text is unusual among so many activations.
+
+    The quantile of one activation, of ``tokens`` in the corpus, has p = (1 + number at least as
+    high) / (1 + tokens). The highest of ``active`` independent ones has 1 - (1 - p) ** active.
+    """
+    one = 1 - quantile if tokens is None else (1 + (1 - quantile) * tokens) / (1 + tokens)
+    p = 1 - (1 - min(one, 1.0)) ** active
+    special = "unusual" if p <= _UNUSUAL else "nothing special"
+    chance = "over 99%" if p > 0.99 else f"{p:.1%}" if p >= 0.001 else "under 0.1%"
+    return (
+        f"This is {special} for the highest of {counted(active, 'activation')}: in a text like the corpus, one "
+        f"would be at least as high with probability {chance}, if activations were independent "
+        f"(unusual: at most {_UNUSUAL:.0%})."
+    )
+
+
+#: Largest probability of a quantile that the verdict calls unusual.
+_UNUSUAL = 0.05
 
 
 def _order(row: Mapping[str, Any]) -> tuple[float, float]:

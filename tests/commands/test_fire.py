@@ -15,7 +15,7 @@ from atlas import Atlas
 from atlas.cli.main import main
 from atlas.errors import BadInput, UnknownName
 from ingest.codes.store import read_shard
-from ingest.fire.screen import about_few_active_tokens, about_omitted
+from ingest.fire.screen import _conclusion, about_few_active_tokens, about_omitted
 from ingest.fire.text_features import FireSettings, _quantiles, fire
 from ingest.forward.run import ingest
 from ingest.settings import Settings
@@ -174,12 +174,31 @@ def test_the_verdict_has_what_is_expected_of_so_many_activations(folder, opened)
     found = fire(opened, TEXT, FireSettings(top=1))
     number = sum(len(stored_codes(folder, sae)) for sae in "ab")
     assert sum(found.active.values()) == number
-    text = f"the highest of {number} activations on this text; in a text like the corpus, about "
-    assert f"{text}{number / (number + 1):.1%} is expected" in found.verdict
-    # The mean of the highest of n uniform values, by simulation.
-    drawn = np.random.default_rng(0).random((4000, number)).max(1).mean()
-    assert drawn == pytest.approx(number / (number + 1), abs=2e-3)
+    assert f"for the highest of {number} activations: in a text like the corpus" in found.verdict
     assert found.verdict in found.to_html().replace("&#39;", "'").replace("&#34;", '"')
+
+
+@pytest.mark.parametrize(
+    ("quantile", "active", "special"),
+    [(0.958, 160, "nothing special"), (0.9999, 160, "unusual"), (0.99, 2, "unusual")],
+)
+def test_the_verdict_states_whether_the_highest_quantile_is_unusual(quantile, active, special):
+    found = _conclusion(quantile, 100_000, active)
+    assert found.startswith(f"This is {special} for the highest of {active} activations: ")
+    # The highest of so many uniform quantiles, by simulation.
+    drawn = np.random.default_rng(0).random((20_000, active)).max(1)
+    p = (drawn >= quantile).mean()
+    assert (p <= 0.05) == (special == "unusual")
+    if p < 0.99:
+        printed = float(re.search(r"probability ([\d.]+)%", found)[1]) / 100
+        assert printed == pytest.approx(p, abs=0.004)
+
+
+def test_a_quantile_of_few_tokens_is_never_certain():
+    """Above all 9 activations of a feature: one in ten is as high, so 20 of them nearly always are."""
+    assert "nothing special" in _conclusion(1.0, 9, 20)
+    assert "probability 87.8%" in _conclusion(1.0, 9, 20)
+    assert "unusual" in _conclusion(1.0, None, 20)
 
 
 def test_print_shows_what_the_command_prints(folder, opened, monkeypatch, capsys):
