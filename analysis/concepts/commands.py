@@ -430,6 +430,7 @@ def _show(found: Mapping[str, Any], results: Results) -> None:
             units,
             columns=_UNITS,
             controls=_CONTROLS,
+            keys=("p_max≤.05",),
             title=f"{one['sae']}: units that separate the classes",
         )
         _print_legend(_UNIT_LEGEND if units else ())
