@@ -120,12 +120,14 @@ def half_arm(
     total: list[NDArray[np.floating[Any]]] = [one[sources] for one in arm.first]
     if not first[rows].any():  # the rest of the mean over all tokens
         total = [
-            ((counts[0] + counts[1]) * one[sources] - counts[0] * half) / counts[1]
+            (((counts[0] + counts[1]) * one[sources] - counts[0] * half) / counts[1]).astype(
+                np.float32
+            )
             for one, half in zip(arm.total, total, strict=True)
         ]
     return Arm(
         arm.loss[rows],
-        [one.astype(np.float32) for one in total],
+        total,
         [],
         [one[sources] for one in arm.here],
         [one[rows] for one in arm.values],
