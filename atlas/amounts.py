@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from atlas.safe_text import shown
+from atlas.safe_text import SPACE, shown
 
 __all__ = ["Share", "byte_size", "cell_text", "counted", "is_share", "listed", "span"]
 
@@ -136,12 +136,15 @@ def cell_text(value: Any, name: str = "") -> str:
         A number, text, list or None.
     name
         Name of the column. Values of p and q below .001 are shown as such, and shares as percent. Integers that are
-        labels, such as ``idx`` and ``seed``, have no separators, so that they can be copied.
+        labels, such as ``idx`` and ``seed``, have no separators, so that they can be copied. Spaces of a text of spaces, and of
+        texts in a list, are shown as ␣.
 
     Examples
     --------
     >>> cell_text(1234567), cell_text(1234, "idx"), cell_text(0.123456), cell_text(1e-6, "q"), cell_text(0.25, "share")
     ('1,234,567', '1234', '0.123', '<.001', '25%')
+    >>> cell_text(" "), cell_text([" the", "s"])
+    ('␣', '␣the s')
     """
     if value is None:
         return "–"
@@ -152,9 +155,17 @@ def cell_text(value: Any, name: str = "") -> str:
     if isinstance(value, int):
         return str(value) if _LABELS.search(name) else f"{value:,}"
     if isinstance(value, list):
-        return " ".join(cell_text(v) for v in value)
+        return " ".join(_item(v) for v in value)
+    if isinstance(value, str) and value and not value.strip(" "):
+        return SPACE * len(value)  # an empty cell would be no token
     # Line breaks and tabs would break the layout of the table.
     return shown(str(value).replace("\r", "␍").replace("\n", "⏎").replace("\t", "⇥"))
+
+
+def _item(value: Any) -> str:
+    """Return an item of a list as text; the spaces of a token are visible, because a space separates items."""
+    text = cell_text(value)
+    return text.replace(" ", SPACE) if isinstance(value, str) else text
 
 
 def _number(value: float, name: str) -> str:

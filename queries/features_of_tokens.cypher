@@ -1,5 +1,5 @@
 // title: Features of a list of tokens
-// question: Which features are active mostly on these tokens?
+// question: Which features have the largest share of their active tokens among these tokens?
 // topic: Tokens and text
 // param tokens (string[], such as [' he', ' she', ' him', ' her']): texts of the tokens
 // param sae (SAE, default ''): only features of this SAE; '' for all SAEs

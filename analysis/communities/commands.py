@@ -227,6 +227,10 @@ def _show(rows: Sequence[Mapping[str, Any]], results: Results) -> None:
             controls={"stability_halves": ("stability_null", "stability_null_high")},
             spaced=True,
         )
+    print_text(
+        "Stability is the overlap (Jaccard) with runs of other seeds; stability halves, with halves of the documents; "
+        "stability null and null high, of null graphs with their halves, mean and highest."
+    )
     for row in rows:
         if row["partners_conclusion"] is None:
             echo(f"\nPartners of {row['sae']} by frequency: not tested, its codes are not stored.")

@@ -1,13 +1,14 @@
 """Commands that list, query, push, export, remove and check an atlas."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import click
 
-from atlas.amounts import counted
+from atlas.amounts import counted, listed
 from atlas.assistant.commands import mcp
+from atlas.cli.output.screen import on_terminal
 from atlas.cli.output.tables import print_table
 from atlas.cli.output.text import echo, emit, make_progress, print_text
 from atlas.cli.query_command import QueryCommand, complete_query
@@ -17,6 +18,7 @@ from atlas.errors import AtlasError, BadInput
 from atlas.features.commands import show_feature
 from atlas.features.overview import print_saes
 from atlas.plugins import Check, Room
+from queries import Query
 
 __all__ = ["ROOM"]
 
@@ -40,6 +42,8 @@ _MATCH_NAMING = ("top_token", "feature_b")
 def list_(path: str | None, where: str | None, as_json: bool, quiet: bool) -> None:
     """List the SAEs of an atlas with their main numbers.
 
+    l0: mean number of active features per token. fvu: share of the variance that the
+    reconstruction does not explain. dead_share: share of features that are active on no token.
     A floor shows what an SAE reaches without training, or without a part of it.
 
     \b
@@ -166,8 +170,25 @@ def query(
         )
         for note in notes:
             print_text(note, err=True)
+        if asked and rows and not quiet:
+            for note in _legend(asked, question.params):
+                print_text(note, err=True)
 
     emit(rows, as_json=as_json, show=show)
+
+
+def _legend(query: Query, params: Mapping[str, Any]) -> list[str]:
+    """Return the texts that the column ``found`` counts, and on a terminal where columns are defined."""
+    texts = next((params[p.name] for p in query.parameters if p.type == "string[]"), [])
+    notes = []
+    if texts and any(column.name == "found" for column in query.columns):
+        named = listed([repr(text) for text in texts], 10)
+        notes.append(
+            f"found: how many of these {counted(len(texts), 'text')} are tokens of the feature: {named}."
+        )
+    if on_terminal():
+        notes.append(f"`atlas query {query.name} --help` defines the columns.")
+    return notes
 
 
 def _confirm_removal(keys: Sequence[str], path: Path) -> None:

@@ -22,6 +22,8 @@ __all__ = ["print_card"]
 _AROUND = 32
 # Numbers that the first sentence of the verdict states.
 _IN_VERDICT = ("active_tokens", "frequency")
+# Names of numbers that are unclear without their definition.
+_LABELS = {"effect_kl_with_later": "KL of its ablation at the token and later ones"}
 _BLOCKS = "▁▂▃▄▅▆▇█"
 # Backgrounds of active tokens, from the lowest to the highest activation, of the 256 colours, and
 # black for the text.
@@ -110,7 +112,8 @@ def _print_numbers(numbers: Sequence[FeatureNumber], *, complete: bool) -> None:
         if one.share_below is not None:
             controls.append(f"above {one.share_below:.0%}")
         notes = f" ({'; '.join(controls)})" if controls else ""
-        parts.append(f"{one.name.replace('_', ' ')} {cell_text(one.value, one.name)}{notes}")
+        label = _LABELS.get(one.name, one.name.replace("_", " "))
+        parts.append(f"{label} {cell_text(one.value, one.name)}{notes}")
     if parts:
         print_paragraph(f"Numbers (above N%: of the live features of the SAE): {', '.join(parts)}")
 

@@ -47,6 +47,9 @@ def print_saes(atlas: "OpenAtlas") -> None:
     unused = {name for name in ("role", "floor_of") if not any(row[name] for row in rows)}
     columns = [name for name in COLUMNS if name not in unused]
     print_table(rows, columns=columns, keys=("floor_of",), unbroken=("hook",), turned=True)
+    print_text(
+        "l0: active features per token. fvu: share of variance not explained. dead_share: features never active."
+    )
     for row in rows:
         for sentence in about_flips(row["sae"], stored_flips(atlas.folder, row["sae"])):
             print_text(sentence)

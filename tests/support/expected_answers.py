@@ -232,8 +232,10 @@ def firing(w, sae, limit, wanted):
 @answers
 def features_of_token(w, token, sae, limit):
     rows = firing(w, sae, None, lambda text: text == token)
-    rows = sorted(rows, key=lambda r: (-(r["share"] * r["rate"]), r["sae"], r["idx"], r["rank"]))
-    return pick(rows[:limit], "feature", "share", "rate", "count", "rank", "mean_activation")
+    rows = [{**r, "product": r["share"] * r["rate"]} for r in rows]
+    rows = sorted(rows, key=lambda r: (-r["product"], r["sae"], r["idx"], r["rank"]))
+    columns = "feature product share rate count rank mean_activation"
+    return pick(rows[:limit], *columns.split())
 
 
 @answers
