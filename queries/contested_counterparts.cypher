@@ -1,4 +1,4 @@
-// title: Contested counterparts
+// title: Contested best matches
 // question: Which features of the other SAE are the best match of several of the one?
 // topic: Counterparts in other SAEs
 // param sae_a (SAE, such as 'tiny-a-l1-s0'): name of the one SAE, whose features claim

@@ -134,7 +134,7 @@ def _show_feature(open_atlas: Open, timeout: float) -> Tool:
         name="show_feature",
         title="Card of a feature",
         description="What does the atlas store about a feature: a verdict, numbers with their "
-        "controls, passages with the sampled token in [[ ]] (others may be more active), tokens, counterparts, neighbours, probes, "
+        "controls, passages with the sampled token in [[ ]] (others may be more active), tokens, matches, neighbours, probes, "
         "promoted tokens and effects. Start here to interpret a feature.",
         input=object_schema(
             {

@@ -41,7 +41,7 @@ def show_feature(
     """Show what an atlas stores about a feature.
 
     The card has the numbers of the feature with their controls, examples from the complete
-    range of activations, its tokens, counterparts, neighbours, probes and directions. FEATURE
+    range of activations, its tokens, matches, neighbours, probes and directions. FEATURE
     is SAE/INDEX. By default, most tables are one line; --rows prints all their rows. On a
     terminal with colours, the shade of a token is its activation.
 
