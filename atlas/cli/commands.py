@@ -179,7 +179,7 @@ def query(
 
 def _legend(query: Query, params: Mapping[str, Any]) -> list[str]:
     """Return the texts that the column ``found`` counts, and on a terminal where columns are defined."""
-    texts = next((params[p.name] for p in query.parameters if p.type == "string[]"), [])
+    texts: Any = next((params[p.name] for p in query.parameters if p.type == "string[]"), [])
     notes = []
     if texts and any(column.name == "found" for column in query.columns):
         named = listed([repr(text) for text in texts], 10)
