@@ -611,12 +611,14 @@ def test_a_card_states_text_model_atlas_version_and_date(opened, capsys):
 def test_the_row_of_a_community_begins_with_its_number(opened, capsys):
     card = feature_card(opened, live(opened)[0]["id"])
     row = {"community": 12, "tokens": ["and"], "stability_halves": 0.5, "stability_null": 0.1}
+    row["stability_null_high"] = 0.2
     (section,) = (one for one in SECTIONS if one.label == "Community")
     assert section.columns[0] == "community"
     table = CardTable(section.title, [row], label="Community", scores=section.scores)
     print_card(replace(card, tables=[table]))
     out = capsys.readouterr().out
-    assert "Community  #12  'and' stability halves 0.5 (stability null 0.1)" in out
+    line = "Community #12 'and' stability halves 0.5 (stability null 0.1, stability null high 0.2)"
+    assert line in " ".join(out.split())
 
 
 def test_a_lift_is_next_to_the_count_that_it_is_of(opened):
