@@ -65,14 +65,16 @@ def verdict_of(found: Any) -> str:
     active = sum(found.active.values())
     return (
         f"{size} The strongest feature is {best['feature']}, {token}: at least as high as {best['quantile']:.1%} "
-        f"of its {number} in the corpus (estimated). {_conclusion(best['quantile'], best['active_tokens'], active)}"
+        f"of its {number} in the corpus (estimated; the lower bound is {best['quantile_low']:.1%}). "
+        + _conclusion(best["quantile_low"], best["active_tokens"], active)
     )
 
 
 def _conclusion(quantile: float, tokens: int | None, active: int) -> str:
     """State whether the highest quantile of a text is unusual among so many activations.
 
-    The quantile of one activation, of ``tokens`` in the corpus, has p = (1 + number at least as
+    ``quantile`` is a lower bound: equal activations, as of features on the first token of a text, share
+    a bin of the histogram. The quantile of one activation, of ``tokens`` in the corpus, has p = (1 + number at least as
     high) / (1 + tokens). The highest of ``active`` independent ones has 1 - (1 - p) ** active.
     """
     one = 1 - quantile if tokens is None else (1 + (1 - quantile) * tokens) / (1 + tokens)

@@ -28,6 +28,8 @@ __all__ = ["FireSettings", "TextFeatures", "check_text", "fire", "floor_names"]
 
 # Characters of the text that ``repr`` shows.
 _SHOWN = 40
+# Relative difference between activations of one token in two passes, whose batches differ.
+_ROUNDING = 1e-4
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ class TextFeatures:
     rows
         One row per token, SAE and feature: by model, in the order of the tokens of its
         tokenizer. ``model``, ``sae``, ``position`` (of the token, from 0), ``token``, ``feature``, ``activation``, ``quantile`` (share of the
-        activations of this feature in the corpus that are at most as large), ``active_tokens`` (tokens of the corpus on which the
+        activations of this feature in the corpus that are at most as large), ``quantile_low`` (its lower bound: the share in
+        lower bins of the histogram), ``active_tokens`` (tokens of the corpus on which the
         feature is active, from which the quantile is computed), ``top_token``.
     tokens
         Texts of all tokens, by SAE.
@@ -242,7 +245,7 @@ def _rows(
     atlas: Atlas, sae: "Autoencoder", block: "Block", texts: Sequence[str], top: int
 ) -> list[dict[str, Any]]:
     name = sae.info.name
-    quantiles = _quantiles(atlas, name, block.indices.astype(np.int64), block.values)
+    quantiles, lows = _quantiles(atlas, name, block.indices.astype(np.int64), block.values)
     features = atlas.features(name)
     labels = features["top_token"].to_pylist() if "top_token" in features.column_names else []
     active = (
@@ -260,6 +263,7 @@ def _rows(
                 "feature": f"{name}/{block.indices[i]}",
                 "activation": float(block.values[i]),
                 "quantile": None if np.isnan(quantiles[i]) else float(quantiles[i]),
+                "quantile_low": None if np.isnan(lows[i]) else float(lows[i]),
                 "active_tokens": active[block.indices[i]] if active else None,
                 "top_token": labels[block.indices[i]] if labels else None,
             }
@@ -273,17 +277,19 @@ def _quantiles(
     sae: str,
     features: "NDArray[np.int64]",
     values: "NDArray[np.float32]",
-) -> "NDArray[np.float64]":
+) -> "tuple[NDArray[np.float64], NDArray[np.float64]]":
     """Estimate the share of each feature's stored activations that are at most the value.
 
-    Linear within a bin of the histogram; the highest bin ends at the largest activation. NaN for
-    features without stored activations: dead in the corpus, or without statistics.
+    Linear within a bin of the histogram; the highest bin ends at the largest activation. The second
+    array has the share in lower bins, which holds also if all activations of the bin are equal. NaN
+    for features without stored activations: dead in the corpus, or without statistics.
     """
     shares = np.full(len(values), np.nan)
+    lows = shares.copy()
     try:
         table = atlas.table("histogram", sae=sae)
     except UnknownName:
-        return shares
+        return shares, lows
     idx, lower, upper, count = (
         table[column].to_numpy() for column in ("idx", "lower", "upper", "count")
     )
@@ -301,5 +307,7 @@ def _quantiles(
             wide = above > below
             inside[wide] = np.clip((value - below[wide]) / (above[wide] - below[wide]), 0, 1)
             inside[~wide] = value >= above[~wide]
-            shares[i] = (inside * count[start:end]).sum() / count[start:end].sum()
-    return shares
+            own = count[start:end]
+            shares[i] = (inside * own).sum() / own.sum()
+            lows[i] = own[value * (1 - _ROUNDING) > above].sum() / own.sum()
+    return shares, lows

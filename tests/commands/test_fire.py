@@ -114,13 +114,15 @@ def test_quantiles_are_bounds_by_the_codes_of_the_corpus(folder, opened):
     for row in found.rows:
         own = values[features == int(row["feature"].split("/")[1])]
         if not len(own):
-            assert row["quantile"] is None
+            assert row["quantile"] is row["quantile_low"] is None
             continue
         # Within a bin of half an octave the position is interpolated.
         x = row["activation"]
         assert (
             (own < x / 2**0.5).mean() - 1e-9 <= row["quantile"] <= (own <= x * 2**0.5).mean() + 1e-9
         )
+        assert row["quantile_low"] <= min((own < x).mean(), row["quantile"]) + 1e-9
+        assert row["quantile_low"] >= (own < x / 2**0.5).mean() - 1e-9
         tested += 1
     assert tested > 20
 
@@ -128,9 +130,10 @@ def test_quantiles_are_bounds_by_the_codes_of_the_corpus(folder, opened):
 def test_the_largest_activation_of_a_feature_has_the_quantile_1(folder, opened):
     largest = opened.features("a")["max_activation"].to_numpy()
     active = np.flatnonzero(largest > 0)
-    ends = _quantiles(opened, "a", active, largest[active].astype(np.float32))
+    ends, lows = _quantiles(opened, "a", active, largest[active].astype(np.float32))
     assert len(ends) > 5
     np.testing.assert_allclose(ends, 1)
+    assert (lows < 1).all()  # the largest activation is not above itself
     above = _quantiles(opened, "a", active, 3 * largest[active].astype(np.float32))
     np.testing.assert_allclose(above, 1)
     below = _quantiles(opened, "a", active, np.full(len(active), 1e-9, dtype=np.float32))
