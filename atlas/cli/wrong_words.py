@@ -29,7 +29,7 @@ def about_wrong_word(error: click.ClickException, args: Sequence[str]) -> str | 
     Examples
     --------
     >>> about_wrong_word(click.UsageError("No such command 'saes_of_model'."), ["saes_of_model"])
-    "saes_of_model is a named query: `atlas query saes_of_model`."
+    'saes_of_model is a named query: `atlas query saes_of_model`.'
     """
     if isinstance(error, click.NoSuchOption):
         return None if error.ctx is None else _about_option(error.option_name, error.ctx)
