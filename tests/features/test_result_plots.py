@@ -117,8 +117,9 @@ def test_the_bars_of_a_match_are_counts_of_its_matches():
         assert bar["matches"] == sum(claims(matches([r]).to_pandas())[0] == claim for r in inside)
     assert line.rows == [{"threshold": 0.2}]
     assert axis_titles(drawn) == {"Pearson correlation of activations", "one-to-one matches"}
-    assert titles(drawn)[:2] == [
-        "Correlation of matched features, one and two",
+    assert titles(drawn)[:3] == [
+        "Correlation of matched features",
+        "one and two",
         f"n = {len(own):,} matches over 1,000 tokens",
     ]
 

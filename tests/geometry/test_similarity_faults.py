@@ -95,7 +95,7 @@ def test_fault_of_a_subset_compared_only_with_shuffled_pairings():
     chosen[rng.permutation(rows)[:shared]] = True
     none = MatchedPairs(order[:0], order[:0], np.empty(0))
     spaces = Spaces(
-        Directions(pairs, none, none, None, None),
+        Directions(pairs, none, none, None, None, None, None),
         (x, y),
         True,
         (active, active),

@@ -19,7 +19,7 @@ from recording_progress import RecordingProgress
 from small_ingest import model, texts, topk
 
 from atlas.errors import BadInput, Mismatch
-from atlas.studies import runner
+from atlas.studies import runner, workers
 from atlas.studies.runner import run_study
 from ingest.forward import workers as ingest_workers
 from ingest.forward.run import ingest
@@ -82,7 +82,7 @@ def test_the_driver_drops_its_models_before_workers_start(
         events.append((name, sum(ref() is not None for ref in opened)))
 
     monkeypatch.setattr(ProbeStudy, "_open", recorded)
-    monkeypatch.setattr(runner, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", Pool)
     monkeypatch.setattr(Pool, "started", [lambda: event("workers")])
     with pretend_gpu():
         monkeypatch.setattr(torch.cuda, "empty_cache", lambda: event("released"))

@@ -14,7 +14,7 @@ def spaces_of(x, y, *, rng):
     nothing = MatchedPairs(*(np.zeros(0, dtype=t) for t in (int, int, float)))
     codes = [sparse.csc_array(sparse.random(400, n, density=0.1, random_state=rng)) for _ in "ab"]
     no = np.zeros(n, dtype=bool)
-    directions = Directions(pairs, nothing, nothing, None, None)
+    directions = Directions(pairs, nothing, nothing, None, None, None, None)
     return Spaces(
         directions,
         (x.astype(np.float32), y.astype(np.float32)),
