@@ -470,10 +470,10 @@ def test_answers_checked_by_hand(loaded):
         (3, " They", 8, 8 / 90, 0.01, 0.8, 3.0),
     ]
     assert ask(loaded, "features_of_token") == [
-        ("tiny-b-l0/0", 1.0, 1.0, 20, 0, 1.0),
-        ("tiny-a-l1-s0/0", 1.0, 0.75, 30, 0, 2.0),
-        ("tiny-a-l1-s1/1", 0.5, 0.5, 20, 0, 3.0),
-        ("tiny-a-l1-s0/7", 10 / 90, 0.25, 10, 2, 1.5),
+        ("tiny-b-l0/0", 1.0, 1.0, 1.0, 20, 0, 1.0),
+        ("tiny-a-l1-s0/0", 0.75, 1.0, 0.75, 30, 0, 2.0),
+        ("tiny-a-l1-s1/1", 0.25, 0.5, 0.5, 20, 0, 3.0),
+        ("tiny-a-l1-s0/7", pytest.approx(2.5 / 90), 10 / 90, 0.25, 10, 2, 1.5),
     ]
     assert ask(loaded, "features_of_tokens", tokens=[" girl", " he"]) == [
         ("tiny-a-l1-s0/0", 1.0, 0.04, 0.75, 1, 0.03, " girl", False),
