@@ -19,6 +19,7 @@ sys.path.insert(0, str(DOCS.parent / "tests" / "support"))
 
 from neo4j_browser import PATIENCE, STILL, Browser, address, browser  # noqa: E402
 from neo4j_server import free_port  # noqa: E402
+from PIL import Image  # noqa: E402
 
 from atlas.stores.neo4j.browser.pages import (  # noqa: E402
     REQUESTED_EDGES,
@@ -56,6 +57,9 @@ def make(url: str, feature: str, picture: str) -> None:
         PICTURE.parent.mkdir(exist_ok=True)
         clip = {"x": 0, "y": 0, "width": SIZE["width"], "height": box["y"] + box["height"] + 8}
         shown.page.screenshot(path=PICTURE, clip=clip)
+    with Image.open(PICTURE) as drawn:
+        few = drawn.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    few.save(PICTURE, optimize=True)  # a third of the size
 
 
 @contextmanager
