@@ -200,11 +200,11 @@ def _table(spec: Node | Edge, sound: Sound) -> "pa.Table":
     import pyarrow as pa
 
     rows = [t for kind in (spec.owner, *spec.also) for t in _tables_of(sound, spec, kind)]
-    # Not `empty_table`, which would import pandas.
-    none = pa.Table.from_batches([], schema.arrow_schema(spec.name, spec.owner))
+    # An empty table is not joined, and not made by `empty_table`: both would import pandas.
     if not rows and spec.name != "Model":  # a Model may be described by parts without SAEs
         return pa.Table.from_batches([], schema.arrow_schema(spec.name))
-    base = _unique(spec, pa.concat_tables(rows) if rows else none)
+    none = pa.Table.from_batches([], schema.arrow_schema(spec.name, spec.owner))
+    base = _unique(spec, pa.concat_tables([none, *rows]))
     if spec.name == "Model":
         base = _with_described(base, sound)
     for kind in sorted(schema.owners(spec) - {spec.owner}):

@@ -40,7 +40,6 @@ def about_edges(edges: pa.Table, on: Sequence[str], *, q: float) -> list[str]:
         Names of the targets' SAEs.
     q
         Largest q of an edge.
-
     """
     rows = strongest_edges(edges)
     number = Counter(row["target"].rpartition("/")[0] for row in rows)

@@ -152,15 +152,7 @@ def test_sparse_probes_that_stop_early_are_reported(monkeypatch):
     monkeypatch.setattr("analysis.concepts.probing.sparse._STEPS", 1)
     found = score_arm(arm, question(), complete=False)
     assert (found.sparse_converged, found.converged) == (0, 1)
-    own = dict.fromkeys((field.name for field in ARMS), None) | {
-        "concept": "g/f",
-        "max_t_units": 0,
-        "varying": 20,
-        "units": 20,
-        "auc": 0.8,
-        "converged": 1.0,
-        "sparse_converged": 0.875,
-    }
+    own = ARM | {"sparse_converged": 0.875}
     rows = [own | {"arm": "features"}, own | {"arm": "layer", "sparse_converged": None}]
     sentences = verdict_of("s", rows, skipped=[], probes=[])
     assert "12.5% of the fits of k-sparse probes did not converge." in sentences

@@ -100,27 +100,11 @@ def shown(graph):
     return {s: StoredSae(graph.atlas, f) for s, f in graph.fingerprints.items()}
 
 
-class KillServer(Silent):
-    """Kill a server after a number of progress reports."""
+class ActAt(Silent):
+    """Progress that acts at one of its reports: it kills a server, or interrupts as Ctrl-C does."""
 
-    def __init__(self, own, remaining):
-        self.own, self.remaining = own, remaining
-
-    @contextmanager
-    def stage(self, title, **known):
-        yield self
-
-    def advance(self, by=1):
-        self.remaining -= 1
-        if self.remaining == 0:
-            self.own.kill()
-
-
-class InterruptAt(Silent):
-    """Progress that is interrupted at a number of its reports, as by Ctrl-C."""
-
-    def __init__(self, reports):
-        self.remaining = reports
+    def __init__(self, report, act):
+        self.remaining, self.act = report, act
 
     @contextmanager
     def stage(self, title, **known):
@@ -129,7 +113,11 @@ class InterruptAt(Silent):
     def advance(self, by=1):
         self.remaining -= 1
         if self.remaining == 0:
-            raise KeyboardInterrupt
+            self.act()
+
+
+def interrupt():
+    raise KeyboardInterrupt
 
 
 def interrupt_in_swap(self, work, *, timeout=0):
@@ -159,7 +147,9 @@ def test_after_ctrl_c_readers_see_one_version_at_once_and_the_next_push_complete
             if callable(moment):
                 patch.setattr(Bolt, "transact", moment)
             else:
-                patch.setattr("atlas.cli.commands.make_progress", lambda quiet: InterruptAt(moment))
+                patch.setattr(
+                    "atlas.cli.commands.make_progress", lambda quiet: ActAt(moment, interrupt)
+                )
             code, output, _ = push(NEW, server.url, server)
         assert code == 130
         assert output["error"]["type"] == "Interrupted"
@@ -179,7 +169,7 @@ def test_a_killed_server_shows_complete_saes_and_the_next_push_completes(
     with direct_access(server) as (store, _):
         put(store, OLD)
     with monkeypatch.context() as patch:
-        patch.setattr("atlas.cli.commands.make_progress", lambda quiet: KillServer(own_neo4j, 30))
+        patch.setattr("atlas.cli.commands.make_progress", lambda quiet: ActAt(30, own_neo4j.kill))
         code, output, _ = push(NEW, server.url, server)
     assert_lost(code, output)
     with needed():
